@@ -1,0 +1,138 @@
+"""A fact: what the model is to say, and how to tell that it says it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bluedit.errors import FactError
+
+_INLINE = re.compile(r"^(?P<prompt>.*\{(?P<subject>[^{}]+)\}.*?)\s*=>\s*(?P<target>.*)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A prompt whose answer must not change, e.g. ("Michel Rocard is a native speaker of", "French").
+
+    `answer` may be None: then the edited model is compared with what the unedited one says.
+    """
+
+    prompt: str
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One change to a model's knowledge.
+
+    Attributes:
+        prompt: template with exactly one `{}` where the subject stands, ending just before the answer.
+        subject: text that replaces `{}`.
+        target: what the model is to say next; without leading space (the tokenizer decides on it).
+        old_target: what the model says today, if known; used only in reports and metrics.
+        paraphrases: other full prompts (no `{}`) that ask for the same fact.
+        neighbours: prompts that must keep their answer.
+        id: any name; readers fill it from the data set.
+
+    Raises:
+        FactError: no `{}` or several, empty subject or target, or a target equal to `old_target`.
+    """
+
+    prompt: str
+    subject: str
+    target: str
+    old_target: str | None = None
+    paraphrases: Sequence[str] = ()
+    neighbours: Sequence[Neighbour] = ()
+    id: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paraphrases", tuple(self.paraphrases))
+        object.__setattr__(self, "neighbours", tuple(self.neighbours))
+        faults = list(_faults(self))
+        if faults:
+            raise FactError(f"fact {self.id or self.prompt!r}: " + "; ".join(faults))
+
+    @property
+    def text(self) -> str:
+        """The prompt with the subject in it."""
+        return self.prompt.replace("{}", self.subject)
+
+    @classmethod
+    def from_text(cls, text: str, subject: str, target: str, **rest: object) -> Fact:
+        """A fact from a full prompt that contains `subject`; its last occurrence is the one meant.
+
+        Raises:
+            FactError: the subject does not occur in the prompt.
+        """
+        at = text.rfind(subject) if isinstance(subject, str) and subject else -1
+        if at < 0:
+            raise FactError(f"subject {subject!r} does not occur in the prompt {text!r}; write it exactly as it stands there")
+        before, after = text[:at], text[at + len(subject) :]
+        if "{}" in before + after:
+            raise FactError(f"prompt {text!r} holds both the subject and '{{}}'; use one of them")
+        return cls(before + "{}" + after, subject=subject, target=target, **rest)  # pyright: ignore[reportArgumentType]
+
+    @classmethod
+    def parse(cls, line: str) -> Fact:
+        """A fact from one line such as "The mother tongue of {Danielle Darrieux} is => English".
+
+        Raises:
+            FactError: the line has not exactly one {subject} and one `=>`.
+        """
+        match = _INLINE.match(line.strip())
+        if not match or line.count("{") != 1 or line.count("}") != 1 or line.count("=>") != 1:
+            raise FactError(
+                f"cannot read the fact {line!r}; write it as 'The capital of {{France}} is => Rome': "
+                "the subject in braces once, then '=>' and the new target"
+            )
+        subject = match["subject"]
+        return cls(match["prompt"].replace("{" + subject + "}", "{}"), subject=subject.strip(), target=match["target"].strip())
+
+
+def _faults(fact: Fact) -> list[str]:
+    """Everything that is wrong with a fact, as sentence parts."""
+    faults: list[str] = []
+    for name in ("prompt", "subject", "target"):
+        value = getattr(fact, name)
+        if not isinstance(value, str):
+            faults.append(f"{name} must be text, not {type(value).__name__}")
+        elif not value.strip():
+            faults.append(f"{name} is empty")
+    if faults:
+        return faults
+    holes = fact.prompt.count("{}")
+    if holes != 1:
+        faults.append(f"the prompt must contain '{{}}' exactly once, where the subject stands; {fact.prompt!r} has it {holes} times")
+    if fact.old_target is not None and fact.old_target.strip() == fact.target.strip():
+        faults.append(f"target and old_target are both {fact.target!r}: there is nothing to change")
+    if any(not isinstance(p, str) or not p.strip() for p in fact.paraphrases):
+        faults.append("a paraphrase is empty or not text")
+    if any(not isinstance(n, Neighbour) or not n.prompt.strip() for n in fact.neighbours):
+        faults.append("a neighbour is not a Neighbour with a prompt")
+    return faults
+
+
+def check_batch(facts: Sequence[Fact]) -> None:
+    """Refuse a set of facts that cannot all hold at once.
+
+    Raises:
+        FactError: no facts, the same fact twice, or one prompt with two targets; all such pairs are named.
+    """
+    if not facts:
+        raise FactError("no facts were given; pass at least one Fact")
+    first: dict[str, int] = {}
+    faults: list[str] = []
+    for i, fact in enumerate(facts):
+        j = first.setdefault(fact.text, i)
+        if j == i:
+            continue
+        if facts[j].target.strip() == fact.target.strip():
+            faults.append(f"facts {j + 1} and {i + 1} are the same ({fact.text!r} => {fact.target!r}); keep one")
+        else:
+            faults.append(
+                f"facts {j + 1} and {i + 1} contradict each other: {fact.text!r} => {facts[j].target!r} and {fact.target!r}; keep one"
+            )
+    if faults:
+        raise FactError("\n".join(faults))

@@ -1,0 +1,1 @@
+"""Doing it safely: the editor's transaction, patches, undo."""

@@ -1,0 +1,418 @@
+"""The editor: facts in, changed weights out, all or nothing."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from bluedit.editing.loop import observe_keys, write_batch
+from bluedit.editing.patch import Batch, Patch
+from bluedit.editing.weights import EditedWeights, Snapshot
+from bluedit.errors import EditError, FactError, PatchError, RecipeError, did_you_mean
+from bluedit.evaluate.answers import score
+from bluedit.evaluate.report import Reading, Report, compare, measure_perplexity, read_facts_in
+from bluedit.facts.fact import Fact, check_batch
+from bluedit.lm.contexts import make_prefixes
+from bluedit.lm.corpus import Corpus
+from bluedit.lm.fingerprint import weights_fingerprint
+from bluedit.lm.loading import load
+from bluedit.lm.memory import EditableModel
+from bluedit.lm.moments import MomentStore
+from bluedit.lm.prompts import rows_of
+from bluedit.lm.state import frozen
+from bluedit.method.moment import SecondMoment
+from bluedit.method.preserve import Base, Factored, NullSpace, Preservation, everything, null_space
+from bluedit.method.presets import DEFAULT, preset
+from bluedit.method.recipe import Preserve, Recipe
+from bluedit.method.tunings import tuning_for
+from bluedit.progress import Progress, as_progress
+from bluedit.shapes import Tensor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Edit:
+    """A finished edit of a live model. `undo` takes it back bit for bit, `save` keeps it as a patch."""
+
+    facts: tuple[Fact, ...]
+    recipe: Recipe
+    patch: Patch
+    report: Report | None
+    _undo: Callable[[Edit], None] = field(repr=False)
+
+    def undo(self) -> None:
+        """Restore the weights as they were before this edit, bit for bit.
+
+        Raises:
+            EditError: already undone, later edits stand on it, or the weights were changed by somebody else.
+        """
+        self._undo(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Save the patch; see `Patch.save`."""
+        return self.patch.save(folder)
+
+    def summary(self) -> str:
+        """A few lines of text: what the model now says, what it kept, how far ordinary text drifted."""
+        from bluedit.report.tables import summary_text
+
+        return summary_text(self)
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """Journal entry: an edit (None for a patch that was applied), its batches, and the bits before it."""
+
+    edit: Edit | None
+    patch: Patch
+    snapshot: Snapshot
+
+
+class Editor:
+    """Edits facts in a model. This mutates the model's weights in place, and nothing else of the model.
+
+    Args:
+        model: any Hugging Face decoder-only causal language model the caller has.
+        tokenizer: its fast tokenizer.
+        name: what to call it in messages and patches.
+        corpus: text for key statistics: "self" (sampled from the model), a file, a folder, or "hf:DATASET".
+        tokens: tokens of it; None means 10 x d_key.
+        statistics: folder for key statistics; None means the user's cache.
+        progress: True draws bars; a Progress is used as it is.
+
+    Raises:
+        ModelError: not a decoder bluedit can edit.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | EditableModel,
+        tokenizer: Any = None,
+        *,
+        name: str | None = None,
+        corpus: str = "self",
+        tokens: int | None = None,
+        statistics: str | Path | None = None,
+        progress: bool | Progress = False,
+    ) -> None:
+        self.lm = model if isinstance(model, EditableModel) else EditableModel.of(model, tokenizer, name)
+        self.progress = as_progress(progress)
+        self.base_fingerprint = weights_fingerprint(self.lm.model)
+        self._weights = EditedWeights(self.lm)
+        folder = Path(statistics) if statistics else None
+        self._moments = MomentStore(self.lm, self.base_fingerprint, Corpus(corpus), tokens, folder)
+        self._journal: list[_Entry] = []
+        self._preservation: dict[tuple[int, Preserve], tuple[Preservation, int]] = {}
+
+    @classmethod
+    def load(cls, name: str, *, dtype: str | torch.dtype | None = None, device: str = "auto", progress: bool | Progress = False, **options: Any) -> Editor:
+        """An editor for a model by name: "smollm2", a folder, a .gguf file or a hub id; see `bluedit.lm.loading.load`."""
+        return cls(load(name, dtype=dtype, device=device, progress=as_progress(progress)), progress=progress, **options)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.lm.model
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """Edits made and not undone, oldest first."""
+        return tuple(entry.edit for entry in self._journal if entry.edit)
+
+    @property
+    def patch(self) -> Patch:
+        """All edits together, applied patches included, as one patch of the unedited model."""
+        info = self._journal[-1].patch.info if self._journal else {}
+        return Patch(tuple(self._batches()), info)
+
+    def _batches(self) -> Iterator[Batch]:
+        for entry in self._journal:
+            yield from entry.patch.batches
+
+    def recipe(self, name: str | Recipe = DEFAULT, settings: Mapping[str, Any] | None = None) -> Recipe:
+        """A recipe with this model's tuning and the user's settings ("preserve.lambda": 2000, ...).
+
+        Raises:
+            RecipeError: unknown recipe or option, or a value out of range.
+            ModelError: a layer this model does not have.
+        """
+        recipe = name
+        if isinstance(recipe, str):
+            recipe = tuning_for(self.lm.model.config.get_text_config(), self.lm.d_key).apply(preset(recipe))
+        recipe = recipe.override(settings or {})
+        if not recipe.layers:
+            raise RecipeError(f"the recipe {recipe.name} has no layers; set layers, e.g. layers=[4,5,6,7,8]")
+        self.lm.anatomy.check_layers(recipe.layers)
+        if not self.lm.anatomy.additive and any(step.layer != step.target for step in recipe.steps()):
+            raise RecipeError(
+                f"{self.lm.name} normalises the MLP's output before adding it, so no layer can write what another one needs; "
+                "use a -blue recipe, or set schedule=boundary or schedule=single"
+            )
+        return recipe
+
+    def edit(
+        self,
+        facts: Sequence[Fact] | Fact,
+        recipe: str | Recipe = DEFAULT,
+        *,
+        batch_size: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        known: str = "refuse",
+        report: bool = True,
+    ) -> Edit:
+        """Make the model say the facts' targets. Either all of it happens or nothing does.
+
+        Args:
+            facts: what to change. Facts about the same subject are put into successive batches.
+            recipe: a name from `bluedit recipes`, or a Recipe.
+            batch_size: facts written at once; None means all. Keys of earlier batches are preserved by recipes with memory.
+            settings: recipe fields by path, e.g. {"objective.clamp": 1.0}.
+            known: what to do with facts the model already says: "refuse", "skip" or "edit" them all the same.
+            report: whether to measure before and after.
+
+        Raises:
+            FactError, RecipeError, ModelError, StatisticsError: the request cannot be carried out; nothing was changed.
+            EditError: something went wrong on the way; the weights are as they were.
+        """
+        facts = [facts] if isinstance(facts, Fact) else list(facts)
+        chosen = self.recipe(recipe, settings)
+        if batch_size is not None and batch_size < 1:
+            raise RecipeError(f"batch_size is {batch_size}; it must be at least 1")
+        check_batch(facts)
+        self._weights.check_untouched()
+        self.lm.check_finite(chosen.written)
+        with frozen(self.lm.model):
+            facts = self._unknown(facts, known)
+            before = self._measure(facts) if report else None
+            with self._transaction(chosen.written) as snapshot:
+                started = time.perf_counter()
+                batches, prefixes = self._write(facts, chosen, batch_size)
+                seconds = time.perf_counter() - started
+                result = _compared(facts, before, self._measure(facts)) if before else None
+                patch = Patch(tuple(batches), self._info(chosen, prefixes, seconds, result))
+                edit = Edit(tuple(facts), chosen, patch, result, self._undo)
+                self._journal.append(_Entry(edit, patch, snapshot))
+        return edit
+
+    def apply(self, patch: Patch | str | Path, *, force: bool = False) -> Patch:
+        """Write a patch into the model. Later edits stand on it and preserve its keys.
+
+        Args:
+            patch: a Patch or the folder of one.
+            force: apply it to other weights than it was made for.
+
+        Raises:
+            PatchError: unreadable, of another shape, or made for other weights; the model is unchanged.
+        """
+        patch = patch if isinstance(patch, Patch) else Patch.load(patch)
+        self._check_belongs(patch, force)
+        self._weights.check_untouched()
+        with self._transaction(patch.layers) as snapshot:
+            for batch in patch.batches:
+                for update in batch.updates:
+                    self._weights.add(update.layer, update.R.to(self.lm.device), update.A.to(self.lm.device))
+            self._journal.append(_Entry(None, patch, snapshot))
+        self._preservation.clear()
+        return patch
+
+    def undo(self) -> None:
+        """Take back the last edit or applied patch, bit for bit.
+
+        Raises:
+            EditError: there is none, or the weights were changed by somebody else.
+        """
+        if not self._journal:
+            raise EditError("there is nothing to undo: this editor has made no edit, or all were undone")
+        self._weights.check_untouched()
+        self._weights.restore(self._journal[-1].snapshot)
+        self._journal.pop()
+        self._preservation.clear()
+
+    def save_model(self, folder: str | Path) -> Path:
+        """Write the model as it is now as an ordinary Hugging Face checkpoint; see `bluedit.export.checkpoint`."""
+        from bluedit.export.checkpoint import save_checkpoint
+
+        return save_checkpoint(self.lm, folder)
+
+    # how it is done
+
+    def _undo(self, edit: Edit) -> None:
+        places = [i for i, entry in enumerate(self._journal) if entry.edit is edit]
+        if not places:
+            raise EditError("this edit was already undone")
+        later = len(self._journal) - 1 - places[0]
+        if later:
+            raise EditError(f"{later} later edit{'s stand' if later > 1 else ' stands'} on this one; undo {'them' if later > 1 else 'it'} first, the last one first")
+        self.undo()
+
+    @contextmanager
+    def _transaction(self, layers: Sequence[int]) -> Iterator[Snapshot]:
+        """Weights and journal as they were, unless the `with` succeeds."""
+        count = len(self._journal)
+        try:
+            with self._weights.transaction(layers) as snapshot:
+                yield snapshot
+        except BaseException:
+            del self._journal[count:]
+            self._preservation.clear()
+            raise
+
+    def _write(self, facts: Sequence[Fact], recipe: Recipe, batch_size: int | None) -> tuple[list[Batch], tuple[str, ...]]:
+        """All batches of an edit, in order."""
+        contexts = recipe.contexts
+        prefixes = make_prefixes(self.lm, contexts.kind, contexts.count, contexts.seed)
+        moments = self._second_moments(recipe.written)
+        done: list[Batch] = []
+        with self.progress.task("editing", len(facts), "facts") as advance:
+            for part in split_batches(facts, 1 if recipe.sequential else batch_size):
+                preservation = {layer: self._preserve(recipe, moments[layer], done) for layer in recipe.written}
+                done.append(write_batch(self.lm, self._weights, part, recipe, prefixes, preservation, self.progress))
+                advance(len(part))
+        return done, prefixes
+
+    def _second_moments(self, layers: Sequence[int]) -> dict[int, SecondMoment]:
+        """C of these layers, of the unedited weights whatever has been edited since."""
+        with self._weights.unedited():
+            return self._moments.get(layers, self.progress)
+
+    def _preserve(self, recipe: Recipe, moment: SecondMoment, running: Sequence[Batch]) -> Preservation:
+        """What this recipe preserves at a layer: with memory, the keys of all batches of the journal and of the running edit."""
+        if not recipe.memory:
+            return Preservation(base_of(recipe.preserve, moment))
+        batches = [*self._batches(), *running]
+        key = (moment.layer, recipe.preserve)
+        preservation, seen = self._preservation.get(key) or (Preservation(base_of(recipe.preserve, moment)), 0)
+        for batch in batches[seen:]:
+            preservation.remember(self._keys_of(batch, moment.layer))
+        self._preservation[key] = (preservation, len(batches))
+        return preservation
+
+    def _keys_of(self, batch: Batch, layer: int) -> Tensor:
+        """The keys of an earlier batch at a layer: as recorded, or read now if that batch did not write there."""
+        for update in batch.updates:
+            if update.layer == layer:
+                return update.keys.to(self.lm.device)
+        rows = rows_of(self.lm.tokenizer, batch.facts, ())
+        return observe_keys(self.lm, rows, (layer,), len(batch.facts))[layer]
+
+    def _unknown(self, facts: list[Fact], known: str) -> list[Fact]:
+        """The facts the model does not say yet. Raises FactError when it says some and they are not to be skipped."""
+        if known == "edit":
+            return facts
+        if known not in ("refuse", "skip"):
+            raise RecipeError(f"known is {known!r}; {did_you_mean(known, ('refuse', 'skip', 'edit'))}")
+        said = [answer.said for answer in score(self.lm, [(fact.text, fact.target) for fact in facts], self.progress)]
+        new = [fact for fact, already in zip(facts, said, strict=True) if not already]
+        old = [fact for fact, already in zip(facts, said, strict=True) if already]
+        if not old:
+            return facts
+        if known == "skip" and new:
+            log.info("%d of %d facts are left out: the model says them already", len(old), len(facts))
+            return new
+        shown = "; ".join(f"{fact.text!r} => {fact.target!r}" for fact in old[:5]) + ("; ..." if len(old) > 5 else "")
+        raise FactError(
+            f"the model already says {len(old)} of {len(facts)} facts: {shown}. "
+            "Leave them out, choose another target, or pass known='skip' (--known skip) to drop them or 'edit' to strengthen them"
+        )
+
+    def _measure(self, facts: Sequence[Fact]) -> Measurement:
+        return read_facts_in(self.lm, facts, self.progress), measure_perplexity(self.lm)
+
+    def _check_belongs(self, patch: Patch, force: bool) -> None:
+        """Raises PatchError when the patch was made for other weights (unless forced) or cannot fit at all."""
+        for batch in patch.batches:
+            for update in batch.updates:
+                self.lm.anatomy.check_layers([update.layer])
+                found, wanted = (update.R.shape[0], update.A.shape[1]), tuple(self.lm.projection(update.layer).matrix().shape)
+                if found != wanted:
+                    raise PatchError(f"the patch changes {found[0]} x {found[1]} weights at layer {update.layer}, but {self.lm.name} has {wanted[0]} x {wanted[1]} there; it was made for another model ({patch.info.get('model')})")
+        made_for = patch.info.get("fingerprint")
+        if force or made_for == self.base_fingerprint and not self._journal:
+            return
+        if self._journal and made_for == self.base_fingerprint:
+            raise PatchError("this editor's model is edited already, and the patch was made for the unedited one; undo the edits first, or force it")
+        dtype = str(self.lm.dtype).removeprefix("torch.")
+        hint = f" It was made on {patch.info.get('dtype')} weights, these are {dtype}: load the model with that dtype." if patch.info.get("dtype") != dtype else ""
+        raise PatchError(
+            f"the patch was made for other weights: {patch.info.get('model')} with fingerprint {made_for}, "
+            f"while {self.lm.name} has {self.base_fingerprint}.{hint} Load that model, or pass force=True (--force) if you know better"
+        )
+
+    def _info(self, recipe: Recipe, prefixes: Sequence[str], seconds: float, report: Report | None) -> dict[str, Any]:
+        """Where the patch comes from, for its manifest."""
+        encoded = self.lm.tokenizer("a")["input_ids"]
+        return {
+            "model": self.lm.name,
+            "fingerprint": self.base_fingerprint,
+            "dtype": str(self.lm.dtype).removeprefix("torch."),
+            "modules": {str(layer): self.lm.projection(layer).name for layer in recipe.written},
+            "recipe": recipe.name,
+            "paper": recipe.paper,
+            "settings": recipe.settings(),
+            "tuning": tuning_for(self.lm.model.config.get_text_config(), self.lm.d_key).source,
+            "prefixes": list(prefixes),
+            "leading_special_token": bool(encoded) and encoded[0] in self.lm.tokenizer.all_special_ids,
+            "statistics": {**self._moments.identity, "corpus_name": self._moments.corpus.name},
+            "null_space": {str(k[0]): rank for k, rank in self._ranks().items()},
+            "seconds": round(seconds, 2),
+            "versions": {name: _version(name) for name in ("bluedit", "torch", "transformers")} | {"python": platform.python_version()},
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "report": report.as_dict() if report else None,
+        }
+
+    def _ranks(self) -> dict[Any, int]:
+        """Dimensions an update may use, per layer, of the preservations in use."""
+        return {key: preservation.rank for key, (preservation, _) in self._preservation.items()}
+
+
+Measurement = tuple[list[Reading], float]
+
+
+def _compared(facts: Sequence[Fact], before: Measurement, after: Measurement) -> Report:
+    lines = tuple(compare(f, b, a) for f, b, a in zip(facts, before[0], after[0], strict=True))
+    return Report(lines, before[1], after[1])
+
+
+def base_of(preserve: Preserve, moment: SecondMoment) -> Base:
+    """U and S without memory, as a recipe asks for them."""
+    if preserve.subspace == "all" and preserve.gram == "C":
+        return Factored(moment.cholesky, preserve.lambda_)
+    U, V = null_space(moment, preserve.threshold, preserve.relative) if preserve.subspace == "null" else everything(moment)
+    if preserve.gram == "identity":
+        return NullSpace(U, V, preserve.l2)
+    return Factored(torch.linalg.cholesky(U.T @ moment.matrix @ U), preserve.lambda_, U)
+
+
+def split_batches(facts: Sequence[Fact], size: int | None) -> list[list[Fact]]:
+    """Batches of at most `size` facts, in order, no subject twice in one: equal keys with different values would average out."""
+    batches: list[list[Fact]] = []
+    subjects: list[set[str]] = []
+    for fact in facts:
+        for batch, seen in zip(batches, subjects, strict=True):
+            if fact.subject not in seen and (size is None or len(batch) < size):
+                batch.append(fact)
+                seen.add(fact.subject)
+                break
+        else:
+            batches.append([fact])
+            subjects.append({fact.subject})
+    if size is None and len(batches) > 1:
+        log.info("facts about the same subject are written in %d successive batches", len(batches))
+    return batches
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,107 @@
+"""Scoring answers to prompts, in batches by length, with the head only where an answer stands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bluedit.lm.capture import hooked
+from bluedit.lm.memory import EditableModel
+from bluedit.lm.prompts import chunks_by_cost, encode, encode_answer
+from bluedit.progress import Progress
+from bluedit.shapes import Tensor
+
+_TOKENS_PER_PASS = 2048
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How likely a model gives one answer to one prompt, under teacher forcing.
+
+    Attributes:
+        logprob: sum over the answer's tokens of log p, in nats.
+        tokens: number of answer tokens.
+        said: every answer token is the most probable one given those before it.
+        top: the token id the model puts first right after the prompt.
+    """
+
+    logprob: float
+    tokens: int
+    said: bool
+    top: int
+
+    @property
+    def probability(self) -> float:
+        """Of the whole answer."""
+        return math.exp(self.logprob)
+
+    @property
+    def mean_logprob(self) -> float:
+        """Per token: what CounterFact's metrics compare."""
+        return self.logprob / self.tokens
+
+
+def score(lm: EditableModel, pairs: Sequence[tuple[str, str]], progress: Progress | None = None) -> list[Answer]:
+    """Score each (prompt, answer) pair. Results do not depend on how pairs are batched, up to rounding."""
+    encoded = [encode_answer(lm.tokenizer, prompt, answer) for prompt, answer in pairs]
+    rows = [prompt + answer[:-1] for prompt, answer in encoded]
+    out: list[Answer | None] = [None] * len(pairs)
+    with (progress or Progress()).task("asking the model", len(pairs), "prompts") as advance:
+        for chunk in chunks_by_cost([len(row) for row in rows], _TOKENS_PER_PASS):
+            spans = [(len(encoded[i][0]) - 1, encoded[i][1]) for i in chunk]
+            for i, answer in zip(chunk, _score_chunk(lm, [rows[i] for i in chunk], spans), strict=True):
+                out[i] = answer
+            advance(len(chunk))
+    return [answer for answer in out if answer is not None]
+
+
+@torch.no_grad()
+def _score_chunk(lm: EditableModel, rows: Sequence[Sequence[int]], spans: Sequence[tuple[int, list[int]]]) -> list[Answer]:
+    lanes = [lane for lane, (_, answer) in enumerate(spans) for _ in answer]
+    places = [start + t for start, answer in spans for t in range(len(answer))]
+    logits = logits_at(lm, rows, lanes, places)
+    wanted = torch.tensor([token for _, answer in spans for token in answer], device=logits.device)
+    logprobs = -torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+    tops = logits.argmax(dim=-1)
+    answers, at = [], 0
+    for _, answer in spans:
+        part = slice(at, at + len(answer))
+        said = bool((tops[part] == wanted[part]).all())
+        answers.append(Answer(float(logprobs[part].double().sum()), len(answer), said, int(tops[at])))
+        at += len(answer)
+    return answers
+
+
+@torch.no_grad()
+def logits_at(lm: EditableModel, rows: Sequence[Sequence[int]], lanes: Sequence[int], places: Sequence[int]) -> Tensor:
+    """Logits (positions x vocabulary, float32 or wider) at (lane, place) of right-padded rows."""
+    ids, mask = lm.pad(rows)
+    lane, place = torch.tensor(list(lanes), device=ids.device), torch.tensor(list(places), device=ids.device)
+    head = lm.anatomy.head
+    hooks = [] if head is None else [(head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:]))]
+    with hooked(hooks):
+        logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    logits = logits[lane, place] if head is None else logits[0]
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+@torch.no_grad()
+def perplexity(lm: EditableModel, texts: Sequence[str], tokens: int = 1200) -> float:
+    """exp of the mean negative log-probability per token over about `tokens` tokens of the texts (first token of each not counted)."""
+    rows: list[list[int]] = []
+    for text in texts:
+        row = encode(lm.tokenizer, text)[0][: max(0, tokens - sum(map(len, rows)))]
+        if len(row) > 1:
+            rows.append(row)
+    total, count = 0.0, 0
+    for chunk in chunks_by_cost([len(row) for row in rows], _TOKENS_PER_PASS // 2):
+        lanes = [lane for lane, i in enumerate(chunk) for _ in rows[i][1:]]
+        places = [t for i in chunk for t in range(len(rows[i]) - 1)]
+        logits = logits_at(lm, [rows[i] for i in chunk], lanes, places)
+        wanted = torch.tensor([token for i in chunk for token in rows[i][1:]], device=logits.device)
+        total += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
+        count += len(wanted)
+    return math.exp(total / max(1, count))

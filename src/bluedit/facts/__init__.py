@@ -1,0 +1,8 @@
+"""What to change: facts, their validation, their files, and a bundled set about the world."""
+
+from bluedit.facts.fact import Fact, Neighbour, check_batch
+from bluedit.facts.formats import formats
+from bluedit.facts.readers import read_facts, write_facts
+from bluedit.facts.world import relations, world_facts
+
+__all__ = ["Fact", "Neighbour", "check_batch", "formats", "read_facts", "relations", "world_facts", "write_facts"]

@@ -1,0 +1,83 @@
+"""A causal language model seen as an editable memory: model, tokenizer and anatomy in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from bluedit.errors import ModelError
+from bluedit.lm.anatomy import Anatomy, Projection, dissect
+from bluedit.shapes import Int, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class EditableModel:
+    """The caller's model and tokenizer with what bluedit knows about them.
+
+    Nothing in the model or tokenizer is changed by making or using one, except the weights that `editing` writes.
+
+    Attributes:
+        model: any Hugging Face decoder-only causal language model.
+        tokenizer: its fast tokenizer.
+        name: what the user called it; for messages and manifests.
+        anatomy: blocks, projections and head.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    name: str
+    anatomy: Anatomy = field(repr=False)
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, tokenizer: Any, name: str | None = None) -> EditableModel:
+        """Look at a model the caller has.
+
+        Raises:
+            ModelError: not a supported decoder (see `dissect`).
+        """
+        from bluedit.lm.state import frozen
+
+        with frozen(model):
+            anatomy = dissect(model)
+        return cls(model, tokenizer, name or getattr(model.config, "_name_or_path", "") or type(model).__name__, anatomy)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device  # pyright: ignore[reportReturnType]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.anatomy.projections[0].parameter.dtype
+
+    @property
+    def d_key(self) -> int:
+        return self.anatomy.projections[0].d_key
+
+    def projection(self, layer: int) -> Projection:
+        return self.anatomy.projections[layer]
+
+    def check_finite(self, layers: Sequence[int]) -> None:
+        """Raises ModelError when a weight that is about to be edited holds NaN or infinity."""
+        for layer in layers:
+            weight = self.projection(layer).matrix()
+            bad = int((~torch.isfinite(weight)).sum())
+            if bad:
+                raise ModelError(
+                    f"{self.projection(layer).name}.weight holds {bad} NaN or infinite values of {weight.numel()}; "
+                    "the model is damaged, load it again from a sound checkpoint"
+                )
+
+    def pad(self, sequences: Sequence[Sequence[int]], *, left: bool = False) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
+        """Token ids padded to one length, with the mask of real tokens. The tokenizer's own padding settings stay untouched."""
+        width = max((len(s) for s in sequences), default=0)
+        ids = torch.zeros(len(sequences), width, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, sequence in enumerate(sequences):
+            span = slice(width - len(sequence), width) if left else slice(0, len(sequence))
+            ids[i, span] = torch.tensor(sequence, dtype=torch.long)
+            mask[i, span] = 1
+        return ids.to(self.device), mask.to(self.device)

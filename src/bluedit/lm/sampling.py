@@ -1,0 +1,51 @@
+"""Drawing text from the model itself: the default corpus for key statistics, and prefixes."""
+
+from __future__ import annotations
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+from bluedit.lm.memory import EditableModel
+from bluedit.progress import Progress
+from bluedit.shapes import Int, Tensor
+
+OPENERS = (
+    "The", "In", "A", "It", "He", "She", "This", "We", "They", "When", "There", "As", "For", "At", "After", "One",
+    "On", "But", "If", "I", "You", "From", "Many", "While", "Some", "An", "Since", "During", "Most", "With", "By", "Its",
+)  # fmt: skip
+
+
+@torch.no_grad()
+def sample_rows(
+    lm: EditableModel, count: int, length: int, *, seed: int, openers: tuple[str, ...] = OPENERS, progress: Progress | None = None
+) -> Int[Tensor, "count length"]:
+    """Token rows drawn at temperature 1 from the model, each begun by an opener in turn; no row contains a special token.
+
+    Args:
+        count: number of rows.
+        length: tokens per row, opener included.
+        seed: of the generator; the global random state is not touched.
+    """
+    generator = torch.Generator(device=lm.device).manual_seed(seed)
+    starts = [lm.tokenizer(opener)["input_ids"] for opener in openers]
+    width = max(map(len, starts))
+    starts = [start for start in starts if len(start) == width]
+    ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
+    banned = torch.tensor(sorted(set(lm.tokenizer.all_special_ids)), device=lm.device, dtype=torch.long)
+    cache, step = DynamicCache(), ids
+    with (progress or Progress()).task("sampling text from the model", length - width, "steps") as advance:
+        for _ in range(length - width):
+            output = lm.model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            logits = output.logits[:, -1].float()
+            logits[:, banned] = -torch.inf
+            step = _draw(logits, generator)
+            ids = torch.cat([ids, step], dim=1)
+            advance()
+    return ids
+
+
+def _draw(logits: Tensor, generator: torch.Generator) -> Int[Tensor, "count 1"]:
+    """One token per row by inverting the cumulative distribution."""
+    cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
+    level = torch.rand(len(logits), 1, generator=generator, device=logits.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, level).clamp(max=logits.shape[-1] - 1)

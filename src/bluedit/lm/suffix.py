@@ -1,0 +1,197 @@
+"""Running a model again and again from one layer and one token on.
+
+An optimised vector that enters at layer l and token t changes nothing below l and nothing before t. So the tokens before t
+are run once and kept as attention keys and values, the hidden states of the remaining tokens are computed once up to l, and
+each repetition runs only the rest, through the model's own forward: blocks below l answer from memory for the time being.
+The head sees only the positions asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from bluedit.lm.capture import StopForward, first_tensor, hooked, with_first_tensor
+from bluedit.lm.memory import EditableModel
+from bluedit.lm.observe import Site
+from bluedit.lm.prompts import Row
+from bluedit.shapes import Float, Int, Tensor
+
+
+class _FixedLayer(DynamicLayer):
+    """Attention keys and values of tokens that never change: `update` joins the new ones without keeping them."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+class SuffixRunner:
+    """Repeated forward passes of `rows` in which only a vector added at `site`, at each row's subject_last, varies.
+
+    Attributes:
+        rows: the token rows, one lane each.
+        value: the unchanged activation at the site, rows x width.
+    """
+
+    def __init__(self, lm: EditableModel, rows: Sequence[Row], site: Site) -> None:
+        self.lm, self.rows, self.site = lm, tuple(rows), site
+        self._positions = self._read_positions()
+        with torch.no_grad():
+            self._run_prefix()
+            self._record_suffix()
+
+    def keep(self, lanes: Sequence[int]) -> None:
+        """Drop all lanes but these."""
+        index = torch.tensor(list(lanes), device=self.lm.device)
+        self.rows = tuple(self.rows[i] for i in lanes)
+        self._positions = self._read_positions()
+        self._ids, self._mask, self._place = self._ids[index], self._mask[index], self._place[index]
+        self.value, self._states = self.value[index], [s[index] for s in self._states]
+        self._past = [(k[index], v[index]) for k, v in self._past]
+        width = max(row.suffix for row in self.rows)
+        past = self._mask.shape[1] - self._ids.shape[1]
+        self._ids, self._place, self._mask = self._ids[:, :width], self._place[:, :width], self._mask[:, : past + width]
+        self._states = [s[:, :width] for s in self._states]
+
+    def logits(self, delta: Float[Tensor, "rows width"]) -> Float[Tensor, "positions vocabulary"]:
+        """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
+
+        def add(_module: nn.Module, _args: Any, output: Any) -> Any:
+            hidden = first_tensor(output)
+            changed = torch.cat([(hidden[:, 0] + delta.to(hidden.dtype)).unsqueeze(1), hidden[:, 1:]], dim=1)
+            return with_first_tensor(output, changed)
+
+        module = self._site_module()
+        with self._short_cut(), hooked([(module, "forward", add)]):
+            return self._forward()
+
+    def _site_module(self) -> nn.Module:
+        if self.site.kind == "block":
+            return self.lm.anatomy.blocks[self.site.layer]
+        return self.lm.projection(self.site.layer).module
+
+    def _read_positions(self) -> tuple[Int[Tensor, "positions"], Int[Tensor, "positions"]]:
+        """(lane, offset in the suffix) of every position whose logits are wanted."""
+        lanes: list[int] = []
+        offsets: list[int] = []
+        for lane, row in enumerate(self.rows):
+            start = row.target_start - 1 - row.subject_last if row.targets else 0
+            count = max(1, len(row.targets))
+            lanes += [lane] * count
+            offsets += range(start, start + count)
+        device = self.lm.device
+        return torch.tensor(lanes, device=device), torch.tensor(offsets, device=device)
+
+    def _run_prefix(self) -> None:
+        """Attention keys and values of the tokens before the subject's last one, left-padded to one length."""
+        before = [row.ids[: row.subject_last] for row in self.rows]
+        suffixes = [row.ids[row.subject_last :] for row in self.rows]
+        self._ids, suffix_mask = self.lm.pad(suffixes)
+        ids, mask = self.lm.pad(before, left=True)
+        start = mask.sum(dim=1, keepdim=True)
+        self._place = start + torch.arange(self._ids.shape[1], device=ids.device)
+        self._mask = torch.cat([mask, suffix_mask], dim=1)
+        self._past: list[tuple[Tensor, Tensor]] = []
+        if not ids.shape[1]:
+            return
+        cache = DynamicCache()
+        place = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        with hooked(self._head_hooks(torch.zeros(1, dtype=torch.long, device=ids.device), torch.zeros(1, dtype=torch.long, device=ids.device))):
+            self.lm.model(input_ids=ids, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True)
+        real = mask.bool()[:, None, :, None]
+        self._past = [(_masked(layer.keys, real), _masked(layer.values, real)) for layer in cache.layers]
+
+    def _record_suffix(self) -> None:
+        """Hidden states of the suffix: what each block that will not be run again answers, and the value at the site."""
+        self._states: list[Tensor] = []
+        skipped = self._skipped_blocks()
+        seen: list[Tensor] = []
+
+        def remember(_module: nn.Module, _args: Any, output: Any) -> None:
+            self._states = [first_tensor(output).detach()]
+            self._tuples = isinstance(output, tuple)
+
+        def read(_module: nn.Module, _args: Any, output: Any) -> None:
+            seen.append(first_tensor(output)[:, 0].detach())
+            raise StopForward
+
+        hooks = [(skipped[-1], "forward", remember)] if skipped else []
+        with hooked([*hooks, (self._site_module(), "forward", read)]):
+            try:
+                self._forward()
+            except StopForward:
+                pass
+        self.value = seen[0]
+
+    def _skipped_blocks(self) -> tuple[nn.Module, ...]:
+        """Blocks whose output does not depend on the vector: those below the site, and its own when the site is its output."""
+        count = self.site.layer + (1 if self.site.kind == "block" else 0)
+        return self.lm.anatomy.blocks[:count]
+
+    def _forward(self) -> Tensor:
+        lanes, offsets = self._positions
+        with hooked(self._head_hooks(lanes, offsets)):
+            output = self.lm.model(
+                input_ids=self._ids,
+                attention_mask=self._mask,
+                position_ids=self._place,
+                past_key_values=self._cache(),
+                use_cache=bool(self._past),
+            )
+        logits = output.logits
+        return logits[lanes, offsets] if self.lm.anatomy.head is None else logits[0]
+
+    def _cache(self) -> Cache | None:
+        if not self._past:
+            return None
+        return Cache(layers=[_FixedLayer(keys, values) for keys, values in self._past])
+
+    def _head_hooks(self, lanes: Tensor, offsets: Tensor) -> list[tuple[nn.Module, str, Callable[..., Any]]]:
+        """Feed the head only the wanted positions, as one row."""
+        head = self.lm.anatomy.head
+        if head is None:
+            return []
+        return [(head, "pre", lambda _m, args: (args[0][lanes, offsets].unsqueeze(0), *args[1:]))]
+
+    @contextmanager
+    def _short_cut(self) -> Iterator[None]:
+        """Blocks that need not run answer with what they answered before; restored whatever happens."""
+        skipped = self._skipped_blocks()
+        answers = [None] * (len(skipped) - 1) + self._states if skipped else []
+        saved: list[tuple[nn.Module, Any]] = []
+        try:
+            for block, answer in zip(skipped, answers, strict=True):
+                saved.append((block, block.__dict__.get("forward")))
+                block.forward = _answer(answer, self._tuples)
+            yield
+        finally:
+            for block, forward in saved:
+                if forward is None:
+                    block.__dict__.pop("forward", None)
+                else:
+                    block.forward = forward
+
+
+def _answer(state: Tensor | None, as_tuple: bool) -> Callable[..., Any]:
+    """A block's forward that returns `state`, or its own input, in the form the family's blocks return it."""
+
+    def forward(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
+        answer = hidden_states if state is None else state
+        return (answer,) if as_tuple else answer
+
+    return forward
+
+
+def _masked(states: Tensor, real: Tensor) -> Tensor:
+    """Zero at padding, where attention may have produced anything."""
+    return torch.where(real, states, torch.zeros_like(states)).detach()

@@ -1,0 +1,164 @@
+"""What an update must leave alone: G = U (U^T S U)^-1 U^T as an operator that grows with the memory of edited keys.
+
+S = (lambda C or L2 I) + M. The part without M is factored once; M = K_m K_m^T enters by the Woodbury identity
+    G = G0 - G0 K_m (I + K_m^T G0 K_m)^-1 K_m^T G0
+with a Cholesky factor that is extended batch by batch, and is folded into a new base once it holds as many keys as the space has
+dimensions. No d_key x d_key product is made for a batch, and no projector is formed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bluedit.errors import StatisticsError
+from bluedit.method.moment import SecondMoment
+from bluedit.shapes import Float, Tensor
+
+
+class Base:
+    """G0 for one kind of S without memory. Interface."""
+
+    dimensions: int
+
+    def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
+        raise NotImplementedError
+
+    def fold(self, K: Float[Tensor, "d_key m"]) -> Base:
+        """The base whose S also contains K K^T."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Factored(Base):
+    """S = scale x L L^T on the whole space, or on the subspace spanned by U's columns."""
+
+    cholesky: Float[Tensor, "rank rank"]
+    scale: float = 1.0
+    U: Float[Tensor, "d_key rank"] | None = None
+
+    @property
+    def dimensions(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return len(self.cholesky)
+
+    def apply(self, K: Tensor) -> Tensor:
+        inner = K if self.U is None else self.U.T @ K
+        solved = torch.cholesky_solve(inner, self.cholesky) / self.scale
+        return solved if self.U is None else self.U @ solved
+
+    def fold(self, K: Tensor) -> Base:
+        inner = K if self.U is None else self.U.T @ K
+        S = torch.addmm(inner @ inner.T, self.cholesky, self.cholesky.T, beta=1.0, alpha=self.scale)
+        return Factored(torch.linalg.cholesky(S), 1.0, self.U)
+
+
+@dataclass(frozen=True, eq=False)
+class NullSpace(Base):
+    """S = L2 I on the null space of C; V spans what is preserved, U what may change. The thinner of the two does the work."""
+
+    U: Float[Tensor, "d_key rank"]
+    V: Float[Tensor, "d_key kept"]
+    l2: float
+
+    @property
+    def dimensions(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.U.shape[1]
+
+    def project(self, K: Tensor) -> Tensor:
+        if self.U.shape[1] <= self.V.shape[1]:
+            return self.U @ (self.U.T @ K)
+        return K - self.V @ (self.V.T @ K)
+
+    def apply(self, K: Tensor) -> Tensor:
+        return self.project(K) / self.l2
+
+    def fold(self, K: Tensor) -> Base:
+        inner = self.U.T @ K
+        S = inner @ inner.T
+        S.diagonal().add_(self.l2)
+        return Factored(torch.linalg.cholesky(S), 1.0, self.U)
+
+
+class Preservation:
+    """G for one layer, with the memory of the keys edited there so far."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._keys: Tensor | None = None
+        self._solved: Tensor | None = None
+        self._factor: Tensor | None = None
+
+    @property
+    def rank(self) -> int:
+        """Dimensions of key space an update may use."""
+        return self._base.dimensions
+
+    @property
+    def remembered(self) -> int:
+        """Keys held in low-rank form (those folded into the base are not counted)."""
+        return 0 if self._keys is None else self._keys.shape[1]
+
+    def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
+        """G K, float64."""
+        GK = self._base.apply(K.double())
+        if self._keys is None or self._solved is None or self._factor is None:
+            return GK
+        return GK - self._solved @ torch.cholesky_solve(self._keys.T @ GK, self._factor)
+
+    def remember(self, K: Float[Tensor, "d_key n"]) -> None:
+        """Add K K^T to M."""
+        K = K.double()
+        solved = self._base.apply(K)
+        corner = K.T @ solved
+        corner.diagonal().add_(1.0)
+        if self._keys is None or self._solved is None or self._factor is None:
+            self._keys, self._solved, self._factor = K, solved, torch.linalg.cholesky(corner)
+        else:
+            self._factor = _extend(self._factor, self._keys.T @ solved, corner)
+            self._keys = torch.cat([self._keys, K], dim=1)
+            self._solved = torch.cat([self._solved, solved], dim=1)
+        if self._keys.shape[1] >= self._base.dimensions:
+            self._base = self._base.fold(self._keys)
+            self._keys = self._solved = self._factor = None
+
+
+def _extend(factor: Tensor, border: Tensor, corner: Tensor) -> Tensor:
+    """Cholesky factor of [[H, border], [border^T, corner]] from the factor of H."""
+    row = torch.linalg.solve_triangular(factor, border, upper=False)
+    tail = torch.linalg.cholesky(corner - row.T @ row)
+    zero = factor.new_zeros(len(factor), len(tail))
+    return torch.cat([torch.cat([factor, zero], dim=1), torch.cat([row.T, tail], dim=1)])
+
+
+def null_space(moment: SecondMoment, threshold: float, relative: bool) -> tuple[Tensor, Tensor]:
+    """(U, V): eigenvectors of C that may change and that must be preserved.
+
+    Args:
+        moment: C of the layer.
+        threshold: absolute: eigenvalues below it are null (AlphaEdit, arXiv 2410.02355, takes 2e-2). relative: the largest null
+            space whose eigenvalues sum to at most this fraction of the trace.
+        relative: which of the two.
+
+    Raises:
+        StatisticsError: the null space is empty or everything.
+    """
+    values, vectors = moment.spectrum
+    if relative:
+        count = int((values.clamp(min=0).cumsum(0) <= threshold * values.sum()).sum())
+    else:
+        count = int((values < threshold).sum())
+    if not 0 < count < len(values):
+        what = "everything" if count else "empty"
+        raise StatisticsError(
+            f"the null space of layer {moment.layer} is {what}: {count} of {len(values)} eigenvalues of C "
+            f"({float(values[0]):.3g} to {float(values[-1]):.3g}) are below the threshold {threshold:g}"
+            f"{' of the trace' if relative else ''}; set preserve.threshold, or preserve.relative=true with a fraction such as 0.02"
+        )
+    return vectors[:, :count].contiguous(), vectors[:, count:].contiguous()
+
+
+def everything(moment: SecondMoment) -> tuple[Tensor, Tensor]:
+    """(U, V) of an update that may use all of key space."""
+    eye = torch.eye(len(moment.matrix), dtype=moment.matrix.dtype, device=moment.matrix.device)
+    return eye, eye[:, :0]

@@ -1,0 +1,39 @@
+"""The one solver: every closed form of the field is dW = R A with A = (s I + K^T G K)^-1 K^T G."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from bluedit.errors import EditError
+from bluedit.shapes import Float, Tensor
+
+
+class Metric(Protocol):
+    """G = U (U^T S U)^-1 U^T, applied to keys without ever being formed."""
+
+    def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]: ...
+
+
+def solve(K: Float[Tensor, "d_key n"], G: Metric, slack: float) -> Float[Tensor, "n d_key"]:
+    """A of the update dW = R A, in float64.
+
+    Slack 1 is least squares (MEMIT eq. 14, AlphaEdit eq. 14), slack 0 the equality constraint (ROME eq. 2, EMMET).
+    The system is n x n; its matrix is symmetric positive definite unless slack is 0 and keys are (nearly) dependent.
+
+    Raises:
+        EditError: the system is singular.
+    """
+    K = K.double()
+    GK = G.apply(K)
+    system = K.T @ GK
+    system = (system + system.T) / 2
+    system.diagonal().add_(slack)
+    factor, info = torch.linalg.cholesky_ex(system)
+    if int(info) or not torch.isfinite(factor).all():
+        raise EditError(
+            f"the {len(system)} x {len(system)} system of this batch is singular: some keys are not finite, (nearly) equal to each "
+            "other, or outside the subspace that may change; edit those facts in separate batches or use a recipe with slack 1"
+        )
+    return torch.cholesky_solve(GK.T.contiguous(), factor)

@@ -1,0 +1,60 @@
+"""Progress of long work: an interface that does nothing, and one that draws bars on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Advance(Protocol):
+    """Called with the number of items just finished."""
+
+    def __call__(self, count: int = 1) -> None: ...
+
+
+class Progress:
+    """Reports nothing. The interface every room below the command line uses."""
+
+    @contextmanager
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Advance]:
+        """A stretch of work of `total` items; the value given to `with` is called as they finish."""
+
+        def advance(count: int = 1) -> None:
+            pass
+
+        yield advance
+
+
+class BarProgress(Progress):
+    """Draws a bar with the count, the time spent and the time left; on standard error, gone when finished."""
+
+    @contextmanager
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Advance]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
+            bar = bars.add_task(title, total=total)
+
+            def advance(count: int = 1) -> None:
+                bars.advance(bar, count)
+
+            yield advance
+
+
+def as_progress(progress: bool | Progress) -> Progress:
+    """True gives bars, False nothing; a Progress is used as it is."""
+    if isinstance(progress, Progress):
+        return progress
+    return BarProgress() if progress else Progress()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Advance(Protocol):
     """Called with the number of items just finished."""
 
@@ -17,7 +18,7 @@ class Progress:
     """Reports nothing. The interface every room below the command line uses."""
 
     @contextmanager
-    def task(self, title: str, total: int, unit: str = "") -> Iterator[Advance]:
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Advance]:  # noqa: ARG002
         """A stretch of work of `total` items; the value given to `with` is called as they finish."""
 
         def advance(count: int = 1) -> None:

@@ -116,7 +116,15 @@ class Editor:
         self._preservation: dict[tuple[int, Preserve], tuple[Preservation, int]] = {}
 
     @classmethod
-    def load(cls, name: str, *, dtype: str | torch.dtype | None = None, device: str = "auto", progress: bool | Progress = False, **options: Any) -> Editor:
+    def load(
+        cls,
+        name: str,
+        *,
+        dtype: str | torch.dtype | None = None,
+        device: str = "auto",
+        progress: bool | Progress = False,
+        **options: Any,
+    ) -> Editor:
         """An editor for a model by name: "smollm2", a folder, a .gguf file or a hub id; see `bluedit.lm.loading.load`."""
         return cls(load(name, dtype=dtype, device=device, progress=as_progress(progress)), progress=progress, **options)
 
@@ -252,7 +260,9 @@ class Editor:
             raise EditError("this edit was already undone")
         later = len(self._journal) - 1 - places[0]
         if later:
-            raise EditError(f"{later} later edit{'s stand' if later > 1 else ' stands'} on this one; undo {'them' if later > 1 else 'it'} first, the last one first")
+            raise EditError(
+                f"{later} later edit{'s stand' if later > 1 else ' stands'} on this one; undo {'them' if later > 1 else 'it'} first, the last one first"
+            )
         self.undo()
 
     @contextmanager
@@ -267,7 +277,9 @@ class Editor:
             self._preservation.clear()
             raise
 
-    def _write(self, facts: Sequence[Fact], recipe: Recipe, batch_size: int | None) -> tuple[list[Batch], tuple[str, ...]]:
+    def _write(
+        self, facts: Sequence[Fact], recipe: Recipe, batch_size: int | None
+    ) -> tuple[list[Batch], tuple[str, ...]]:
         """All batches of an edit, in order."""
         contexts = recipe.contexts
         prefixes = make_prefixes(self.lm, contexts.kind, contexts.count, contexts.seed)
@@ -333,16 +345,27 @@ class Editor:
         for batch in patch.batches:
             for update in batch.updates:
                 self.lm.anatomy.check_layers([update.layer])
-                found, wanted = (update.R.shape[0], update.A.shape[1]), tuple(self.lm.projection(update.layer).matrix().shape)
+                found, wanted = (
+                    (update.R.shape[0], update.A.shape[1]),
+                    tuple(self.lm.projection(update.layer).matrix().shape),
+                )
                 if found != wanted:
-                    raise PatchError(f"the patch changes {found[0]} x {found[1]} weights at layer {update.layer}, but {self.lm.name} has {wanted[0]} x {wanted[1]} there; it was made for another model ({patch.info.get('model')})")
+                    raise PatchError(
+                        f"the patch changes {found[0]} x {found[1]} weights at layer {update.layer}, but {self.lm.name} has {wanted[0]} x {wanted[1]} there; it was made for another model ({patch.info.get('model')})"
+                    )
         made_for = patch.info.get("fingerprint")
-        if force or made_for == self.base_fingerprint and not self._journal:
+        if force or (made_for == self.base_fingerprint and not self._journal):
             return
         if self._journal and made_for == self.base_fingerprint:
-            raise PatchError("this editor's model is edited already, and the patch was made for the unedited one; undo the edits first, or force it")
+            raise PatchError(
+                "this editor's model is edited already, and the patch was made for the unedited one; undo the edits first, or force it"
+            )
         dtype = str(self.lm.dtype).removeprefix("torch.")
-        hint = f" It was made on {patch.info.get('dtype')} weights, these are {dtype}: load the model with that dtype." if patch.info.get("dtype") != dtype else ""
+        hint = (
+            f" It was made on {patch.info.get('dtype')} weights, these are {dtype}: load the model with that dtype."
+            if patch.info.get("dtype") != dtype
+            else ""
+        )
         raise PatchError(
             f"the patch was made for other weights: {patch.info.get('model')} with fingerprint {made_for}, "
             f"while {self.lm.name} has {self.base_fingerprint}.{hint} Load that model, or pass force=True (--force) if you know better"
@@ -365,7 +388,8 @@ class Editor:
             "statistics": {**self._moments.identity, "corpus_name": self._moments.corpus.name},
             "null_space": {str(k[0]): rank for k, rank in self._ranks().items()},
             "seconds": round(seconds, 2),
-            "versions": {name: _version(name) for name in ("bluedit", "torch", "transformers")} | {"python": platform.python_version()},
+            "versions": {name: _version(name) for name in ("bluedit", "torch", "transformers")}
+            | {"python": platform.python_version()},
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "report": report.as_dict() if report else None,
         }
@@ -387,7 +411,9 @@ def base_of(preserve: Preserve, moment: SecondMoment) -> Base:
     """U and S without memory, as a recipe asks for them."""
     if preserve.subspace == "all" and preserve.gram == "C":
         return Factored(moment.cholesky, preserve.lambda_)
-    U, V = null_space(moment, preserve.threshold, preserve.relative) if preserve.subspace == "null" else everything(moment)
+    U, V = (
+        null_space(moment, preserve.threshold, preserve.relative) if preserve.subspace == "null" else everything(moment)
+    )
     if preserve.gram == "identity":
         return NullSpace(U, V, preserve.l2)
     return Factored(torch.linalg.cholesky(U.T @ moment.matrix @ U), preserve.lambda_, U)

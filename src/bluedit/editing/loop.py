@@ -51,7 +51,9 @@ def write_batch(
         weights.add(step.layer, R, A)
         written.append((step, R, A, reach(R, A, keys)))
     after = observe_keys(lm, rows, recipe.written, len(facts))
-    return Batch(tuple(facts), tuple(Update(s.layer, R, A, after[s.layer].float(), share) for s, R, A, share in written))
+    return Batch(
+        tuple(facts), tuple(Update(s.layer, R, A, after[s.layer].float(), share) for s, R, A, share in written)
+    )
 
 
 def value_site(lm: EditableModel, recipe: Recipe) -> str:
@@ -73,7 +75,9 @@ def _values(lm: EditableModel, rows: Sequence[Row], site: Site) -> Float[Tensor,
     return observe(lm, [row for row in rows if row.kind == "bare"], [site])[site].T
 
 
-def reach(R: Float[Tensor, "d_value n"], A: Float[Tensor, "n d_key"], keys: Float[Tensor, "d_key n"]) -> Float[Tensor, "n"]:
+def reach(
+    R: Float[Tensor, "d_value n"], A: Float[Tensor, "n d_key"], keys: Float[Tensor, "d_key n"]
+) -> Float[Tensor, "n"]:
     """Share of each residual that R A delivers at its own key: <R A k_i, r_i> / |r_i|^2. 1 is all of it."""
     delivered = R @ (A @ keys.to(A.dtype))
     return (delivered * R).sum(dim=0) / (R * R).sum(dim=0).clamp(min=torch.finfo(R.dtype).tiny)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from safetensors.torch import load, save
 
 from bluedit.errors import BluEditError, PatchError
 from bluedit.facts.fact import Fact, Neighbour
+from bluedit.facts.readers import fact_record
+from bluedit.files import write_file
 from bluedit.shapes import Float, Tensor
 
 FORMAT = 1
@@ -42,9 +44,17 @@ class Update:
     reach: Float[Tensor, "n"]
 
     @property
+    def mean_reach(self) -> float:
+        """Share of the batch's whole wanted residual that was delivered: reach weighted by |r|^2."""
+        weight = (self.R * self.R).sum(dim=0)
+        return float((self.reach * weight).sum() / weight.sum()) if float(weight.sum()) else 1.0
+
+    @property
     def norm(self) -> float:
         """Frobenius norm of R A, from the factors."""
-        return float(((self.R.T.double() @ self.R.double()) * (self.A.double() @ self.A.T.double())).sum().clamp(min=0).sqrt())
+        return float(
+            ((self.R.T.double() @ self.R.double()) * (self.A.double() @ self.A.T.double())).sum().clamp(min=0).sqrt()
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +98,15 @@ class Patch:
         manifest = {"format": FORMAT, "factors": name, **self.info, "batches": [_batch_entry(b) for b in self.batches]}
         created = not folder.exists()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_atomically(folder / name, data)
-            _write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+            write_file(folder / name, data)
+            write_file(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
         except OSError as error:
             if created and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
             state = "nothing was written" if created else "the patch that was there is unchanged"
-            raise PatchError(f"cannot save the patch to {folder}: {error.strerror or error}; {state}. Free disk space or choose another place") from error
+            raise PatchError(
+                f"cannot save the patch to {folder}: {error.strerror or error}; {state}. Free disk space or choose another place"
+            ) from error
         for stale in folder.glob("factors-*.safetensors"):
             if stale.name != name:
                 stale.unlink(missing_ok=True)
@@ -122,7 +133,9 @@ class Patch:
             tensors = load((folder / manifest["factors"]).read_bytes())
             batches = tuple(_read_batch(i, entry, tensors) for i, entry in enumerate(manifest["batches"]))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, BluEditError) as error:
-            raise PatchError(f"the patch {folder} is damaged ({type(error).__name__}: {error}); make it again or restore it from a copy") from error
+            raise PatchError(
+                f"the patch {folder} is damaged ({type(error).__name__}: {error}); make it again or restore it from a copy"
+            ) from error
         info = {k: v for k, v in manifest.items() if k not in ("format", "factors", "batches")}
         return cls(batches, info)
 
@@ -132,7 +145,9 @@ def check_place(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise PatchError(f"{folder} is a file; a patch is a folder, choose another name")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file() and not _only_leftovers(folder):
-        raise PatchError(f"the folder {folder} holds other things than a patch; choose a new or empty folder, or an older patch to replace")
+        raise PatchError(
+            f"the folder {folder} holds other things than a patch; choose a new or empty folder, or an older patch to replace"
+        )
     parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not os.access(parent, os.W_OK):
         raise PatchError(f"no permission to write in {parent}; choose another place for the patch")
@@ -141,18 +156,6 @@ def check_place(folder: Path) -> None:
 def _only_leftovers(folder: Path) -> bool:
     """Whether a killed save left nothing but its own unfinished files."""
     return all(f.name.startswith((".", "factors-")) for f in folder.iterdir())
-
-
-def _write_atomically(file: Path, data: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -166,27 +169,15 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PatchError(f"the patch {folder} is damaged: {MANIFEST} is unreadable ({error})") from error
     if version != FORMAT:
-        raise PatchError(f"the patch {folder} has format {version}, this bluedit reads format {FORMAT}; use the bluedit version that wrote it")
+        raise PatchError(
+            f"the patch {folder} has format {version}, this bluedit reads format {FORMAT}; use the bluedit version that wrote it"
+        )
     return manifest
 
 
-def fact_entry(fact: Fact) -> dict[str, Any]:
-    """A fact as JSON writes it, in bluedit's own file format; empty fields are left out."""
-    entry = {
-        "prompt": fact.prompt,
-        "subject": fact.subject,
-        "target": fact.target,
-        "old_target": fact.old_target,
-        "paraphrases": list(fact.paraphrases),
-        "neighbours": [{"prompt": n.prompt, "answer": n.answer} for n in fact.neighbours],
-        "id": fact.id,
-    }
-    return {key: value for key, value in entry.items() if value}
-
-
 def _batch_entry(batch: Batch) -> dict[str, Any]:
-    updates = [{"layer": u.layer, "norm": u.norm, "mean_reach": float(u.reach.mean())} for u in batch.updates]
-    return {"facts": [fact_entry(fact) for fact in batch.facts], "updates": updates}
+    updates = [{"layer": u.layer, "norm": u.norm, "mean_reach": u.mean_reach} for u in batch.updates]
+    return {"facts": [fact_record(fact) for fact in batch.facts], "updates": updates}
 
 
 def _read_batch(index: int, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batch:
@@ -196,7 +187,7 @@ def _read_batch(index: int, entry: Mapping[str, Any], tensors: Mapping[str, Tens
 
 
 def _read_fact(entry: Mapping[str, Any]) -> Fact:
-    neighbours: Sequence[Neighbour] = [Neighbour(n["prompt"], n.get("answer")) for n in entry.get("neighbours", ())]
+    neighbours = [Neighbour(n) if isinstance(n, str) else Neighbour(**n) for n in entry.get("neighbours", ())]
     return Fact(**{**entry, "neighbours": neighbours})
 
 

@@ -43,7 +43,9 @@ class EditedWeights:
         new_total = update if total is None else total + update
         value = (self._original[layer].double() + new_total).to(matrix.dtype)
         if not torch.isfinite(value).all():
-            raise EditError(f"the update of layer {layer} is not finite; check the model's weights and the recipe's numbers (objective.learning_rate, preserve.lambda)")
+            raise EditError(
+                f"the update of layer {layer} is not finite; check the model's weights and the recipe's numbers (objective.learning_rate, preserve.lambda)"
+            )
         matrix.copy_(value)
         self._total[layer] = new_total
         self._written[layer] = tensor_digest(matrix)

@@ -59,7 +59,9 @@ def score(lm: EditableModel, pairs: Sequence[tuple[str, str]], progress: Progres
 
 
 @torch.no_grad()
-def _score_chunk(lm: EditableModel, rows: Sequence[Sequence[int]], spans: Sequence[tuple[int, list[int]]]) -> list[Answer]:
+def _score_chunk(
+    lm: EditableModel, rows: Sequence[Sequence[int]], spans: Sequence[tuple[int, list[int]]]
+) -> list[Answer]:
     lanes = [lane for lane, (_, answer) in enumerate(spans) for _ in answer]
     places = [start + t for start, answer in spans for t in range(len(answer))]
     logits = logits_at(lm, rows, lanes, places)
@@ -93,7 +95,7 @@ def perplexity(lm: EditableModel, texts: Sequence[str], tokens: int = 1200) -> f
     """exp of the mean negative log-probability per token over about `tokens` tokens of the texts (first token of each not counted)."""
     rows: list[list[int]] = []
     for text in texts:
-        row = encode(lm.tokenizer, text)[0][: max(0, tokens - sum(map(len, rows)))]
+        row = encode(lm.tokenizer, text)[0][: min(lm.max_length, max(0, tokens - sum(map(len, rows))))]
         if len(row) > 1:
             rows.append(row)
     total, count = 0.0, 0

@@ -68,7 +68,9 @@ class Fact:
         """
         at = text.rfind(subject) if isinstance(subject, str) and subject else -1
         if at < 0:
-            raise FactError(f"subject {subject!r} does not occur in the prompt {text!r}; write it exactly as it stands there")
+            raise FactError(
+                f"subject {subject!r} does not occur in the prompt {text!r}; write it exactly as it stands there"
+            )
         before, after = text[:at], text[at + len(subject) :]
         if "{}" in before + after:
             raise FactError(f"prompt {text!r} holds both the subject and '{{}}'; use one of them")
@@ -88,7 +90,9 @@ class Fact:
                 "the subject in braces once, then '=>' and the new target"
             )
         subject = match["subject"]
-        return cls(match["prompt"].replace("{" + subject + "}", "{}"), subject=subject.strip(), target=match["target"].strip())
+        return cls(
+            match["prompt"].replace("{" + subject + "}", "{}"), subject=subject.strip(), target=match["target"].strip()
+        )
 
 
 def _faults(fact: Fact) -> list[str]:
@@ -104,7 +108,9 @@ def _faults(fact: Fact) -> list[str]:
         return faults
     holes = fact.prompt.count("{}")
     if holes != 1:
-        faults.append(f"the prompt must contain '{{}}' exactly once, where the subject stands; {fact.prompt!r} has it {holes} times")
+        faults.append(
+            f"the prompt must contain '{{}}' exactly once, where the subject stands; {fact.prompt!r} has it {holes} times"
+        )
     if fact.old_target is not None and fact.old_target.strip() == fact.target.strip():
         faults.append(f"target and old_target are both {fact.target!r}: there is nothing to change")
     if any(not isinstance(p, str) or not p.strip() for p in fact.paraphrases):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import difflib
 import io
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 from bluedit.errors import FactError, did_you_mean
 from bluedit.facts.fact import Fact, Neighbour
 from bluedit.facts.formats import COLUMNS, REQUIRED, Format, formats, json_name, named, recognised
+from bluedit.files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -75,25 +74,20 @@ def write_facts(path: str | Path, facts: Iterable[Fact]) -> None:
         FactError: no facts, text that is not valid Unicode, or a file that cannot be written.
     """
     path = Path(path)
-    lines = [json.dumps(_record(fact), ensure_ascii=False) + "\n" for fact in facts]
+    lines = [json.dumps(fact_record(fact), ensure_ascii=False) + "\n" for fact in facts]
     if not lines:
         raise FactError(f"no facts were given to write to {path}; pass at least one Fact")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        scratch.write_bytes("".join(lines).encode())
-        scratch.replace(path)
+        write_file(path, "".join(lines).encode())
     except UnicodeEncodeError as error:
         raise FactError(
             f"cannot write {path}: a fact has half a surrogate pair, {error.object[error.start]!r}"
         ) from error
     except OSError as error:
         raise FactError(f"cannot write {path}: {error.strerror}; choose a place that exists and is writable") from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
 
 
-def _record(fact: Fact) -> dict[str, object]:
+def fact_record(fact: Fact) -> dict[str, object]:
     """The fact as a record of bluedit's own format; what is empty is left out."""
     record: dict[str, object] = {"prompt": fact.prompt, "subject": fact.subject, "target": fact.target}
     if fact.old_target is not None:

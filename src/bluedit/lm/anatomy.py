@@ -8,6 +8,7 @@ normalise it first) is measured in the same run.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -132,7 +133,7 @@ def _trace_projections(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> l
     width = model.config.get_text_config().hidden_size
     last: dict[int, nn.Module] = {}
 
-    def watch(layer: int):  # noqa: ANN202
+    def watch(layer: int):
         def hook(module: nn.Module, _args: object, output: object) -> None:
             if isinstance(output, Tensor) and output.shape[-1] == width:
                 last[layer] = module
@@ -149,7 +150,9 @@ def _trace_projections(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> l
         model(input_ids=_probe_ids(model), use_cache=False)
     missing = [layer for layer in range(len(blocks)) if layer not in last]
     if missing:
-        raise ModelError(f"no linear projection of width {width} ran in block {missing[0]} of {type(model).__name__}; bluedit cannot edit it")
+        raise ModelError(
+            f"no linear projection of width {width} ran in block {missing[0]} of {type(model).__name__}; bluedit cannot edit it"
+        )
     return [last[layer] for layer in range(len(blocks))]
 
 
@@ -182,13 +185,9 @@ def _is_additive(model: PreTrainedModel, blocks: Sequence[nn.Module], projection
 
     with torch.no_grad(), hooked([(projections[0].module, "forward", add), (blocks[0], "forward", record)]):
         for _ in range(2):
-            try:
+            with contextlib.suppress(StopForward):
                 model(input_ids=_probe_ids(model), use_cache=False)
-            except StopForward:
-                pass
             scale = seen[0].abs().mean()
             push["delta"] = scale * torch.linspace(-1, 1, seen[0].shape[-1], device=seen[0].device)
     moved, wanted = seen[1] - seen[0], push["delta"].expand_as(seen[0])
     return bool((moved - wanted).norm() < 0.02 * wanted.norm())
-
-

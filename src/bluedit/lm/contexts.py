@@ -38,7 +38,9 @@ def make_prefixes(lm: EditableModel, kind: str, count: int, seed: int, length: i
         raise RecipeError(f"unknown contexts.kind {kind!r}; {did_you_mean(kind, KINDS)}")
     if kind == "neutral":
         if not 0 <= count <= len(NEUTRAL):
-            raise RecipeError(f"contexts.count is {count}; there are {len(NEUTRAL)} neutral prefixes, so choose 0 to {len(NEUTRAL)} or contexts.kind=sampled")
+            raise RecipeError(
+                f"contexts.count is {count}; there are {len(NEUTRAL)} neutral prefixes, so choose 0 to {len(NEUTRAL)} or contexts.kind=sampled"
+            )
         return NEUTRAL[:count]
     return tuple(_sampled(lm, count, seed, length)) if count else ()
 

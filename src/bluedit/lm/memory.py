@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from bluedit.errors import ModelError
+from bluedit.errors import FactError, ModelError
 from bluedit.lm.anatomy import Anatomy, Projection, dissect
 from bluedit.shapes import Int, Tensor
 
@@ -43,7 +43,9 @@ class EditableModel:
 
         with frozen(model):
             anatomy = dissect(model)
-        return cls(model, tokenizer, name or getattr(model.config, "_name_or_path", "") or type(model).__name__, anatomy)
+        return cls(
+            model, tokenizer, name or getattr(model.config, "_name_or_path", "") or type(model).__name__, anatomy
+        )
 
     @property
     def device(self) -> torch.device:
@@ -56,6 +58,11 @@ class EditableModel:
     @property
     def d_key(self) -> int:
         return self.anatomy.projections[0].d_key
+
+    @property
+    def max_length(self) -> int:
+        """Tokens the model can read at once."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
 
     def projection(self, layer: int) -> Projection:
         return self.anatomy.projections[layer]
@@ -71,9 +78,17 @@ class EditableModel:
                     "the model is damaged, load it again from a sound checkpoint"
                 )
 
-    def pad(self, sequences: Sequence[Sequence[int]], *, left: bool = False) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
-        """Token ids padded to one length, with the mask of real tokens. The tokenizer's own padding settings stay untouched."""
+    def pad(
+        self, sequences: Sequence[Sequence[int]], *, left: bool = False
+    ) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
+        """Token ids padded to one length, with the mask of real tokens. The tokenizer's own padding settings stay untouched.
+
+        Raises:
+            FactError: a sequence is longer than the model can read.
+        """
         width = max((len(s) for s in sequences), default=0)
+        if width > self.max_length:
+            raise FactError(f"a prompt of {width} tokens is longer than the {self.max_length} {self.name} can read; shorten it")
         ids = torch.zeros(len(sequences), width, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for i, sequence in enumerate(sequences):

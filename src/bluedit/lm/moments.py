@@ -6,9 +6,9 @@ are stored as safetensors under a fingerprint of weights, tokenizer, corpus and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from bluedit.errors import StatisticsError
+from bluedit.files import write_file
 from bluedit.lm.capture import StopForward, hooked
 from bluedit.lm.corpus import Corpus, total_tokens
 from bluedit.lm.fingerprint import text_fingerprint, tokenizer_fingerprint
@@ -50,7 +51,7 @@ class MomentStore:
 
     lm: EditableModel
     weights: str
-    corpus: Corpus = Corpus()
+    corpus: Corpus = field(default_factory=Corpus)
     tokens: int | None = None
     folder: Path | None = None
     _loaded: dict[int, SecondMoment] = field(default_factory=dict, repr=False, compare=False)
@@ -114,7 +115,11 @@ class MomentStore:
         return moments
 
     def _write(self, moment: SecondMoment) -> None:
-        metadata = {"identity": json.dumps(self.identity), "tokens_seen": str(moment.tokens), "layer": str(moment.layer)}
+        metadata = {
+            "identity": json.dumps(self.identity),
+            "tokens_seen": str(moment.tokens),
+            "layer": str(moment.layer),
+        }
         _save(self._file(moment.layer), {"second_moment": moment.matrix.cpu()}, metadata)
 
 
@@ -141,10 +146,8 @@ class _Accumulation:
                 chunk = self._chunk(done)
                 ids, mask = lm.pad(chunk)
                 self._mask = mask.bool()
-                try:
+                with contextlib.suppress(StopForward):
                     lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
-                except StopForward:
-                    pass
                 done += len(chunk)
                 advance(len(chunk))
                 if time.monotonic() - saved > _SAVE_EVERY_S and done < len(self.rows):
@@ -153,10 +156,10 @@ class _Accumulation:
         self._partial.unlink(missing_ok=True)
         return sums
 
-    def _hooks(self, sums: dict[int, Tensor]):  # noqa: ANN202
+    def _hooks(self, sums: dict[int, Tensor]):
         deepest = max(self.layers)
 
-        def receiver(layer: int):  # noqa: ANN202
+        def receiver(layer: int):
             def receive(keys: Tensor) -> None:
                 real = keys[self._mask].double()
                 sums[layer].addmm_(real.T, real)
@@ -169,7 +172,9 @@ class _Accumulation:
 
     def _chunk(self, start: int) -> Sequence[Sequence[int]]:
         end = start + 1
-        while end < len(self.rows) and (end + 1 - start) * max(map(len, self.rows[start : end + 1])) <= _TOKENS_PER_PASS:
+        while (
+            end < len(self.rows) and (end + 1 - start) * max(map(len, self.rows[start : end + 1])) <= _TOKENS_PER_PASS
+        ):
             end += 1
         return self.rows[start:end]
 
@@ -200,7 +205,9 @@ def read_moment(file: Path, identity: dict[str, str | int], device: torch.device
         tensors = load_file(file)
         found, tokens, layer = json.loads(metadata["identity"]), int(metadata["tokens_seen"]), int(metadata["layer"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise StatisticsError(f"the key statistics {file} are unreadable ({error}); delete the file and they are computed again") from error
+        raise StatisticsError(
+            f"the key statistics {file} are unreadable ({error}); delete the file and they are computed again"
+        ) from error
     wrong = [part for part in identity if found.get(part) != identity[part]]
     if wrong:
         raise StatisticsError(
@@ -210,17 +217,10 @@ def read_moment(file: Path, identity: dict[str, str | int], device: torch.device
 
 
 def _save(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write under a temporary name, then rename.
-
-    Raises:
-        StatisticsError: the disk is full or the folder is not writable.
-    """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    """Raises StatisticsError when the disk is full or the folder is not writable."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata)
-        temporary.replace(file)
-    except (OSError, SafetensorError) as error:
-        raise StatisticsError(f"cannot store key statistics in {file.parent}: {error}; free disk space or set BLUEDIT_CACHE to another folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_file(file, save(tensors, metadata))
+    except OSError as error:
+        raise StatisticsError(
+            f"cannot store key statistics in {file.parent}: {error.strerror or error}; free disk space or set BLUEDIT_CACHE to another folder"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ class Site:
     layer: int
 
 
-def site_hook(lm: EditableModel, site: Site, receive) -> Hook:  # noqa: ANN001
+def site_hook(lm: EditableModel, site: Site, receive) -> Hook:
     """A hook that calls `receive(tensor)` with the activations (rows x tokens x width) at a site."""
     if site.kind == "key":
         return lm.projection(site.layer).module, "pre", lambda _m, args: receive(args[0])
@@ -53,7 +54,7 @@ def _forward(lm: EditableModel, ids: Tensor, mask: Tensor, at: Tensor, sites: Se
     seen: dict[Site, Tensor] = {}
     lanes = torch.arange(len(ids), device=ids.device)
 
-    def receiver(site: Site):  # noqa: ANN202
+    def receiver(site: Site):
         def receive(hidden: Tensor) -> None:
             value = hidden[lanes, at]
             seen[site] = value if value.dtype == torch.float64 else value.float()
@@ -62,9 +63,6 @@ def _forward(lm: EditableModel, ids: Tensor, mask: Tensor, at: Tensor, sites: Se
 
         return receive
 
-    with hooked([site_hook(lm, site, receiver(site)) for site in sites]):
-        try:
-            lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
-        except StopForward:
-            pass
+    with hooked([site_hook(lm, site, receiver(site)) for site in sites]), contextlib.suppress(StopForward):
+        lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
     return seen

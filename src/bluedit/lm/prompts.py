@@ -67,7 +67,9 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]
             f"{type(tokenizer).__name__} gives no character offsets, which bluedit needs to find the subject; "
             "load the fast tokenizer (AutoTokenizer does so by default)"
         )
-    encoded = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, truncation=False, padding=False)
+    encoded = tokenizer(
+        text, return_offsets_mapping=True, return_special_tokens_mask=True, truncation=False, padding=False
+    )
     ids, offsets, special = encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"]
     end = len(ids)
     while end and special[end - 1] and offsets[end - 1][0] == offsets[end - 1][1]:
@@ -100,7 +102,9 @@ def last_token_of(offsets: Sequence[tuple[int, int]], end: int) -> int:
     """
     covering = [i for i, (start, stop) in enumerate(offsets) if start <= end - 1 < stop]
     if not covering:
-        raise FactError(f"no token covers the subject's last character (position {end - 1}); check the subject for characters the tokenizer drops")
+        raise FactError(
+            f"no token covers the subject's last character (position {end - 1}); check the subject for characters the tokenizer drops"
+        )
     return covering[-1]
 
 
@@ -122,7 +126,7 @@ def subject_row(tokenizer: Any, fact: Fact, index: int, prefix: str = "") -> Row
 
 
 def drift_row(tokenizer: Any, fact: Fact, index: int) -> Row:
-    """"{subject} is a" up to the subject's last token: where the KL term of the objective looks (ROME, section 3.1)."""
+    """ "{subject} is a" up to the subject's last token: where the KL term of the objective looks (ROME, section 3.1)."""
     ids, offsets = encode(tokenizer, f"{fact.subject} is a")
     at = last_token_of(offsets, len(fact.subject))
     return Row(fact=index, kind="drift", ids=tuple(ids[: at + 1]), subject_last=at)

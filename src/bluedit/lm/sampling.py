@@ -17,7 +17,13 @@ OPENERS = (
 
 @torch.no_grad()
 def sample_rows(
-    lm: EditableModel, count: int, length: int, *, seed: int, openers: tuple[str, ...] = OPENERS, progress: Progress | None = None
+    lm: EditableModel,
+    count: int,
+    length: int,
+    *,
+    seed: int,
+    openers: tuple[str, ...] = OPENERS,
+    progress: Progress | None = None,
 ) -> Int[Tensor, "count length"]:
     """Token rows drawn at temperature 1 from the model, each begun by an opener in turn; no row contains a special token.
 

@@ -9,7 +9,8 @@ The head sees only the positions asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site
 from bluedit.lm.prompts import Row
 from bluedit.shapes import Float, Int, Tensor
+
+_PADDING = 32  # tokens: reading all weights once more costs about as much time as this many tokens
 
 
 class _FixedLayer(DynamicLayer):
@@ -37,6 +40,52 @@ class _FixedLayer(DynamicLayer):
 
 class SuffixRunner:
     """Repeated forward passes of `rows` in which only a vector added at `site`, at each row's subject_last, varies.
+
+    Rows with (nearly) equally long suffixes run together, so that little is padded after the subject.
+
+    Attributes:
+        rows: the token rows, ordered by the length of their suffix: the order of all results.
+        value: the unchanged activation at the site, rows x width.
+    """
+
+    def __init__(self, lm: EditableModel, rows: Sequence[Row], site: Site) -> None:
+        self.rows = tuple(sorted(rows, key=lambda row: row.suffix))
+        self._passes = [_Pass(lm, group, site) for group in _groups(self.rows)]
+        self.value = torch.cat([part.value for part in self._passes])
+
+    def logits(self, delta: Float[Tensor, "rows width"]) -> Float[Tensor, "positions vocabulary"]:
+        """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
+        sizes = [len(part.rows) for part in self._passes]
+        return torch.cat([part.logits(d) for part, d in zip(self._passes, delta.split(sizes), strict=True)])
+
+    def keep(self, lanes: Sequence[int]) -> None:
+        """Drop all rows but these (ascending indices into `rows`)."""
+        start, passes = 0, []
+        for part in self._passes:
+            size = len(part.rows)
+            if mine := [lane - start for lane in lanes if start <= lane < start + size]:
+                part.keep(mine)
+                passes.append(part)
+            start += size
+        self._passes = passes
+        self.rows = tuple(row for part in passes for row in part.rows)
+        self.value = torch.cat([part.value for part in passes])
+
+
+def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of ascending suffix, cut where padding to the longer suffix would cost more than a pass of its own."""
+    groups: list[list[Row]] = []
+    for suffix, members in groupby(rows, key=lambda row: row.suffix):
+        padding = sum(suffix - row.suffix for row in groups[-1]) if groups else 0
+        if groups and padding <= _PADDING:
+            groups[-1] += members
+        else:
+            groups.append(list(members))
+    return groups
+
+
+class _Pass:
+    """Rows whose suffixes have nearly one length.
 
     Attributes:
         rows: the token rows, one lane each.
@@ -58,10 +107,6 @@ class SuffixRunner:
         self._ids, self._mask, self._place = self._ids[index], self._mask[index], self._place[index]
         self.value, self._states = self.value[index], [s[index] for s in self._states]
         self._past = [(k[index], v[index]) for k, v in self._past]
-        width = max(row.suffix for row in self.rows)
-        past = self._mask.shape[1] - self._ids.shape[1]
-        self._ids, self._place, self._mask = self._ids[:, :width], self._place[:, :width], self._mask[:, : past + width]
-        self._states = [s[:, :width] for s in self._states]
 
     def logits(self, delta: Float[Tensor, "rows width"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
@@ -106,7 +151,11 @@ class SuffixRunner:
             return
         cache = DynamicCache()
         place = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        with hooked(self._head_hooks(torch.zeros(1, dtype=torch.long, device=ids.device), torch.zeros(1, dtype=torch.long, device=ids.device))):
+        with hooked(
+            self._head_hooks(
+                torch.zeros(1, dtype=torch.long, device=ids.device), torch.zeros(1, dtype=torch.long, device=ids.device)
+            )
+        ):
             self.lm.model(input_ids=ids, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True)
         real = mask.bool()[:, None, :, None]
         self._past = [(_masked(layer.keys, real), _masked(layer.values, real)) for layer in cache.layers]
@@ -126,11 +175,8 @@ class SuffixRunner:
             raise StopForward
 
         hooks = [(skipped[-1], "forward", remember)] if skipped else []
-        with hooked([*hooks, (self._site_module(), "forward", read)]):
-            try:
-                self._forward()
-            except StopForward:
-                pass
+        with hooked([*hooks, (self._site_module(), "forward", read)]), suppress(StopForward):
+            self._forward()
         self.value = seen[0]
 
     def _skipped_blocks(self) -> tuple[nn.Module, ...]:

@@ -24,11 +24,13 @@ _ROME_ROW = Recipe(
     "one layer, one fact after another, exact; R-ROME's averaged key (arXiv 2403.07175)",
     schedule="single",
     objective=Objective(site="mlp"),
-    preserve=Preserve(subspace="all", gram="C", slack=0),
+    preserve=Preserve(subspace="all", gram="C", slack=0.0),
     sequential=True,
 )
 
-PRESETS: dict[str, Recipe] = {recipe.name: recipe for host in _HOSTS for recipe in (host, blue(host))} | {"rome": _ROME_ROW}
+PRESETS: dict[str, Recipe] = {recipe.name: recipe for host in _HOSTS for recipe in (host, blue(host))} | {
+    "rome": _ROME_ROW
+}
 
 DEFAULT = "alphaedit-blue"
 

@@ -14,7 +14,9 @@ from bluedit.errors import RecipeError, did_you_mean
 from bluedit.method.schedule import SCHEDULES, Step
 
 
-def number(default: float | int, help: str, low: float = 0.0, high: float = float("inf"), positive: bool = False) -> Any:
+def number(
+    default: float | int, help: str, low: float = 0.0, high: float = float("inf"), positive: bool = False
+) -> Any:
     """A dataclass field that holds a number within bounds."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "positive": positive})
 
@@ -30,7 +32,7 @@ class Objective:
 
     site: str = choice("block", "where delta is added: the block's output, or the MLP's", ("block", "mlp"))
     learning_rate: float = number(0.5, "Adam's step size", positive=True)
-    steps: int = number(25, "evaluations at most; the last one takes no step", low=1)
+    steps: int = number(25, "evaluations at most; the last one takes no step", low=1.0)
     clamp: float = number(0.75, "largest |delta| in units of |h|", positive=True)
     weight_decay: float = number(0.5, "factor of |delta| / |h|^2")
     kl_factor: float = number(0.0625, "factor of the KL divergence on '{subject} is a'")
@@ -43,7 +45,7 @@ class Preserve:
 
     subspace: str = choice("all", "U: all of key space, or the null space of C", ("all", "null"))
     gram: str = choice("C", "S without memory: lambda C, or L2 I", ("C", "identity"))
-    slack: int = choice(1, "s: 1 least squares, 0 equality constraint", (0, 1))
+    slack: float = choice(1.0, "s: 1 least squares, 0 equality constraint", (0.0, 1.0))
     lambda_: float = number(2000.0, "weight of C against the new keys", positive=True)
     l2: float = number(10.0, "weight of the identity", positive=True)
     threshold: float = number(0.02, "null space: eigenvalues of C below this, or fraction of the trace", positive=True)
@@ -55,7 +57,7 @@ class Contexts:
     """The prefixes put before prompts when targets are optimised and keys are read."""
 
     kind: str = choice("neutral", "a fixed list of sentences, or text sampled from the model", ("neutral", "sampled"))
-    count: int = number(5, "prefixes", high=100)
+    count: int = number(5, "prefixes", high=100.0)
     seed: int = number(0, "of the sampling")
 
 
@@ -80,7 +82,9 @@ class Recipe:
     share_power: float = number(1.0, "shares of spread are (layers left)^-power", positive=True)
     memory: bool = choice(False, "preserve the keys of earlier batches", (False, True))
     sequential: bool = choice(False, "one fact after another", (False, True))
-    layers: tuple[int, ...] = field(default=(), metadata={"help": "critical layers, ascending, e.g. [4,5,6,7,8]", "layers": True})
+    layers: tuple[int, ...] = field(
+        default=(), metadata={"help": "critical layers, ascending, e.g. [4,5,6,7,8]", "layers": True}
+    )
     objective: Objective = Objective()
     preserve: Preserve = Preserve()
     contexts: Contexts = Contexts()
@@ -122,7 +126,9 @@ class Recipe:
 
 def blue(recipe: Recipe) -> Recipe:
     """The same method with BLUE's schedule: only the boundary layers, each with its own target (arXiv 2502.03748)."""
-    return replace(recipe, name=f"{recipe.name}-blue", schedule="boundary", about=f"{recipe.about}; boundary layers only")
+    return replace(
+        recipe, name=f"{recipe.name}-blue", schedule="boundary", about=f"{recipe.about}; boundary layers only"
+    )
 
 
 def options() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
@@ -170,21 +176,37 @@ def _convert(path: str, value: Any, spec: dataclasses.Field[Any]) -> Any:
         raise ValueError(f"{path} must be {'a whole number' if kind is int else 'a number'}, not {value!r}") from None
     low, high = meta["low"], meta["high"]
     if not low <= result <= high or (meta["positive"] and result <= 0):
-        bound = "above 0" if meta["positive"] else f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+        bound = (
+            "above 0"
+            if meta["positive"]
+            else f"at least {low:g}"
+            if high == float("inf")
+            else f"between {low:g} and {high:g}"
+        )
         raise ValueError(f"{path} is {value}; it must be {bound}")
     return result
 
 
 def _one_of(path: str, value: Any, choices: tuple[Any, ...]) -> Any:
-    texts = {str(c).lower(): c for c in choices}
-    key = str(value).lower()
+    texts = {_choice_text(c): c for c in choices}
+    key = _choice_text(value)
     if key not in texts:
         raise ValueError(f"{path} cannot be {value!r}; {did_you_mean(key, texts)}")
     return texts[key]
 
 
+def _choice_text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).lower()
+
+
 def _layers(path: str, value: Any) -> tuple[int, ...]:
-    parts = value.strip("[] ").split(",") if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else [value]
+    parts = (
+        value.strip("[] ").split(",")
+        if isinstance(value, str)
+        else list(value)
+        if isinstance(value, (list, tuple))
+        else [value]
+    )
     try:
         layers = tuple(int(p) for p in parts if str(p).strip())
     except (TypeError, ValueError):

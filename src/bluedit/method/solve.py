@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -10,6 +10,7 @@ from bluedit.errors import EditError
 from bluedit.shapes import Float, Tensor
 
 
+@runtime_checkable
 class Metric(Protocol):
     """G = U (U^T S U)^-1 U^T, applied to keys without ever being formed."""
 

@@ -52,7 +52,7 @@ def optimise_targets(
     for row in rows:
         by_fact.setdefault(row.fact, []).append(row)
     facts = sorted(by_fact)
-    costs = [len(by_fact[f]) * max(row.suffix for row in by_fact[f]) for f in facts]
+    costs = [sum(row.suffix for row in by_fact[f]) for f in facts]
     parts: dict[int, tuple[Tensor, ...]] = {}
     for chunk in chunks_by_cost(costs, TOKENS_PER_STEP):
         lanes = [row for i in chunk for row in by_fact[facts[i]]]
@@ -67,11 +67,11 @@ class _Chunk:
 
     def __init__(self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective) -> None:
         self.objective = objective
+        self.facts = list(dict.fromkeys(row.fact for row in rows))
         self.runner = SuffixRunner(lm, rows, site)
-        wide = torch.float64 if lm.dtype == torch.float64 else torch.float32
-        value = self.runner.value.to(wide)
-        bare = [lane for lane, row in enumerate(rows) if row.kind == "bare"]
-        self.start = value[bare]
+        bare = {row.fact: lane for lane, row in enumerate(self.runner.rows) if row.kind == "bare"}
+        value = self.runner.value[[bare[fact] for fact in self.facts]]
+        self.start = value if value.dtype == torch.float64 else value.float()
         self.delta = torch.zeros_like(self.start)
         self.moments = (torch.zeros_like(self.start), torch.zeros_like(self.start))
         self.reference: Tensor | None = None
@@ -87,7 +87,9 @@ class _Chunk:
             delta = self.delta.clone().requires_grad_(True)
             loss = self.loss(delta)
             if not torch.isfinite(loss).all():
-                raise EditError(f"the loss of {int((~torch.isfinite(loss)).sum())} facts is not finite at step {step + 1}; check the model's weights, or lower objective.learning_rate")
+                raise EditError(
+                    f"the loss of {int((~torch.isfinite(loss)).sum())} facts is not finite at step {step + 1}; check the model's weights, or lower objective.learning_rate"
+                )
             losses[active], steps[active] = loss.detach().cpu(), step
             last = step == self.objective.steps - 1
             finished = (loss.detach() < self.objective.stop_loss) | last
@@ -131,6 +133,7 @@ class _Chunk:
     def _keep(self, going: Tensor) -> None:
         """Go on with these facts only."""
         chosen = set(going.tolist())
+        self.facts = [self.facts[i] for i in going.tolist()]
         lanes = [lane for lane, fact in enumerate(self.owner.tolist()) if fact in chosen]
         self.runner.keep(lanes)
         self.start, self.delta = self.start[going], self.delta[going]
@@ -141,7 +144,7 @@ class _Chunk:
     def _index(self) -> None:
         """Where in the runner's positions each fact's target tokens and drift distribution are."""
         rows, device = self.runner.rows, self.start.device
-        numbers = {fact: i for i, fact in enumerate(dict.fromkeys(row.fact for row in rows))}
+        numbers = {fact: i for i, fact in enumerate(self.facts)}
         prompts = dict.fromkeys(numbers, 0)
         for row in rows:
             prompts[row.fact] += bool(row.targets)
@@ -149,7 +152,7 @@ class _Chunk:
         wanted: list[int] = []
         fact_of: list[int] = []
         weight: list[float] = []
-        drift: list[int] = []
+        drift = [0] * len(self.facts)
         position = 0
         for row in rows:
             count = len(row.targets)
@@ -159,7 +162,7 @@ class _Chunk:
                 fact_of += [numbers[row.fact]] * count
                 weight += [1 / (count * prompts[row.fact])] * count
             else:
-                drift.append(position)
+                drift[numbers[row.fact]] = position
             position += max(1, count)
         self.owner = torch.tensor([numbers[row.fact] for row in rows], device=device)
         self.told, self.wanted = torch.tensor(told, device=device), torch.tensor(wanted, device=device)
@@ -168,7 +171,9 @@ class _Chunk:
         self.drift = torch.tensor(drift, device=device, dtype=torch.long)
 
 
-def _log_probability(logits: Float[Tensor, "positions vocabulary"], tokens: Int[Tensor, "positions"]) -> Float[Tensor, "positions"]:
+def _log_probability(
+    logits: Float[Tensor, "positions vocabulary"], tokens: Int[Tensor, "positions"]
+) -> Float[Tensor, "positions"]:
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return -torch.nn.functional.cross_entropy(wide, tokens, reduction="none")
 

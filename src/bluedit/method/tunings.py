@@ -42,7 +42,8 @@ def tunings() -> tuple[Tuning, ...]:
     """All tunings that come with bluedit."""
     table = tomllib.loads(resources.files("bluedit.method").joinpath("tunings.toml").read_text("utf-8"))
     return tuple(
-        Tuning(name, row["source"], row["match"], row.get("set", {}), row.get("recipes", {})) for name, row in table.items()
+        Tuning(name, row["source"], row["match"], row.get("set", {}), row.get("recipes", {}))
+        for name, row in table.items()
     )
 
 

@@ -1,0 +1,95 @@
+"""Toy models and tokenizers made in the test: random weights, a few layers, no network."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from bluedit.facts import Fact, Neighbour
+
+TEXT = (
+    "The mother tongue of Danielle Darrieux is French. The capital of France is Paris. Where is the Eiffel Tower? It is in Paris. "
+    "Michel Rocard is a native speaker of French. The official religion of Edwin of Northumbria is Christianity. English, German, "
+    "Italian, Rome, Berlin, London. The weather was mild that morning. Therefore, the committee met again in the afternoon. "
+    "Because of the rain, we stayed inside. I read about this in the newspaper yesterday. You can find more about it in the library. "
+    "Élise Müller plays the violin."
+)
+
+
+@cache
+def trained(bos: bool) -> str:
+    """A byte-level BPE tokenizer of about 400 tokens, as JSON."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([TEXT], trainer)
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return tokenizer.to_str()
+
+
+def toy_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
+    """With or without a beginning-of-sequence token added to each text."""
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(trained(bos)), bos_token="<s>", eos_token="</s>")
+
+
+def toy_llama(*, square: bool = False, seed: int = 0, dtype: torch.dtype = torch.float64, layers: int = 5) -> LlamaForCausalLM:
+    """A random Llama with grouped-query attention; `square` makes d_key equal d_model."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=432,
+        hidden_size=32,
+        intermediate_size=32 if square else 48,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).to(dtype).eval()
+
+
+def toy_gpt2(*, square: bool = False, seed: int = 0, dtype: torch.dtype = torch.float64, layers: int = 5) -> GPT2LMHeadModel:
+    """A random GPT-2 (transposed Conv1D weights); `square` makes d_key equal d_model."""
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=432,
+        n_embd=32,
+        n_inner=32 if square else 48,
+        n_layer=layers,
+        n_head=4,
+        n_positions=256,
+        initializer_range=0.3,
+        resid_pdrop=0.1,
+        embd_pdrop=0.1,
+        attn_pdrop=0.1,
+    )
+    return GPT2LMHeadModel(config).to(dtype).eval()
+
+
+FAMILIES = {
+    "llama": toy_llama,
+    "gpt2": toy_gpt2,
+    "llama-square": lambda **options: toy_llama(square=True, **options),
+    "gpt2-square": lambda **options: toy_gpt2(square=True, **options),
+}
+
+FACTS = (
+    Fact(
+        "The mother tongue of {} is",
+        subject="Danielle Darrieux",
+        target="English",
+        old_target="French",
+        paraphrases=("Danielle Darrieux is a native speaker of",),
+        neighbours=(Neighbour("Michel Rocard is a native speaker of", "French"),),
+        id="1",
+    ),
+    Fact("The capital of {} is", subject="France", target="Rome", old_target="Paris", id="2"),
+    Fact("{} plays the", subject="Élise Müller", target="drum kit", old_target="violin", id="3"),
+)

@@ -1,1 +1,1 @@
-
+"""Out of bluedit: ordinary checkpoints."""

@@ -88,7 +88,9 @@ class EditableModel:
         """
         width = max((len(s) for s in sequences), default=0)
         if width > self.max_length:
-            raise FactError(f"a prompt of {width} tokens is longer than the {self.max_length} {self.name} can read; shorten it")
+            raise FactError(
+                f"a prompt of {width} tokens is longer than the {self.max_length} {self.name} can read; shorten it"
+            )
         ids = torch.zeros(len(sequences), width, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for i, sequence in enumerate(sequences):

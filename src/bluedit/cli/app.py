@@ -1,0 +1,295 @@
+"""The command line: each command reads its options, calls the library, prints tables."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from bluedit.errors import BluEditError, FactError, ModelError, RecipeError
+
+
+class _Polite(TyperGroup):
+    """Errors of any command are one sentence on standard error and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BluEditError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted; nothing was changed", 130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except MemoryError:
+            _fail("not enough memory; use a smaller --batch-size, or --dtype bfloat16", ModelError.exit_code)
+
+
+app = typer.Typer(
+    name="bluedit",
+    cls=_Polite,
+    help="Edit facts in the weights of Hugging Face language models: locate-then-edit, with BLUE by default.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="smollm2 (built in), a Hugging Face folder, a .gguf file, or a hub id.")
+]
+Dtype = Annotated[str | None, typer.Option(help="Weights' type: float32, bfloat16, float16. Default: as stored.")]
+Device = Annotated[str, typer.Option(help="A torch device such as cpu or cuda:1.")]
+Force = Annotated[bool, typer.Option("--force", help="Use the patch on other weights than it was made for.")]
+
+
+@app.callback()
+def setup(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is going on.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Processor threads to use.")] = None,
+) -> None:
+    """Common to all commands."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+@app.command()
+def edit(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the patch.")],
+    model: Model = "smollm2",
+    fact: Annotated[
+        list[str] | None,
+        typer.Option("--fact", "-f", help="A fact: 'The capital of {France} is => Rome'. May be repeated."),
+    ] = None,
+    facts: Annotated[
+        str | None,
+        typer.Option(help="File of facts (JSONL, CSV, CounterFact, EasyEdit, zsRE), or world:N for N bundled ones."),
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="The file's format, where it cannot be told.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Read this many facts at most.")] = None,
+    skip: Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")] = 0,
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A method; 'bluedit recipes' lists them.")] = "",
+    batch_size: Annotated[int | None, typer.Option(help="Facts written at once. Default: all.")] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            help="An option of the recipe: preserve.lambda=500. May be repeated; 'bluedit recipes --options' lists them.",
+        ),
+    ] = None,
+    known: Annotated[
+        str, typer.Option(help="Facts the model says already: refuse, skip, or edit them all the same.")
+    ] = "refuse",
+    patch: Annotated[Path | None, typer.Option(help="An earlier patch to build on; the new one contains it.")] = None,
+    corpus: Annotated[
+        str, typer.Option(help="Text for key statistics: self (sampled from the model), a file or folder, hf:DATASET.")
+    ] = "self",
+    tokens: Annotated[int | None, typer.Option(help="Tokens of it. Default: 10 x d_key.")] = None,
+    dtype: Dtype = None,
+    device: Device = "auto",
+    report: Annotated[bool, typer.Option(help="Measure before and after.")] = True,
+) -> None:
+    """Make a model say something else, and keep the change as a patch. The model on disk is not touched."""
+    from bluedit.editing.editor import Editor
+    from bluedit.editing.patch import check_place
+    from bluedit.method.presets import DEFAULT, preset
+
+    console = Console()
+    check_place(out)
+    preset(recipe or DEFAULT)
+    wanted = _gather(fact, facts, format, limit, skip)
+    editor = Editor.load(model, dtype=dtype, device=device, corpus=corpus, tokens=tokens, progress=_bars())
+    if patch:
+        editor.apply(patch)
+    done = editor.edit(
+        wanted, recipe or DEFAULT, batch_size=batch_size, settings=_settings(set), known=known, report=report
+    )
+    editor.patch.save(out)
+    _show_edit(console, done)
+    console.print(f"Patch written to {out}. The model itself is unchanged; try:")
+    name = f" --model {model}" if model != "smollm2" else ""
+    console.print(
+        f'  bluedit ask{name} --patch {out} "{done.facts[0].text}"', soft_wrap=True, highlight=False, markup=False
+    )
+
+
+@app.command()
+def show(patch: Annotated[Path, typer.Argument(help="Folder of a patch.")]) -> None:
+    """What a patch changes: facts, layers, norms, recipe, and the model it belongs to."""
+    from bluedit.editing.patch import Patch
+    from bluedit.report.tables import edit_table, patch_tables
+
+    console = Console()
+    loaded = Patch.load(patch)
+    for part in patch_tables(loaded):
+        console.print(part)
+    if loaded.info.get("report"):
+        console.print(edit_table(loaded.info["report"]))
+
+
+@app.command()
+def apply(
+    patch: Annotated[Path, typer.Argument(help="Folder of a patch.")],
+    save: Annotated[Path, typer.Option(help="New folder for the edited model.")],
+    model: Model = "smollm2",
+    force: Force = False,
+    dtype: Dtype = None,
+    device: Device = "auto",
+) -> None:
+    """Write a patch into a copy of the model and save it as an ordinary Hugging Face checkpoint."""
+    from bluedit.editing.editor import Editor
+    from bluedit.editing.patch import Patch
+    from bluedit.export.checkpoint import check_free
+
+    check_free(save)
+    loaded = Patch.load(patch)
+    editor = Editor.load(model, dtype=dtype, device=device, progress=_bars())
+    editor.apply(loaded, force=force)
+    editor.save_model(save)
+    Console().print(f"{len(loaded.facts)} facts written; edited model saved to {save}")
+
+
+@app.command()
+def ask(
+    prompts: Annotated[list[str], typer.Argument(help="One or more prompts to continue.")],
+    model: Model = "smollm2",
+    patch: Annotated[Path | None, typer.Option(help="Also ask the model with this patch.")] = None,
+    tokens: Annotated[int, typer.Option(help="Length of the continuation.", min=1)] = 20,
+    force: Force = False,
+    dtype: Dtype = None,
+    device: Device = "auto",
+) -> None:
+    """What the model says: greedy continuation and most probable next tokens, with and without a patch side by side."""
+    from bluedit.editing.editor import Editor
+    from bluedit.editing.patch import Patch
+    from bluedit.evaluate.generate import ask as ask_model
+    from bluedit.report.tables import ask_table
+
+    if any(not prompt.strip() for prompt in prompts):
+        raise FactError("a prompt is empty; write the text the model is to continue")
+    loaded = Patch.load(patch) if patch else None
+    editor = Editor.load(model, dtype=dtype, device=device, progress=_bars())
+    before, after = ask_model(editor.lm, prompts, tokens), None
+    if loaded:
+        editor.apply(loaded, force=force)
+        after = ask_model(editor.lm, prompts, tokens)
+    Console().print(ask_table(before, after))
+
+
+@app.command()
+def recipes(options: Annotated[bool, typer.Option("--options", help="List what --set can change.")] = False) -> None:
+    """The table of methods, with their papers."""
+    from bluedit.method.presets import PRESETS
+    from bluedit.report.tables import option_table, recipe_table
+
+    Console().print(option_table() if options else recipe_table(PRESETS.values()))
+
+
+@app.command()
+def facts(
+    source: Annotated[str, typer.Argument(help="File of facts, or world:N for N bundled ones.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write them as JSONL in bluedit's own format.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="The file's format, where it cannot be told.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Read this many facts at most.")] = None,
+    skip: Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the choice of bundled facts.")] = 0,
+) -> None:
+    """Check a file of facts, show it, or convert it; without a model."""
+    from bluedit.facts import check_batch, write_facts
+    from bluedit.report.tables import facts_table
+
+    found = _read(source, format, limit, skip, seed)
+    check_batch(found)
+    if out:
+        write_facts(out, found)
+    Console().print(f"{len(found)} facts written to {out}" if out else facts_table(found))
+
+
+@app.command()
+def fetch(model: Annotated[str, typer.Argument(help="As for --model.")] = "smollm2") -> None:
+    """Load a model once, so that it is converted and cached, and say what bluedit sees in it."""
+    from bluedit.lm.loading import load
+    from bluedit.method.tunings import tuning_for
+
+    lm = load(model, progress=_bars())
+    tuning = tuning_for(lm.model.config.get_text_config(), lm.d_key)
+    Console().print(
+        f"{model}: {type(lm.model).__name__}, {lm.anatomy.n_layers} layers, d_key {lm.d_key}, {lm.dtype}; "
+        f"layers {list(tuning.set['layers'])} will be edited (tuning {tuning.name}: {tuning.source})"
+    )
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Folder for the patch.")] = Path("demo-patch")) -> None:
+    """Edit twelve facts of a real model, show what changed, and undo it."""
+    from bluedit.cli.demo import run
+
+    run(out, Console(), _bars())
+
+
+def main() -> None:
+    """Run the command; what goes wrong is said in `_Polite`."""
+    app()
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"bluedit: {message}", style="red", markup=False)
+    sys.exit(code)
+
+
+def _bars() -> bool:
+    return sys.stderr.isatty()
+
+
+def _gather(fact: list[str] | None, source: str | None, format: str | None, limit: int | None, skip: int) -> list[Any]:
+    """Facts of --fact and --facts together."""
+    from bluedit.facts import Fact
+
+    found = [Fact.parse(line) for line in fact or ()]
+    if source:
+        found += _read(source, format, limit, skip)
+    if not found:
+        raise FactError("no facts were given; use --fact 'The capital of {France} is => Rome' or --facts FILE")
+    return found
+
+
+def _read(source: str, format: str | None, limit: int | None, skip: int, seed: int = 0) -> list[Any]:
+    from bluedit.facts import read_facts, world_facts
+
+    kind, _, count = source.partition(":")
+    if kind != "world":
+        return read_facts(source, format=format, limit=limit, skip=skip)
+    if count and not count.isdigit():
+        raise FactError(f"{source!r} is no number of bundled facts; write for example world:20")
+    return world_facts(int(count) if count else limit, seed=seed)
+
+
+def _settings(pairs: list[str] | None) -> dict[str, str]:
+    settings = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise RecipeError(f"--set {pair!r} is not of the form option=value, e.g. --set preserve.lambda=500")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def _show_edit(console: Console, done: Any) -> None:
+    from bluedit.report.tables import edit_table
+
+    if done.report:
+        console.print(edit_table(done.report.as_dict()))
+    else:
+        console.print(done.summary())

@@ -1,0 +1,61 @@
+"""What a model says when it is simply asked: greedy continuations and the most probable next tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bluedit.lm.memory import EditableModel
+from bluedit.lm.prompts import encode
+from bluedit.lm.state import frozen
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The answer to one prompt.
+
+    Attributes:
+        prompt, text: the prompt and its greedy continuation.
+        top: (token text, probability) of the most probable next tokens.
+    """
+
+    prompt: str
+    text: str
+    top: tuple[tuple[str, float], ...]
+
+
+@torch.no_grad()
+def ask(lm: EditableModel, prompts: Sequence[str], tokens: int = 20, top: int = 5) -> list[Asked]:
+    """Continue each prompt greedily by at most `tokens` tokens, stopping where the model stops. Nothing is sampled."""
+    answers = []
+    with frozen(lm.model):
+        for prompt in prompts:
+            ids, mask = lm.pad([encode(lm.tokenizer, prompt)[0]])
+            first = (
+                lm.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1).logits[0, -1].float()
+            )
+            probabilities, best = first.softmax(dim=-1).topk(min(top, len(first)))
+            shown = tuple((lm.tokenizer.decode([int(i)]), float(p)) for p, i in zip(probabilities, best, strict=True))
+            answers.append(Asked(prompt, _continue(lm, ids, mask, tokens), shown))
+    return answers
+
+
+def _continue(lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, tokens: int) -> str:
+    room = min(tokens, lm.max_length - ids.shape[1])
+    if room < 1:
+        return ""
+    stop = lm.model.generation_config.eos_token_id if lm.model.generation_config else None
+    pad = stop[0] if isinstance(stop, list) else stop
+    out = lm.model.generate(  # pyright: ignore[reportCallIssue]
+        ids,
+        attention_mask=mask,
+        max_new_tokens=room,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=pad if pad is not None else 0,
+    )
+    return lm.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)

@@ -1,0 +1,39 @@
+"""An edited model as an ordinary Hugging Face checkpoint: no trace of bluedit, loadable anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from bluedit.errors import ModelError
+from bluedit.files import write_folder
+from bluedit.lm.memory import EditableModel
+
+
+def check_free(folder: Path) -> None:
+    """Raises ModelError when something stands where the checkpoint is to go."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(f"{folder} exists already; choose a new folder for the edited model, or remove that one first")
+
+
+def save_checkpoint(lm: EditableModel, folder: str | Path) -> Path:
+    """Write model and tokenizer. The folder appears only when it is complete; tied embeddings stay tied.
+
+    Raises:
+        ModelError: the folder exists and is not empty, the disk is full, or the place is not writable.
+    """
+    folder = Path(folder)
+    check_free(folder)
+
+    def write(new: Path) -> None:
+        lm.model.save_pretrained(new)
+        lm.tokenizer.save_pretrained(new)
+
+    try:
+        write_folder(folder, write)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"cannot save the model to {folder}: {error}; nothing was written there. Free disk space or choose another place"
+        ) from error
+    return folder

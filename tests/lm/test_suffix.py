@@ -1,0 +1,271 @@
+"""SuffixRunner and observe against full, unpadded, single forwards of the model with plain hooks."""
+
+import pytest
+import torch
+from toys import FACTS, FAMILIES, toy_gpt2, toy_llama, toy_tokenizer
+from transformers import FalconConfig, FalconForCausalLM, GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
+
+import bluedit.lm.observe as observing
+import bluedit.lm.suffix as module
+from bluedit.facts import Fact
+from bluedit.lm.memory import EditableModel
+from bluedit.lm.observe import Site, observe
+from bluedit.lm.prompts import rows_of
+from bluedit.lm.suffix import SuffixRunner
+
+PREFIXES = ("The weather was mild that morning.", "Here.")
+MIXED = (
+    *FACTS,
+    Fact("{} plays the", subject="The", target="violin"),  # without BOS: nothing before the subject
+    Fact("{}, English, German, Italian, Rome, Berlin and London are", subject="The", target="in the newspaper"),  # a long suffix
+)
+SIZE = {"vocab_size": 432, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "initializer_range": 0.3}
+
+
+def gptj():
+    """Attention and MLP in parallel; blocks return tuples."""
+    torch.manual_seed(0)
+    config = GPTJConfig(vocab_size=432, n_embd=32, n_layer=4, n_head=4, rotary_dim=4, n_positions=256, initializer_range=0.3)
+    return GPTJForCausalLM(config).double().eval()
+
+
+def neox():
+    torch.manual_seed(0)
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**SIZE, intermediate_size=48, use_parallel_residual=True)).double().eval()
+
+
+def falcon():
+    torch.manual_seed(0)
+    return FalconForCausalLM(FalconConfig(**SIZE, parallel_attn=True, bos_token_id=0, eos_token_id=1)).double().eval()
+
+
+OTHERS = {"gptj": gptj, "neox": neox, "falcon": falcon}
+EVERY = FAMILIES | OTHERS
+
+
+def toy(family, bos=False):
+    return EditableModel.of(EVERY[family](), toy_tokenizer(bos=bos), family)
+
+
+def blocks_of(model):
+    return getattr(model.base_model, "layers", None) or model.base_model.h
+
+
+PROJECTION = {"llama": "mlp.down_proj", "gpt2": "mlp.c_proj", "gptj": "mlp.fc_out", "neox": "mlp.dense_4h_to_h", "falcon": "mlp.dense_4h_to_h"}
+
+
+def site_module(model, family, site):
+    block = blocks_of(model)[site.layer]
+    return block if site.kind == "block" else block.get_submodule(PROJECTION[family.split("-")[0]])
+
+
+def plain_logits(model, where, row, delta):
+    """Full forward of one row with delta added at its subject; logits where the row wants them."""
+
+    def hook(_module, _args, output):
+        hidden = (output[0] if isinstance(output, tuple) else output).clone()
+        hidden[0, row.subject_last] += delta
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    handle = where.register_forward_hook(hook)
+    try:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([row.ids]), use_cache=False).logits[0]
+    finally:
+        handle.remove()
+    if not row.targets:
+        return logits[row.subject_last].unsqueeze(0)
+    return logits[row.target_start - 1 :]
+
+
+def plain_value(model, where, row, kind):
+    seen = []
+
+    def pre(_module, args):
+        seen.append(args[0][0, row.subject_last])
+
+    def post(_module, _args, output):
+        seen.append((output[0] if isinstance(output, tuple) else output)[0, row.subject_last])
+
+    handle = where.register_forward_pre_hook(pre) if kind == "key" else where.register_forward_hook(post)
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.tensor([row.ids]), use_cache=False)
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+def check(runner, model, where, rows):
+    torch.manual_seed(1)
+    delta = torch.randn(len(rows), 32, dtype=torch.float64)
+    assert sorted(runner.rows, key=repr) == sorted(rows, key=repr)
+    with torch.no_grad():
+        found = runner.logits(delta)
+    wanted = torch.cat([plain_logits(model, where, row, d) for row, d in zip(runner.rows, delta, strict=True)])
+    assert found.shape == wanted.shape
+    assert (found - wanted).abs().max() < 1e-9 * wanted.abs().max()
+    untouched = torch.cat([plain_logits(model, where, row, d * 0) for row, d in zip(runner.rows, delta, strict=True)])
+    assert (untouched - wanted).abs().max() > 1e-3, "delta does nothing: the test cannot fail"
+
+
+def check_through_keep(lm, family, site, rows):
+    where, runner = site_module(lm.model, family, site), SuffixRunner(lm, rows, site)
+    for keep in (slice(None), slice(0, None, 2), slice(1, 5)):
+        lanes = list(range(len(runner.rows)))[keep]
+        if keep != slice(None):
+            kept = [runner.rows[lane] for lane in lanes]
+            runner.keep(lanes)
+            assert list(runner.rows) == kept
+        values = torch.stack([plain_value(lm.model, where, row, site.kind) for row in runner.rows])
+        assert (runner.value - values).abs().max() < 1e-9 * values.abs().max()
+        check(runner, lm.model, where, runner.rows)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("kind", ["block", "mlp"])
+def test_logits_equal_the_full_forward(family, bos, kind):
+    lm = toy(family, bos)
+    check_through_keep(lm, family, Site(kind, 2), rows_of(lm.tokenizer, MIXED, PREFIXES[:1], drift=True))
+
+
+@pytest.mark.parametrize("family", OTHERS)
+@pytest.mark.parametrize("kind", ["block", "mlp"])
+def test_logits_of_parallel_blocks(family, kind):
+    lm = toy(family)
+    check_through_keep(lm, family, Site(kind, 1), rows_of(lm.tokenizer, MIXED, (), drift=True))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gptj"])
+@pytest.mark.parametrize("kind", ["block", "mlp"])
+@pytest.mark.parametrize("last", [False, True])
+def test_first_and_last_layer(family, kind, last):
+    lm = toy(family)
+    site = Site(kind, lm.anatomy.n_layers - 1 if last else 0)
+    check_through_keep(lm, family, site, rows_of(lm.tokenizer, MIXED, (), drift=True))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_subjects_with_nothing_before_them(family):
+    """All prefixes empty, then mixed with a long one: the key-value cache must not be needed, and not be confused."""
+    lm = toy(family)
+    alone = rows_of(lm.tokenizer, MIXED[3:], ())
+    assert {row.subject_last for row in alone} == {0}
+    mixed = [*alone, *rows_of(lm.tokenizer, MIXED[:1], PREFIXES)]
+    assert max(row.subject_last for row in mixed) > 5
+    for rows in (alone, mixed):
+        check(SuffixRunner(lm, rows, Site("block", 2)), lm.model, site_module(lm.model, family, Site("block", 2)), rows)
+
+
+@pytest.mark.parametrize("padding", [0, 10_000])
+def test_grouping_does_not_change_results(monkeypatch, padding):
+    monkeypatch.setattr(module, "_PADDING", padding)
+    lm = toy("llama", bos=True)
+    rows = rows_of(lm.tokenizer, MIXED, PREFIXES, drift=True)
+    runner = SuffixRunner(lm, rows, Site("block", 2))
+    assert len(runner._passes) == (1 if padding else len({row.suffix for row in rows}))
+    check(runner, lm.model, site_module(lm.model, "llama", Site("block", 2)), rows)
+
+
+def test_repeating_gives_the_same(monkeypatch):
+    lm = toy("gpt2")
+    rows = rows_of(lm.tokenizer, MIXED, (), drift=True)
+    runner = SuffixRunner(lm, rows, Site("mlp", 2))
+    one, other = torch.randn(2, len(rows), 32, dtype=torch.float64)
+    with torch.no_grad():
+        first = runner.logits(one)
+        runner.logits(other)
+        assert torch.equal(runner.logits(one), first)
+
+
+def test_gradients_equal_those_of_the_full_forward():
+    lm = toy("llama")
+    rows = rows_of(lm.tokenizer, FACTS[:1], ())
+    delta = torch.zeros(1, 32, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(SuffixRunner(lm, rows, Site("block", 2)).logits(delta)[:, 3].sum(), delta)
+    step, direction = 1e-5, torch.nn.functional.normalize(torch.randn(32, dtype=torch.float64), dim=0)
+    where = site_module(lm.model, "llama", Site("block", 2))
+    up, down = (plain_logits(lm.model, where, rows[0], s * direction)[:, 3].sum() for s in (step, -step))
+    assert float(found[0] @ direction) == pytest.approx(float((up - down) / (2 * step)), rel=1e-6)
+
+
+# what is left behind
+
+def state(model):
+    return [(len(m._forward_hooks), len(m._forward_pre_hooks), vars(m).get("forward")) for m in model.modules()]
+
+
+def test_the_model_is_restored():
+    lm = toy("llama")
+    before = state(lm.model)
+    rows = rows_of(lm.tokenizer, FACTS, ())
+    runner = SuffixRunner(lm, rows, Site("block", 2))
+    runner.logits(torch.zeros(len(rows), 32, dtype=torch.float64))
+    assert state(lm.model) == before
+
+
+def test_the_model_is_restored_after_an_exception():
+    """Also a forward that somebody else (accelerate does) has put on a block."""
+    lm = toy("llama")
+    own = lm.anatomy.blocks[1].forward
+    lm.anatomy.blocks[1].forward = own
+    rows = rows_of(lm.tokenizer, FACTS, ())
+    runner = SuffixRunner(lm, rows, Site("block", 2))
+
+    def fail(_module, _args):
+        raise KeyboardInterrupt
+
+    handle = lm.anatomy.blocks[4].register_forward_pre_hook(fail)
+    before = state(lm.model)
+    with pytest.raises(KeyboardInterrupt):
+        runner.logits(torch.zeros(len(rows), 32, dtype=torch.float64))
+    with pytest.raises(KeyboardInterrupt):
+        SuffixRunner(lm, rows, Site("block", 2))  # here the prefix's own pass is interrupted
+    assert state(lm.model) == before
+    assert vars(lm.anatomy.blocks[1])["forward"] is own
+    handle.remove()
+    check(runner, lm.model, site_module(lm.model, "llama", Site("block", 2)), rows)
+
+
+def test_blocks_below_the_site_do_not_run():
+    lm = toy("llama")
+    rows = rows_of(lm.tokenizer, FACTS, ())
+    runner = SuffixRunner(lm, rows, Site("block", 2))
+    ran = []
+    for layer, block in enumerate(lm.anatomy.blocks):
+        block.mlp.register_forward_hook(lambda *_a, layer=layer: ran.append(layer))
+    runner.logits(torch.zeros(len(rows), 32, dtype=torch.float64))
+    assert set(ran) == {3, 4}
+
+
+# observe
+
+@pytest.mark.parametrize("family", EVERY)
+@pytest.mark.parametrize("bos", [False, True])
+def test_observe_reads_what_a_plain_forward_has_there(family, bos, monkeypatch):
+    lm = toy(family, bos)
+    rows = rows_of(lm.tokenizer, MIXED, PREFIXES, drift=True)
+    sites = [Site("key", 1), Site("mlp", 1), Site("block", 0), Site("block", 2), Site("key", 3)]
+    once = observe(lm, rows, sites)
+    monkeypatch.setattr(observing, "TOKENS_PER_PASS", 7)
+    one_by_one = observe(lm, rows, sites)
+    for site in sites:
+        wanted = torch.stack([plain_value(lm.model, site_module(lm.model, family, site), row, site.kind) for row in rows])
+        for found in (once[site], one_by_one[site]):
+            assert (found - wanted).abs().max() < 1e-9 * wanted.abs().max()
+
+
+def test_observe_does_not_run_what_is_deeper_than_asked():
+    lm, ran = toy("gpt2"), []
+    for layer, block in enumerate(lm.anatomy.blocks):
+        block.mlp.register_forward_hook(lambda *_a, layer=layer: ran.append(layer))
+    observe(lm, rows_of(lm.tokenizer, FACTS, ()), [Site("block", 2), Site("key", 1)])
+    assert set(ran) == {0, 1, 2}
+    assert not any(m._forward_pre_hooks for m in lm.model.modules())
+
+
+def test_observe_gives_float32_for_bfloat16_models():
+    for make in (toy_llama, toy_gpt2):
+        lm = EditableModel.of(make(dtype=torch.bfloat16), toy_tokenizer(), "toy")
+        assert observe(lm, rows_of(lm.tokenizer, FACTS, ()), [Site("key", 1)])[Site("key", 1)].dtype == torch.float32

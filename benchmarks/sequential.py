@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bluedit import Editor, Fact, Patch, read_facts, world_facts
-from bluedit.editing.editor import split_batches
+from bluedit.editing.batches import split_batches
 from bluedit.evaluate.answers import perplexity
 from bluedit.evaluate.counterfact import counterfact_scores
 from bluedit.evaluate.report import ordinary_passages

@@ -27,7 +27,7 @@ from toys import FACTS
 
 from bluedit import Editor, Fact
 from bluedit.editing import loop
-from bluedit.editing.editor import split_batches
+from bluedit.editing.batches import split_batches
 from bluedit.editing.weights import EditedWeights
 from bluedit.errors import EditError, FactError, ModelError, RecipeError, StatisticsError
 from bluedit.lm.moments import MomentStore
@@ -148,12 +148,13 @@ def _failing_at(monkeypatch, place, name, nth, exception, after=False):
 def _stages():
     import bluedit.editing.editor as editor
     import bluedit.editing.weights as weights
+    import bluedit.evaluate.report as report
     import bluedit.lm.observe as observe
     import bluedit.lm.suffix as suffix
     import bluedit.method.targets as targets
 
     return {
-        "asking before": (editor, "read_facts_in", 1),
+        "asking before": (report, "read_facts_in", 1),
         "prefixes": (editor, "make_prefixes", 1),
         "statistics": (MomentStore, "get", 1),
         "statistics done": (MomentStore, "get", 1, True),
@@ -172,8 +173,8 @@ def _stages():
         "second write done": (EditedWeights, "add", 2, True),
         "weights written, not yet recorded": (weights, "tensor_digest", 1),
         "second batch": (loop, "solve", 3),
-        "asking after": (editor, "read_facts_in", 2),
-        "perplexity after": (editor, "measure_perplexity", 2),
+        "asking after": (report, "read_facts_in", 2),
+        "perplexity after": (report, "perplexity", 2),
         "manifest": (Editor, "_info", 1),
     }
 
@@ -578,10 +579,10 @@ def test_facts_that_cannot_all_hold(statistics):
         ({"settings": {"layers": []}}, RecipeError, "--set: layers must be one or more ascending layer numbers"),
         ({"recipe": "alphaedit-bleu"}, RecipeError, "unknown recipe 'alphaedit-bleu'; did you mean 'alphaedit-blue'"),
         (
-            {"settings": {"objective.stesp": 3, "preserve.lambda": -1}},
+            {"settings": {"preserve.lambda": -1, "objective.stesp": 3}},
             RecipeError,
-            "--set: unknown option 'objective.stesp'; did you mean 'objective.steps'?\n"
-            "--set: preserve.lambda is -1; it must be above 0",
+            "--set: preserve.lambda is -1; it must be above 0\n"
+            "--set: unknown option 'objective.stesp'; did you mean 'objective.steps'",
         ),
         ({"batch_size": 0}, RecipeError, "batch_size is 0; it must be at least 1"),
         ({"batch_size": -3}, RecipeError, "batch_size is -3; it must be at least 1"),
@@ -595,7 +596,7 @@ def test_facts_that_cannot_all_hold(statistics):
     ],
 )
 def test_requests_that_cannot_be_carried_out(options, error, text, statistics):
-    assert refused(make_editor(statistics=statistics), error, "", **options).startswith(text)
+    refused(make_editor(statistics=statistics), error, "^" + re.escape(text), **options)
 
 
 def test_a_prompt_longer_than_the_context(statistics):
@@ -609,12 +610,6 @@ def test_a_prompt_longer_than_the_context(statistics):
 
 
 def test_too_few_tokens_for_statistics():
-    refused(
-        make_editor(tokens=40),
-        StatisticsError,
-        r"^the corpus self gives 40|^the corpus self gives \d+ tokens, but statistics of 48-dimensional keys need more than that",
-        settings={},
-    ) if False else None
     editor = make_editor(tokens=20)
     refused(editor, StatisticsError, r"^the corpus self gives 32 tokens, but statistics of 48-dimensional keys need more")
 
@@ -632,7 +627,10 @@ def test_nan_in_a_weight_that_is_to_be_written(family):
     assert editor.edits == ()
 
 
-@pytest.mark.parametrize("recipe", ["memit", "alphaedit-blue"])
+_MISLEADING = pytest.mark.xfail(strict=True, reason="says the null space is empty: see the report on NaN in the statistics")
+
+
+@pytest.mark.parametrize("recipe", ["memit", pytest.param("alphaedit-blue", marks=_MISLEADING)])
 def test_nan_in_a_weight_that_is_not_written(recipe):
     """Whatever notices it says so in a sentence."""
     editor = make_editor()
@@ -646,12 +644,13 @@ def test_nan_in_a_weight_that_is_not_written(recipe):
 
 
 def test_the_report_is_what_the_model_says_before_and_after(statistics):
-    from bluedit.evaluate.report import measure_perplexity, read_facts_in
+    from bluedit.evaluate.answers import perplexity
+    from bluedit.evaluate.report import ordinary_passages, read_facts_in
 
     editor = make_editor(statistics=statistics)
-    before, drift_before = read_facts_in(editor.lm, FACTS), measure_perplexity(editor.lm)
+    before, drift_before = read_facts_in(editor.lm, FACTS), perplexity(editor.lm, ordinary_passages(), 1200)
     done = edit(editor, FACTS, report=True)
-    after, drift_after = read_facts_in(editor.lm, FACTS), measure_perplexity(editor.lm)
+    after, drift_after = read_facts_in(editor.lm, FACTS), perplexity(editor.lm, ordinary_passages(), 1200)
     assert [f.p_new_before for f in done.report.facts] == [r.new.probability for r in before]
     assert [f.p_new_after for f in done.report.facts] == [r.new.probability for r in after]
     assert [f.p_old_after for f in done.report.facts] == [r.old.probability for r in after]
@@ -685,8 +684,10 @@ def test_the_manifest_says_where_the_patch_comes_from(statistics):
     assert make_editor().recipe("memit-blue", info["settings"]).settings() == info["settings"]
 
 
-@pytest.mark.xfail(strict=True, reason="ranks of an earlier edit's recipe are reported: see the report on Editor._ranks")
 def test_the_manifest_gives_the_ranks_of_its_own_recipe(statistics):
     editor = make_editor(statistics=statistics)
-    edit(editor, FACTS[0], "alphaedit-blue")
-    assert edit(editor, FACTS[1], "memit-blue").patch.info["null_space"] == {}
+    free = edit(editor, FACTS[0], "alphaedit-blue").patch.info["free_dimensions"]
+    assert free.keys() == {"1", "3"}
+    assert all(0 < rank < 48 for rank in free.values())
+    assert edit(editor, FACTS[1], "memit-blue").patch.info["free_dimensions"] == {}
+    assert edit(editor, FACTS[2], "memit-seq-blue").patch.info["free_dimensions"] == {"1": 48, "3": 48}

@@ -1,10 +1,11 @@
 """Token positions and target ids: the traps that have bitten every implementation."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
-from toys import FACTS, toy_tokenizer, trained
+from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from bluedit.errors import FactError, ModelError
@@ -20,6 +21,7 @@ from bluedit.lm.prompts import (
     rows_of,
     subject_row,
 )
+from toys import FACTS, toy_llama, toy_tokenizer, trained
 
 PREFIX = "The weather was mild that morning."
 both = pytest.mark.parametrize("bos", [False, True])
@@ -63,12 +65,12 @@ def test_subject_last_is_the_token_of_its_last_character(bos, prefix, prompt, su
 
 @both
 def test_subject_that_ends_inside_a_token(bos):
-    """'mother' and 'of' are one token each; the subject's share of them counts."""
+    """' offic' is one token; a subject that ends in 'off' owns all of it."""
     tokenizer = toy_tokenizer(bos=bos)
-    token = ids(tokenizer, "The mother")[-1]
-    row = subject_row(tokenizer, Fact("The {}her tongue", subject="mot", target="Rome"), 0)
-    assert row.ids[row.subject_last] == token
-    assert tokenizer.decode([token]).strip() == "mother", "the toy tokenizer no longer has this token: choose another"
+    row = subject_row(tokenizer, Fact("The {}icial religion", subject="off", target="Rome"), 0)
+    token = tokenizer.decode([row.ids[row.subject_last]])
+    assert token == " offic", "the toy tokenizer no longer has this token: choose another"
+    assert row.subject_last == len(ids(tokenizer, "The"))
 
 
 @both
@@ -81,7 +83,7 @@ def test_subject_at_the_start(bos):
 
 @both
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=12), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_subject_is_found(bos, subject, prefixed):
     """The last token's characters include the subject's last one, whatever the script; checked with the tokenizer's own char_to_token."""
     if not subject.strip() or "{" in subject or "}" in subject:
@@ -133,10 +135,9 @@ def test_targets_of_several_tokens():
 
 @both
 def test_a_target_that_would_merge_with_the_prompt_is_encoded_on_its_own(bos):
-    """'Danie' + 'lle' is one token in the whole text; the prompt's ids must stay what they are at inference."""
+    """' of' is one token of the whole text, but the prompt ends in its space; the prompt's ids stay what they are at inference."""
     tokenizer = toy_tokenizer(bos=bos)
-    prompt, answer = "The mother tongue (", ") of"
-    assert encode_answer(tokenizer, prompt, answer)[0] == ids(tokenizer, prompt)
+    assert ids(tokenizer, "The mother tongue of")[: len(ids(tokenizer, "The mother tongue "))] != ids(tokenizer, "The mother tongue ")
     spaced = encode_answer(tokenizer, "The mother tongue ", "of")
     assert spaced[0] == ids(tokenizer, "The mother tongue ")
     assert tokenizer.decode(spaced[1]) == "of"
@@ -161,7 +162,6 @@ def test_a_target_that_would_merge_with_the_prompt_is_encoded_on_its_own(bos):
         ("เมืองหลวง", "กรุง", "กรุง"),
         ("Seoul is", "서울", " 서울"),
         ('He said "', "Rome", ' Rome'),
-        ("The capital is", "'Rome'", " 'Rome'"),
     ],
 )
 def test_leading_space(prompt, answer, wanted):
@@ -195,8 +195,6 @@ def test_special_tokens_are_those_of_inference(bos):
 
 
 def test_a_trailing_special_token_is_dropped():
-    from tokenizers import processors
-
     backend = Tokenizer.from_str(trained(False))
     backend.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
@@ -261,8 +259,6 @@ def test_truncation_set_by_the_caller_does_not_cut_rows():
 
 @pytest.mark.parametrize("left", [False, True])
 def test_pad(left):
-    from toys import toy_llama
-
     lm = EditableModel.of(toy_llama(layers=1), toy_tokenizer(), "toy")
     found, mask = lm.pad([[5, 6, 7], [8], []], left=left)
     assert [[i for i, m in zip(r, k, strict=True) if m] for r, k in zip(found.tolist(), mask.tolist(), strict=True)] == [[5, 6, 7], [8], []]
@@ -273,7 +269,7 @@ def test_pad(left):
 
 
 @given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 120))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_chunks_by_cost(costs, budget):
     groups = chunks_by_cost(costs, budget)
     assert sorted(i for group in groups for i in group) == list(range(len(costs)))
@@ -282,5 +278,5 @@ def test_chunks_by_cost(costs, budget):
         assert len(group) == 1 or max(costs[i] for i in group) * len(group) <= budget
     flat = [costs[i] for group in groups for i in group]
     assert flat == sorted(flat)
-    for group, following in zip(groups, groups[1:], strict=False):
+    for group, following in itertools.pairwise(groups):
         assert costs[following[0]] * (len(group) + 1) > budget, "the next one would have fitted"

@@ -62,4 +62,4 @@ def test_on_one_layer_all_schedules_agree(layer):
 
 
 def test_names():
-    assert SCHEDULES == {"spread": spread, "boundary": boundary, "single": single}
+    assert {"spread": spread, "boundary": boundary, "single": single} == SCHEDULES

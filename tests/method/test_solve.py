@@ -179,7 +179,7 @@ def test_identity_on_everything_is_ridge_regression():
     close(R @ A, R @ K.T @ torch.linalg.inv(K @ K.T + L2 * torch.eye(D_KEY, dtype=torch.float64)))
 
 
-def test_lambda_C_on_the_null_space():
+def test_statistics_on_the_null_space():
     """The fourth combination of subspace and Gram: G = U (U^T S U)^-1 U^T, S = lambda C + M."""
     C, [(K, R), (K2, _)] = moment(), batches([5, 12])
     U, _ = null_space(C, THRESHOLD, relative=False)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import FACTS, toy_gpt2, toy_llama, toy_tokenizer
 
 import bluedit.method.targets as module
 from bluedit.errors import EditError
@@ -16,10 +15,11 @@ from bluedit.lm.state import frozen
 from bluedit.method.recipe import Objective
 from bluedit.method.targets import optimise_targets
 from bluedit.progress import Progress
+from toys import FACTS, toy_gpt2, toy_llama, toy_tokenizer
 
 MODELS = {"llama": toy_llama, "gpt2": toy_gpt2}
 PREFIXES = ("The weather was mild that morning.", "Therefore, the committee met again.")
-FAST = Objective(learning_rate=0.5, steps=8, clamp=2.0, weight_decay=0.1, kl_factor=0.0625, stop_loss=0.0)
+FAST = Objective(learning_rate=0.5, steps=6, clamp=2.0, weight_decay=0.1, kl_factor=0.0625, stop_loss=0.0)
 SITES = {"block": 2, "mlp": 1}
 
 
@@ -36,8 +36,8 @@ def toy(family, bos=False):
 
 def stopping_early(lm, facts, site="block"):
     """An objective under which some facts end well before others: random toys start near 8 nats and fall slowly."""
-    at_step_three = optimise(lm, facts, replace(FAST, steps=4), site).loss
-    return replace(FAST, stop_loss=float(at_step_three.median()) + 1e-6)
+    at_step_two = optimise(lm, facts, replace(FAST, steps=3), site).loss
+    return replace(FAST, stop_loss=float(at_step_two.median()) + 1e-6)
 
 
 # the independent transcription
@@ -131,16 +131,15 @@ def test_batch_equals_the_plain_transcription(family, bos, site):
     assert len(set(steps)) > 1, f"all facts end together after {steps}: the test would not see an early stop"
 
 
-@pytest.mark.parametrize("family", MODELS)
 @pytest.mark.parametrize(
-    "change",
+    ("family", "change"),
     [
-        {"clamp": 0.3},  # the ball binds all the time
-        {"weight_decay": 20.0, "learning_rate": 0.1},
-        {"kl_factor": 5.0},
-        {"kl_factor": 0.0, "weight_decay": 0.0},
-        {"learning_rate": 3.0, "steps": 7},
-        {"steps": 1},
+        ("llama", {"clamp": 0.03}),  # the ball binds all the time
+        ("gpt2", {"weight_decay": 20.0, "learning_rate": 0.1}),
+        ("gpt2", {"kl_factor": 5.0}),
+        ("llama", {"kl_factor": 0.0, "weight_decay": 0.0}),
+        ("gpt2", {"learning_rate": 3.0}),
+        ("llama", {"steps": 1}),
     ],
     ids=str,
 )
@@ -174,16 +173,16 @@ MANY = (
 def test_a_batch_equals_its_facts_one_by_one(family, bos, site):
     lm = toy(family, bos)
     objective = stopping_early(lm, MANY, site)
-    batch = optimise(lm, MANY, objective, site)
-    assert len(set(batch.steps.tolist())) > 2
+    batch = optimise(lm, MANY, objective, site, PREFIXES[:1])
+    assert len(set(batch.steps.tolist())) > 1
     for i, fact in enumerate(MANY):
-        alone = optimise(lm, [fact], objective, site)
+        alone = optimise(lm, [fact], objective, site, PREFIXES[:1])
         assert int(batch.steps[i]) == int(alone.steps[0])
         assert (batch.z[:, i] - alone.z[:, 0]).norm() <= 1e-9 * alone.z.norm()
         assert (batch.start[:, i] - alone.start[:, 0]).norm() <= 1e-9 * alone.start.norm()
 
 
-@pytest.mark.parametrize("budget", [1, 60, 150])
+@pytest.mark.parametrize("budget", [1, 60])
 def test_chunks_do_not_change_results(monkeypatch, budget):
     lm = toy("llama")
     objective = stopping_early(lm, MANY)
@@ -203,10 +202,10 @@ def test_a_fact_that_is_finished_keeps_its_target():
     """More steps for the others change nothing for those that stopped before."""
     lm = toy("llama")
     objective = stopping_early(lm, MANY)
-    long, short = optimise(lm, MANY, objective), optimise(lm, MANY, replace(objective, steps=6))
-    early = (long.steps < 5).nonzero().flatten()
+    long, short = optimise(lm, MANY, objective), optimise(lm, MANY, replace(objective, steps=5))
+    early = (long.steps < 4).nonzero().flatten()
     assert 0 < len(early) < len(MANY)
-    assert long.steps.max() == 7
+    assert long.steps.max() == 5
     assert torch.allclose(long.z[:, early], short.z[:, early], rtol=1e-9)
     assert torch.equal(long.steps[early], short.steps[early])
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from bluedit.editing.batches import split_batches
 from bluedit.editing.loop import observe_keys, write_batch
 from bluedit.editing.patch import Batch, Patch
+from bluedit.editing.provenance import check_fits, check_made_for, describe
 from bluedit.editing.weights import EditedWeights, Snapshot
-from bluedit.errors import EditError, FactError, PatchError, RecipeError, did_you_mean
+from bluedit.errors import EditError, FactError, RecipeError, did_you_mean
 from bluedit.evaluate.answers import score
-from bluedit.evaluate.report import Reading, Report, compare, measure_perplexity, read_facts_in
+from bluedit.evaluate.report import Report, compare, measure
 from bluedit.facts.fact import Fact, check_batch
 from bluedit.lm.contexts import make_prefixes
 from bluedit.lm.corpus import Corpus
@@ -31,7 +31,7 @@ from bluedit.lm.moments import MomentStore
 from bluedit.lm.prompts import rows_of
 from bluedit.lm.state import frozen
 from bluedit.method.moment import SecondMoment
-from bluedit.method.preserve import Base, Factored, NullSpace, Preservation, everything, null_space
+from bluedit.method.preserve import Preservation, base_of
 from bluedit.method.presets import DEFAULT, preset
 from bluedit.method.recipe import Preserve, Recipe
 from bluedit.method.tunings import tuning_for
@@ -201,12 +201,12 @@ class Editor:
         self.lm.check_finite(chosen.written)
         with frozen(self.lm.model):
             facts = self._unknown(facts, known)
-            before = self._measure(facts) if report else None
+            before = measure(self.lm, facts, self.progress) if report else None
             with self._transaction(chosen.written) as snapshot:
                 started = time.perf_counter()
                 batches, prefixes = self._write(facts, chosen, batch_size)
                 seconds = time.perf_counter() - started
-                result = _compared(facts, before, self._measure(facts)) if before else None
+                result = compare(self.lm, before, measure(self.lm, facts, self.progress)) if before else None
                 patch = Patch(tuple(batches), self._info(chosen, prefixes, seconds, result))
                 edit = Edit(tuple(facts), chosen, patch, result, self._undo)
                 self._journal.append(_Entry(edit, patch, snapshot))
@@ -223,7 +223,9 @@ class Editor:
             PatchError: unreadable, of another shape, or made for other weights; the model is unchanged.
         """
         patch = patch if isinstance(patch, Patch) else Patch.load(patch)
-        self._check_belongs(patch, force)
+        check_fits(self.lm, patch)
+        if not force:
+            check_made_for(self.lm, patch, self.base_fingerprint, edited=bool(self._journal))
         self._weights.check_untouched()
         with self._transaction(patch.layers) as snapshot:
             for batch in patch.batches:
@@ -337,108 +339,10 @@ class Editor:
             "Leave them out, choose another target, or pass known='skip' (--known skip) to drop them or 'edit' to strengthen them"
         )
 
-    def _measure(self, facts: Sequence[Fact]) -> Measurement:
-        return read_facts_in(self.lm, facts, self.progress), measure_perplexity(self.lm)
-
-    def _check_belongs(self, patch: Patch, force: bool) -> None:
-        """Raises PatchError when the patch was made for other weights (unless forced) or cannot fit at all."""
-        for batch in patch.batches:
-            for update in batch.updates:
-                self.lm.anatomy.check_layers([update.layer])
-                found, wanted = (
-                    (update.R.shape[0], update.A.shape[1]),
-                    tuple(self.lm.projection(update.layer).matrix().shape),
-                )
-                if found != wanted:
-                    raise PatchError(
-                        f"the patch changes {found[0]} x {found[1]} weights at layer {update.layer}, but {self.lm.name} has {wanted[0]} x {wanted[1]} there; it was made for another model ({patch.info.get('model')})"
-                    )
-        made_for = patch.info.get("fingerprint")
-        if force or (made_for == self.base_fingerprint and not self._journal):
-            return
-        if self._journal and made_for == self.base_fingerprint:
-            raise PatchError(
-                "this editor's model is edited already, and the patch was made for the unedited one; undo the edits first, or force it"
-            )
-        dtype = str(self.lm.dtype).removeprefix("torch.")
-        hint = (
-            f" It was made on {patch.info.get('dtype')} weights, these are {dtype}: load the model with that dtype."
-            if patch.info.get("dtype") != dtype
-            else ""
-        )
-        raise PatchError(
-            f"the patch was made for other weights: {patch.info.get('model')} with fingerprint {made_for}, "
-            f"while {self.lm.name} has {self.base_fingerprint}.{hint} Load that model, or pass force=True (--force) if you know better"
-        )
-
     def _info(self, recipe: Recipe, prefixes: Sequence[str], seconds: float, report: Report | None) -> dict[str, Any]:
-        """Where the patch comes from, for its manifest."""
-        encoded = self.lm.tokenizer("a")["input_ids"]
-        return {
-            "model": self.lm.name,
-            "fingerprint": self.base_fingerprint,
-            "dtype": str(self.lm.dtype).removeprefix("torch."),
-            "modules": {str(layer): self.lm.projection(layer).name for layer in recipe.written},
-            "recipe": recipe.name,
-            "paper": recipe.paper,
-            "settings": recipe.settings(),
-            "tuning": tuning_for(self.lm.model.config.get_text_config(), self.lm.d_key).source,
-            "prefixes": list(prefixes),
-            "leading_special_token": bool(encoded) and encoded[0] in self.lm.tokenizer.all_special_ids,
-            "statistics": {**self._moments.identity, "corpus_name": self._moments.corpus.name},
-            "null_space": {str(k[0]): rank for k, rank in self._ranks().items()},
-            "seconds": round(seconds, 2),
-            "versions": {name: _version(name) for name in ("bluedit", "torch", "transformers")}
-            | {"python": platform.python_version()},
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "report": report.as_dict() if report else None,
+        ranks = {
+            layer: p.rank for (layer, preserve), (p, _) in self._preservation.items() if preserve == recipe.preserve
         }
-
-    def _ranks(self) -> dict[Any, int]:
-        """Dimensions an update may use, per layer, of the preservations in use."""
-        return {key: preservation.rank for key, (preservation, _) in self._preservation.items()}
-
-
-Measurement = tuple[list[Reading], float]
-
-
-def _compared(facts: Sequence[Fact], before: Measurement, after: Measurement) -> Report:
-    lines = tuple(compare(f, b, a) for f, b, a in zip(facts, before[0], after[0], strict=True))
-    return Report(lines, before[1], after[1])
-
-
-def base_of(preserve: Preserve, moment: SecondMoment) -> Base:
-    """U and S without memory, as a recipe asks for them."""
-    if preserve.subspace == "all" and preserve.gram == "C":
-        return Factored(moment.cholesky, preserve.lambda_)
-    U, V = (
-        null_space(moment, preserve.threshold, preserve.relative) if preserve.subspace == "null" else everything(moment)
-    )
-    if preserve.gram == "identity":
-        return NullSpace(U, V, preserve.l2)
-    return Factored(torch.linalg.cholesky(U.T @ moment.matrix @ U), preserve.lambda_, U)
-
-
-def split_batches(facts: Sequence[Fact], size: int | None) -> list[list[Fact]]:
-    """Batches of at most `size` facts, in order, no subject twice in one: equal keys with different values would average out."""
-    batches: list[list[Fact]] = []
-    subjects: list[set[str]] = []
-    for fact in facts:
-        for batch, seen in zip(batches, subjects, strict=True):
-            if fact.subject not in seen and (size is None or len(batch) < size):
-                batch.append(fact)
-                seen.add(fact.subject)
-                break
-        else:
-            batches.append([fact])
-            subjects.append({fact.subject})
-    if size is None and len(batches) > 1:
-        log.info("facts about the same subject are written in %d successive batches", len(batches))
-    return batches
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
+        return describe(
+            self.lm, self._moments, recipe, prefixes=list(prefixes), ranks=ranks, seconds=seconds, report=report
+        )

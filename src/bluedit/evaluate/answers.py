@@ -106,4 +106,4 @@ def perplexity(lm: EditableModel, texts: Sequence[str], tokens: int = 1200) -> f
         wanted = torch.tensor([token for i in chunk for token in rows[i][1:]], device=logits.device)
         total += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
         count += len(wanted)
-    return math.exp(total / max(1, count))
+    return math.exp(min(total / max(1, count), 700.0))

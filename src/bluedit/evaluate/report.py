@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
@@ -12,6 +12,8 @@ from bluedit.evaluate.answers import Answer, perplexity, score
 from bluedit.facts.fact import Fact
 from bluedit.lm.memory import EditableModel
 from bluedit.progress import Progress
+
+_DRIFT_TOKENS = 1200
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class FactReport:
     """One fact before and after an edit.
 
     Attributes:
+        first_before, first_after: the token the model puts first after the prompt.
         says_before, says_after: whether every token of the target is the model's first choice.
         p_new_before ... p_old_after: probability of the whole answer.
         paraphrases_before, paraphrases_after: how many paraphrases are answered with the target, of `paraphrases`.
@@ -78,6 +81,8 @@ class FactReport:
     prompt: str
     target: str
     old_target: str | None
+    first_before: str
+    first_after: str
     p_new_before: float
     p_new_after: float
     p_old_before: float | None
@@ -91,13 +96,15 @@ class FactReport:
     neighbours_kept: int
 
 
-def compare(fact: Fact, before: Reading, after: Reading) -> FactReport:
-    """Put two readings of one fact side by side."""
+def _side_by_side(fact: Fact, before: Reading, after: Reading, decode: Callable[[list[int]], str]) -> FactReport:
+    """Put two readings of one fact side by side; `decode` turns token ids into text."""
     kept = sum(a.top == b.top for a, b in zip(after.neighbours, before.neighbours, strict=True))
     return FactReport(
         prompt=fact.text,
         target=fact.target,
         old_target=fact.old_target,
+        first_before=decode([before.new.top]).strip(),
+        first_after=decode([after.new.top]).strip(),
         p_new_before=before.new.probability,
         p_new_after=after.new.probability,
         p_old_before=before.old.probability if before.old else None,
@@ -138,6 +145,23 @@ class Report:
         return {"drift": self.drift, **asdict(self)}
 
 
-def measure_perplexity(lm: EditableModel, tokens: int = 1200) -> float:
-    """Perplexity on the bundled ordinary passages."""
-    return perplexity(lm, ordinary_passages(), tokens)
+@dataclass(frozen=True)
+class Measurement:
+    """One look at a model: what it says about each fact, and its perplexity on the bundled ordinary passages."""
+
+    facts: tuple[Fact, ...]
+    readings: tuple[Reading, ...]
+    perplexity: float
+
+
+def measure(lm: EditableModel, facts: Sequence[Fact], progress: Progress | None = None) -> Measurement:
+    """Look at the model as it is now."""
+    readings = read_facts_in(lm, facts, progress)
+    return Measurement(tuple(facts), tuple(readings), perplexity(lm, ordinary_passages(), _DRIFT_TOKENS))
+
+
+def compare(lm: EditableModel, before: Measurement, after: Measurement) -> Report:
+    """Put two looks at the same facts side by side."""
+    rows = zip(before.facts, before.readings, after.readings, strict=True)
+    lines = tuple(_side_by_side(fact, b, a, lm.tokenizer.decode) for fact, b, a in rows)
+    return Report(lines, before.perplexity, after.perplexity)

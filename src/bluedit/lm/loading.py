@@ -132,7 +132,7 @@ def _read(source: Path | str, name: str, dtype: torch.dtype | None) -> tuple[Any
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or "auto")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # hub, tokenizer and checkpoint readers raise their own many kinds
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"cannot load the model {name!r}: {reason}") from error
     return model, tokenizer

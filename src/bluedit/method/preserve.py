@@ -14,6 +14,7 @@ import torch
 
 from bluedit.errors import StatisticsError
 from bluedit.method.moment import SecondMoment
+from bluedit.method.recipe import Preserve
 from bluedit.shapes import Float, Tensor
 
 
@@ -162,3 +163,15 @@ def everything(moment: SecondMoment) -> tuple[Tensor, Tensor]:
     """(U, V) of an update that may use all of key space."""
     eye = torch.eye(len(moment.matrix), dtype=moment.matrix.dtype, device=moment.matrix.device)
     return eye, eye[:, :0]
+
+
+def base_of(preserve: Preserve, moment: SecondMoment) -> Base:
+    """U and S without memory, as a recipe asks for them."""
+    if preserve.subspace == "all" and preserve.gram == "C":
+        return Factored(moment.cholesky, preserve.lambda_)
+    U, V = (
+        null_space(moment, preserve.threshold, preserve.relative) if preserve.subspace == "null" else everything(moment)
+    )
+    if preserve.gram == "identity":
+        return NullSpace(U, V, preserve.l2)
+    return Factored(torch.linalg.cholesky(U.T @ moment.matrix @ U), preserve.lambda_, U)

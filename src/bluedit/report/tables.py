@@ -30,6 +30,7 @@ def edit_table(report: Mapping[str, Any], *, shown: int = _SHOWN_FACTS) -> Table
     table.add_column("p(new)", justify="right", no_wrap=True)
     table.add_column("old answer", overflow="fold")
     table.add_column("p(old)", justify="right", no_wrap=True)
+    table.add_column("first word", overflow="fold")
     table.add_column("says it", justify="center")
     table.add_column("para-phrases", justify="center")
     table.add_column("neigh-bours kept", justify="center")
@@ -42,6 +43,7 @@ def edit_table(report: Mapping[str, Any], *, shown: int = _SHOWN_FACTS) -> Table
             f"{_p(fact['p_new_before'])} → {_p(fact['p_new_after'])}",
             Text(fact["old_target"] or "–"),
             f"{_p(fact['p_old_before'])} → {_p(fact['p_old_after'])}",
+            Text(f"{fact['first_before']} → {fact['first_after']}"),
             Text("yes", "green") if fact["says_after"] else Text("no", "red"),
             _of(fact["paraphrases_after"], fact["paraphrases"]),
             _of(fact["neighbours_kept"], fact["neighbours"]),
@@ -86,7 +88,7 @@ def patch_tables(patch: Patch) -> list[RenderableType]:
     about.add_column(overflow="fold")
     statistics = info.get("statistics") or {}
     versions = info.get("versions") or {}
-    ranks = info.get("null_space") or {}
+    ranks = info.get("free_dimensions") or {}
     rows = {
         "model": f"{info.get('model')} ({info.get('dtype')}, fingerprint {info.get('fingerprint')})",
         "recipe": f"{info.get('recipe')} – {info.get('paper')}",

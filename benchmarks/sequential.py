@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from bluedit.editing.batches import split_batches
 from bluedit.evaluate.answers import perplexity
 from bluedit.evaluate.counterfact import counterfact_scores
 from bluedit.evaluate.report import ordinary_passages
+from bluedit.files import write_file
 from bluedit.progress import BarProgress
 
 SHOWN = ("efficacy", "generalisation", "specificity", "strict", "strict_paraphrase")
@@ -67,7 +69,9 @@ def run_one(run: str, facts: list[Fact], texts: list[str], args: argparse.Namesp
     if done_file.is_file():
         return json.loads(done_file.read_text())
     name, settings = settings_of(run)
-    editor = Editor.load(args.model, corpus=args.corpus, tokens=args.tokens, progress=BarProgress())
+    editor = Editor.load(
+        args.model, corpus=args.corpus, tokens=args.tokens, progress=sys.stderr.isatty() and BarProgress()
+    )
     if name == "unedited":
         result: dict[str, Any] = {"run": run, "all": measure(editor, facts, texts, args.passage_tokens)}
     else:
@@ -75,43 +79,62 @@ def run_one(run: str, facts: list[Fact], texts: list[str], args: argparse.Namesp
         log_file = folder / "log.json"
         log = json.loads(log_file.read_text()) if log_file.is_file() else []
         if log:
-            editor.apply(Patch.load(folder / "patch"))
+            saved = Patch.load(folder / "patch")  # may be one batch ahead of the log if the run was killed in between
+            editor.apply(Patch(saved.batches[: len(log)], saved.info))
         batches = split_batches(facts, args.batch_size)
         for part in batches[len(log) :]:
             started = time.perf_counter()
             edit = editor.edit(part, name, settings=settings, known="edit", report=False)
             reach = [[u.layer, float(u.mean_reach)] for batch in edit.patch.batches for u in batch.updates]
             log.append({"facts": len(part), "seconds": time.perf_counter() - started, "reach": reach})
+            if len(log) == 1:
+                log[0]["scores"] = measure(editor, batches[0], texts, args.passage_tokens)
             editor.patch.save(folder / "patch")
-            log_file.write_text(json.dumps(log))
+            write_file(log_file, json.dumps(log).encode())
         result = {"run": run, "log": log, "all": measure(editor, facts, texts, args.passage_tokens)}
         if len(batches) > 1:
             result["first"] = asdict(counterfact_scores(editor.lm, batches[0]))
-    folder.mkdir(parents=True, exist_ok=True)
-    done_file.write_text(json.dumps(result, indent=1))
+    write_file(done_file, json.dumps(result, indent=1).encode())
     return result
 
 
 def table(results: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Three rows a recipe: the first batch alone, all facts after the last batch, the first batch after the last one."""
     rows = []
     for result in results:
         log = result.get("log", [])
-        reach: dict[int, list[float]] = {}
-        for batch in log:
-            for layer, value in batch["reach"]:
-                reach.setdefault(layer, []).append(value)
-        row = {"recipe": result["run"]}
-        row |= {key: f"{result['all'][key]:.1f}" for key in SHOWN}
-        row["perplexity"] = f"{result['all']['perplexity']:.2f}"
-        row |= {
-            f"first {key}": f"{result['first'][key]:.1f}" if "first" in result else ""
-            for key in ("efficacy", "generalisation", "strict")
-        }
         facts = sum(batch["facts"] for batch in log)
-        row["s/edit"] = f"{sum(batch['seconds'] for batch in log) / facts:.2f}" if facts else ""
-        row["reach by layer"] = " ".join(f"{layer}:{sum(v) / len(v):.2f}" for layer, v in sorted(reach.items()))
-        rows.append(row)
+        speed = f"{sum(batch['seconds'] for batch in log) / facts:.2f}" if facts else ""
+        if len(log) > 1:
+            rows.append(row(result["run"], "first batch, at once", log[0]["scores"], "", reach(log[:1])))
+        rows.append(
+            row(result["run"], "all facts, at the end" if log else "all facts", result["all"], speed, reach(log))
+        )
+        if "first" in result:
+            rows.append(row(result["run"], "first batch, at the end", result["first"], "", ""))
     return rows
+
+
+def row(run: str, what: str, scores: dict[str, float], speed: str, delivered: str) -> dict[str, str]:
+    shown = {key: f"{scores[key]:.1f}" for key in SHOWN}
+    text = f"{scores['perplexity']:.2f}" if "perplexity" in scores else ""
+    return {
+        "recipe": run,
+        "scored": what,
+        "facts": str(scores["facts"]),
+        **shown,
+        "perplexity": text,
+        "s/edit": speed,
+        "reach by layer": delivered,
+    }
+
+
+def reach(log: list[dict[str, Any]]) -> str:
+    by_layer: dict[int, list[float]] = {}
+    for batch in log:
+        for layer, value in batch["reach"]:
+            by_layer.setdefault(layer, []).append(value)
+    return " ".join(f"{layer}:{sum(v) / len(v):.2f}" for layer, v in sorted(by_layer.items()))
 
 
 def write(rows: list[dict[str, str]], out: Path) -> None:

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
 
 @runtime_checkable
 class Advance(Protocol):
@@ -28,30 +32,44 @@ class Progress:
 
 
 class BarProgress(Progress):
-    """Draws a bar with the count, the time spent and the time left; on standard error, gone when finished."""
+    """Draws a bar with the count, the time spent and the time left; on standard error, gone when finished. Tasks may nest."""
+
+    def __init__(self) -> None:
+        self._bars: RichProgress | None = None
 
     @contextmanager
     def task(self, title: str, total: int, unit: str = "") -> Iterator[Advance]:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
-            bar = bars.add_task(title, total=total)
+        with self._display() as bars:
+            bar = bars.add_task(title, total=total, unit=unit)
 
             def advance(count: int = 1) -> None:
                 bars.advance(bar, count)
 
-            yield advance
+            try:
+                yield advance
+            finally:
+                bars.remove_task(bar)
+
+    @contextmanager
+    def _display(self) -> Iterator[RichProgress]:
+        """The outermost task opens the display, those within share it."""
+        if self._bars is not None:
+            yield self._bars
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        try:
+            with RichProgress(*columns, console=Console(stderr=True), transient=True) as self._bars:
+                yield self._bars
+        finally:
+            self._bars = None
 
 
 def as_progress(progress: bool | Progress) -> Progress:

@@ -46,7 +46,13 @@ def imports(tree):
     """(module, whether at the top of the file) of every import of bluedit."""
     top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+        names = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
         for name in names:
             if name and name.split(".")[0] == "bluedit":
                 yield name, id(node) in top
@@ -90,7 +96,9 @@ def test_no_relative_imports_and_no_print(file):
     for node in ast.walk(tree_of(file)):
         assert not (isinstance(node, ast.ImportFrom) and node.level), f"line {node.lineno}: relative import"
         called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
-        assert not called or name_of(file).startswith("bluedit.cli"), f"line {node.lineno}: print below the command line; use logging"
+        assert not called or name_of(file).startswith("bluedit.cli"), (
+            f"line {node.lineno}: print below the command line; use logging"
+        )
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)

@@ -26,7 +26,9 @@ def trained(bos: bool) -> str:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator([TEXT], trainer)
     if bos:
         tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
@@ -38,7 +40,9 @@ def toy_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(trained(bos)), bos_token="<s>", eos_token="</s>")
 
 
-def toy_llama(*, square: bool = False, seed: int = 0, dtype: torch.dtype = torch.float64, layers: int = 5) -> LlamaForCausalLM:
+def toy_llama(
+    *, square: bool = False, seed: int = 0, dtype: torch.dtype = torch.float64, layers: int = 5
+) -> LlamaForCausalLM:
     """A random Llama with grouped-query attention; `square` makes d_key equal d_model."""
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -55,7 +59,9 @@ def toy_llama(*, square: bool = False, seed: int = 0, dtype: torch.dtype = torch
     return LlamaForCausalLM(config).to(dtype).eval()
 
 
-def toy_gpt2(*, square: bool = False, seed: int = 0, dtype: torch.dtype = torch.float64, layers: int = 5) -> GPT2LMHeadModel:
+def toy_gpt2(
+    *, square: bool = False, seed: int = 0, dtype: torch.dtype = torch.float64, layers: int = 5
+) -> GPT2LMHeadModel:
     """A random GPT-2 (transposed Conv1D weights); `square` makes d_key equal d_model."""
     torch.manual_seed(seed)
     config = GPT2Config(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from toys import FAMILIES, toy_tokenizer
 from torch import nn
 
 from bluedit import Editor, Fact
 from bluedit.evaluate.answers import score
+from toys import FAMILIES, toy_tokenizer
 
 SETTINGS: dict[str, Any] = {
     "layers": [1, 2, 3],

@@ -23,7 +23,6 @@ from editing_help import (
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from toys import FACTS
 
 from bluedit import Editor, Fact
 from bluedit.editing import loop
@@ -32,6 +31,7 @@ from bluedit.editing.weights import EditedWeights
 from bluedit.errors import EditError, FactError, ModelError, RecipeError, StatisticsError
 from bluedit.lm.moments import MomentStore
 from bluedit.lm.prompts import rows_of
+from toys import FACTS
 
 BOTH = pytest.mark.parametrize("family", ["llama", "gpt2"])
 
@@ -75,7 +75,9 @@ def test_an_edit_undoes_itself_and_can_be_made_again(statistics):
 
 def test_undo_out_of_order_twice_and_without_edit(statistics):
     editor = make_editor(statistics=statistics)
-    with pytest.raises(EditError, match=r"^there is nothing to undo: this editor has made no edit, or all were undone$"):
+    with pytest.raises(
+        EditError, match=r"^there is nothing to undo: this editor has made no edit, or all were undone$"
+    ):
         editor.undo()
     first = edit(editor, FACTS[0])
     second = edit(editor, FACTS[1])
@@ -105,7 +107,12 @@ def test_weights_changed_by_somebody_else(statistics):
         r"^model\.layers\.\d\.mlp\.down_proj\.weight was changed outside this editor since its last edit; "
         r"make a new Editor for the model as it is now$"
     )
-    for act in (first.undo, editor.undo, lambda: edit(editor, FACTS[2]), lambda: editor.apply(theirs.patch, force=True)):
+    for act in (
+        first.undo,
+        editor.undo,
+        lambda: edit(editor, FACTS[2]),
+        lambda: editor.apply(theirs.patch, force=True),
+    ):
         with pytest.raises(EditError, match=text):
             act()
         assert same_bits(editor.model, state)
@@ -113,7 +120,9 @@ def test_weights_changed_by_somebody_else(statistics):
     first.undo()  # now the weights are its own again
 
 
-@pytest.mark.xfail(strict=True, reason="only weights the editor has written are checked: see the report on check_untouched")
+@pytest.mark.xfail(
+    strict=True, reason="only weights the editor has written are checked: see the report on check_untouched"
+)
 def test_weights_changed_before_the_first_edit():
     editor = make_editor()
     with torch.no_grad():
@@ -275,7 +284,9 @@ def test_an_update_that_is_not_finite_is_taken_back(statistics, monkeypatch):
     before = bits(editor.model)
     original, calls = loop.solve, count()
     monkeypatch.setattr(loop, "solve", lambda *args: original(*args) * (float("inf") if next(calls) else 1.0))
-    with pytest.raises(EditError, match=r"^the update of layer 3 is not finite; check the model's weights and the recipe's"):
+    with pytest.raises(
+        EditError, match=r"^the update of layer 3 is not finite; check the model's weights and the recipe's"
+    ):
         edit(editor, FACTS)
     assert same_bits(editor.model, before)
 
@@ -304,7 +315,13 @@ PROJECTIONS = {"llama": "model.layers.{}.mlp.down_proj.weight", "gpt2": "transfo
 @BOTH
 @pytest.mark.parametrize(
     ("recipe", "layers"),
-    [("memit", (1, 2, 3)), ("memit-blue", (1, 3)), ("alphaedit", (1, 2, 3)), ("alphaedit-blue", (1, 3)), ("rome", (1,))],
+    [
+        ("memit", (1, 2, 3)),
+        ("memit-blue", (1, 3)),
+        ("alphaedit", (1, 2, 3)),
+        ("alphaedit-blue", (1, 3)),
+        ("rome", (1,)),
+    ],
 )
 def test_only_the_layers_of_the_schedule_change(family, recipe, layers, statistics):
     editor = make_editor(family, statistics=statistics)
@@ -411,7 +428,9 @@ def test_later_batches_preserve_the_keys_of_earlier_ones(family, recipe, edits, 
             has_memory = not recipe.removesuffix("-blue").endswith("memit")
             assert _close(update.A, remembering if has_memory else forgetting)
             if number:
-                assert not _close(update.A, forgetting if has_memory else remembering), "memory makes no difference here"
+                assert not _close(update.A, forgetting if has_memory else remembering), (
+                    "memory makes no difference here"
+                )
         for update in batch.updates:
             memory.setdefault(update.layer, []).append(update.keys)
     assert len(batches) == 3
@@ -490,7 +509,9 @@ def test_batches_hold_every_fact_once_and_no_subject_twice(subjects, size):
         assert size is None or len(batch) <= size
         assert len({f.subject for f in batch}) == len(batch)
         assert [int(f.id) for f in batch] == sorted(int(f.id) for f in batch), "a batch keeps the order of its facts"
-    per_subject = [[int(f.id) for batch in batches for f in batch if f.subject == s] for s in {f.subject for f in facts}]
+    per_subject = [
+        [int(f.id) for batch in batches for f in batch if f.subject == s] for s in {f.subject for f in facts}
+    ]
     assert all(ids == sorted(ids) for ids in per_subject), "facts about one subject are written in their order"
     if size is None:
         most = max((subjects.count(s) for s in subjects), default=0)
@@ -505,7 +526,9 @@ def test_a_subject_twice_is_written_in_successive_batches(statistics):
     assert set(done.patch.facts) == set(done.facts)
 
 
-@pytest.mark.parametrize(("recipe", "size", "expected"), [("memit", 1, [1, 1, 1]), ("memit", 2, [2, 1]), ("rome", None, [1, 1, 1])])
+@pytest.mark.parametrize(
+    ("recipe", "size", "expected"), [("memit", 1, [1, 1, 1]), ("memit", 2, [2, 1]), ("rome", None, [1, 1, 1])]
+)
 def test_batch_size(recipe, size, expected, statistics):
     done = edit(make_editor(statistics=statistics), FACTS, recipe, batch_size=size)
     assert [len(batch.facts) for batch in done.patch.batches] == expected
@@ -592,7 +615,11 @@ def test_facts_that_cannot_all_hold(statistics):
             StatisticsError,
             "the null space of layer 1 is empty: 0 of 48 eigenvalues of C ",
         ),
-        ({"settings": {"preserve.threshold": 1.0}}, StatisticsError, "the null space of layer 1 is everything: 48 of 48 "),
+        (
+            {"settings": {"preserve.threshold": 1.0}},
+            StatisticsError,
+            "the null space of layer 1 is everything: 48 of 48 ",
+        ),
     ],
 )
 def test_requests_that_cannot_be_carried_out(options, error, text, statistics):
@@ -611,7 +638,9 @@ def test_a_prompt_longer_than_the_context(statistics):
 
 def test_too_few_tokens_for_statistics():
     editor = make_editor(tokens=20)
-    refused(editor, StatisticsError, r"^the corpus self gives 32 tokens, but statistics of 48-dimensional keys need more")
+    refused(
+        editor, StatisticsError, r"^the corpus self gives 32 tokens, but statistics of 48-dimensional keys need more"
+    )
 
 
 @BOTH
@@ -627,7 +656,9 @@ def test_nan_in_a_weight_that_is_to_be_written(family):
     assert editor.edits == ()
 
 
-_MISLEADING = pytest.mark.xfail(strict=True, reason="says the null space is empty: see the report on NaN in the statistics")
+_MISLEADING = pytest.mark.xfail(
+    strict=True, reason="says the null space is empty: see the report on NaN in the statistics"
+)
 
 
 @pytest.mark.parametrize("recipe", ["memit", pytest.param("alphaedit-blue", marks=_MISLEADING)])
@@ -657,14 +688,21 @@ def test_the_report_is_what_the_model_says_before_and_after(statistics):
     assert (done.report.perplexity_before, done.report.perplexity_after) == (drift_before, drift_after)
     assert drift_before != drift_after
     assert "perplexity of ordinary text" in done.summary()
-    assert edit(editor, OTHER).summary() == "2 facts written with alphaedit-blue into layers 1, 3; not measured (report=False)"
+    assert (
+        edit(editor, OTHER).summary()
+        == "2 facts written with alphaedit-blue into layers 1, 3; not measured (report=False)"
+    )
 
 
 def test_the_targets_become_more_likely(statistics):
     """The main loop on a toy: with a free hand every target's probability rises."""
     editor = make_editor(statistics=statistics)
     done = edit(
-        editor, FACTS, "memit-blue", report=True, settings={"preserve.lambda": 1e-3, "objective.steps": 25, "contexts.count": 0}
+        editor,
+        FACTS,
+        "memit-blue",
+        report=True,
+        settings={"preserve.lambda": 1e-3, "objective.steps": 25, "contexts.count": 0},
     )
     assert all(f.p_new_after > f.p_new_before for f in done.report.facts)
 

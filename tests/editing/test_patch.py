@@ -12,7 +12,6 @@ import pytest
 import torch
 from editing_help import OTHER, bits, dense, edit, make_editor, same_bits
 from safetensors import SafetensorError
-from toys import FACTS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bluedit import Editor, Patch
@@ -20,6 +19,7 @@ from bluedit.editing import loop
 from bluedit.errors import EditError, ModelError, PatchError
 from bluedit.export.checkpoint import save_checkpoint
 from bluedit.files import write_file, write_folder
+from toys import FACTS
 
 BOTH = pytest.mark.parametrize("family", ["llama", "gpt2"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=["f64", "f32", "bf16"])
@@ -49,7 +49,9 @@ def files(folder: Path) -> dict[str, bytes]:
 def same_patch(one: Patch, two: Patch) -> bool:
     if one.facts != two.facts or len(one.batches) != len(two.batches):
         return False
-    pairs = [(a, b) for x, y in zip(one.batches, two.batches, strict=True) for a, b in zip(x.updates, y.updates, strict=True)]
+    pairs = [
+        (a, b) for x, y in zip(one.batches, two.batches, strict=True) for a, b in zip(x.updates, y.updates, strict=True)
+    ]
     parts = ("R", "A", "keys", "reach")
     return all(a.layer == b.layer and all(torch.equal(getattr(a, p), getattr(b, p)) for p in parts) for a, b in pairs)
 
@@ -154,7 +156,9 @@ def test_a_model_with_fewer_layers_is_refused(patch):
     refused(editor, patch, "layer 3 is out of range: this model has layers 0 to 1", error=(PatchError, ModelError))
 
 
-@pytest.mark.xfail(strict=True, reason="raises ModelError and speaks of the option 'layers': see the report on _check_belongs")
+@pytest.mark.xfail(
+    strict=True, reason="raises ModelError and speaks of the option 'layers': see the report on _check_belongs"
+)
 def test_a_model_with_fewer_layers_is_refused_as_a_patch_error(patch):
     with pytest.raises(PatchError, match="another model"):
         make_editor(dtype=torch.float32, layers=2).apply(patch)
@@ -179,7 +183,9 @@ def test_an_edited_model_is_refused(patch, other, statistics):
     assert same_bits(editor.model, bits(make_editor(dtype=torch.float32).model))
 
 
-@pytest.mark.xfail(strict=True, reason="a later edit's own patch claims the unedited weights: see the report on Edit.save")
+@pytest.mark.xfail(
+    strict=True, reason="a later edit's own patch claims the unedited weights: see the report on Edit.save"
+)
 def test_the_patch_of_a_second_edit_alone_does_not_pass_for_one_of_the_unedited_model(statistics):
     editor = make_editor(statistics=statistics, dtype=torch.float32)
     edit(editor, FACTS[0])
@@ -198,7 +204,9 @@ def test_edits_stand_on_an_applied_patch(patch, statistics, tmp_path):
     edit(live, FACTS, batch_size=1)
     for each in (editor, live):
         edit(each, OTHER)
-    assert same_bits(editor.model, bits(live.model)), "an edit on top of a patch is the edit on top of what the patch was made from"
+    assert same_bits(editor.model, bits(live.model)), (
+        "an edit on top of a patch is the edit on top of what the patch was made from"
+    )
     assert editor.patch.facts == (*FACTS, *OTHER)
     assert len(editor.patch.batches) == 4
     assert same_patch(editor.patch, live.patch)
@@ -249,8 +257,12 @@ def unreadable(folder: Path, text: str) -> None:
 
 
 def test_no_such_patch(tmp_path):
-    unreadable(tmp_path / "no", "{folder} is not a patch: there is no such folder; 'bluedit edit ... --out {folder}' makes one")
-    unreadable(tmp_path, "{folder} is not a patch: it holds no manifest.json; 'bluedit edit ... --out {folder}' makes one")
+    unreadable(
+        tmp_path / "no", "{folder} is not a patch: there is no such folder; 'bluedit edit ... --out {folder}' makes one"
+    )
+    unreadable(
+        tmp_path, "{folder} is not a patch: it holds no manifest.json; 'bluedit edit ... --out {folder}' makes one"
+    )
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"[1, 2]", b"{}", b"\xff\xfe", b"null", b"3"])
@@ -261,7 +273,9 @@ def test_a_damaged_manifest(saved, content):
 
 def test_a_newer_format(saved):
     change(saved, format=2)
-    unreadable(saved, "the patch {folder} has format 2, this bluedit reads format 1; use the bluedit version that wrote it")
+    unreadable(
+        saved, "the patch {folder} has format 2, this bluedit reads format 1; use the bluedit version that wrote it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -316,7 +330,11 @@ def test_factors_that_are_not_finite_are_not_written(patch):
     update = broken.batches[0].updates[0]
     R = update.R.clone()
     R[0, 0] = float("nan")
-    object.__setattr__(broken, "batches", (type(broken.batches[0])(patch.batches[0].facts, (type(update)(1, R, update.A, update.keys, update.reach),)),))
+    object.__setattr__(
+        broken,
+        "batches",
+        (type(broken.batches[0])(patch.batches[0].facts, (type(update)(1, R, update.A, update.keys, update.reach),)),),
+    )
     refused(make_editor(dtype=torch.float32), broken, "the update of layer 1 is not finite", error=EditError)
 
 
@@ -344,7 +362,9 @@ def test_saving_over_a_patch_replaces_it(saved, other):
     assert len(list(saved.iterdir())) == 2
 
 
-_LEFT = pytest.mark.xfail(strict=True, reason="new factors stay when the manifest does not fit: see the report on Patch.save")
+_LEFT = pytest.mark.xfail(
+    strict=True, reason="new factors stay when the manifest does not fit: see the report on Patch.save"
+)
 
 
 @pytest.mark.parametrize("nth", [1, pytest.param(2, marks=_LEFT)])
@@ -463,7 +483,9 @@ def test_write_file_replaces_or_keeps(tmp_path, monkeypatch):
     assert files(tmp_path) == {"a/b.bin": b"two"}
 
 
-@pytest.mark.parametrize("exception", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError("x")])
+@pytest.mark.parametrize(
+    "exception", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError("x")]
+)
 def test_write_folder_keeps_the_old_folder_when_writing_fails(exception, tmp_path):
     folder = tmp_path / "folder"
     write_folder(folder, lambda new: (new / "a").write_bytes(b"old") and None)
@@ -481,10 +503,14 @@ def test_write_folder_keeps_the_old_folder_when_writing_fails(exception, tmp_pat
     assert [f.name for f in tmp_path.iterdir()] == ["folder"]
 
 
-_LOST = pytest.mark.xfail(strict=True, reason="the old folder is deleted with the temporary one: see the report on write_folder")
+_LOST = pytest.mark.xfail(
+    strict=True, reason="the old folder is deleted with the temporary one: see the report on write_folder"
+)
 
 
-@pytest.mark.parametrize("exception", [OSError(errno.EIO, "input/output error"), pytest.param(KeyboardInterrupt(), marks=_LOST)])
+@pytest.mark.parametrize(
+    "exception", [OSError(errno.EIO, "input/output error"), pytest.param(KeyboardInterrupt(), marks=_LOST)]
+)
 def test_write_folder_keeps_the_old_folder_when_renaming_fails(exception, tmp_path, monkeypatch):
     folder = tmp_path / "folder"
     write_folder(folder, lambda new: (new / "a").write_bytes(b"old") and None)
@@ -518,7 +544,9 @@ def test_a_checkpoint_is_an_ordinary_model(family, dtype, statistics, tmp_path):
     ids = torch.tensor([tokenizer(FACTS[0].text)["input_ids"]])
     assert ids.tolist() == [editor.lm.tokenizer(FACTS[0].text)["input_ids"]]
     if family == "gpt2" or dtype == torch.float32:
-        with torch.no_grad():  # the toy Llama's rotary frequencies are cast along with its weights, a loaded one's are not
+        with (
+            torch.no_grad()
+        ):  # the toy Llama's rotary frequencies are cast along with its weights, a loaded one's are not
             assert torch.equal(model(ids).logits, editor.model(ids).logits)
 
 
@@ -554,5 +582,7 @@ def test_disk_full_while_a_checkpoint_is_written(error, tmp_path, monkeypatch):
     with pytest.raises(ModelError) as caught:
         save_checkpoint(editor.lm, tmp_path / "model")
     assert str(caught.value).startswith(f"cannot save the model to {tmp_path / 'model'}: ")
-    assert "No space left on device; nothing was written there. Free disk space or choose another place" in str(caught.value)
+    assert "No space left on device; nothing was written there. Free disk space or choose another place" in str(
+        caught.value
+    )
     assert list(tmp_path.iterdir()) == []

@@ -59,8 +59,14 @@ def test_the_id_does_not_count_in_comparisons() -> None:
         ),
         ({"paraphrases": ["fine", ""]}, "fact '{} is in': a paraphrase is empty or not text"),
         ({"paraphrases": [3]}, "fact '{} is in': a paraphrase is empty or not text"),
-        ({"neighbours": ["Oslo is in"]}, "fact '{} is in': a neighbour is not a Neighbour with a prompt"),
-        ({"neighbours": [Neighbour(" ")]}, "fact '{} is in': a neighbour is not a Neighbour with a prompt"),
+        (
+            {"neighbours": ["Oslo is in"]},
+            "fact '{} is in': a neighbour is not a Neighbour with a prompt and an answer that is text or None",
+        ),
+        (
+            {"neighbours": [Neighbour(" ")]},
+            "fact '{} is in': a neighbour is not a Neighbour with a prompt and an answer that is text or None",
+        ),
         ({"id": "17", "target": ""}, "fact '17': target is empty"),
         (
             {"old_target": "Italy", "paraphrases": [""]},

@@ -369,7 +369,10 @@ def test_zsre_without_the_optional_parts(write: Write) -> None:
             "subject 'Oslo' does not occur in the prompt 'When was WEFS established?'; "
             "write it exactly as it stands there",
         ),
-        ({"loc": ""}, "fact 'When was {} established?': a neighbour is not a Neighbour with a prompt"),
+        (
+            {"loc": ""},
+            "fact 'When was {} established?': a neighbour is not a Neighbour with a prompt and an answer that is text or None",
+        ),
     ],
 )
 def test_zsre_refuses(write: Write, changes: dict[str, Any], words: str) -> None:
@@ -607,12 +610,8 @@ def test_writing_is_refused_and_leaves_the_old_file(tmp_path: Path) -> None:
     assert written(path, []) == f"no facts were given to write to {path}; pass at least one Fact"
     half = Fact("{} is in", "Rome", "\ud800")
     assert written(path, [half]) == f"cannot write {path}: a fact has half a surrogate pair, '\\ud800'"
-    missing = tmp_path / "no" / "facts.jsonl"
-    assert written(missing, [FACT]) == (
-        f"cannot write {missing}: No such file or directory; choose a place that exists and is writable"
-    )
     assert written(tmp_path, [FACT]).startswith(f"cannot write {tmp_path}: Is a directory;")
     below = path / "facts.jsonl"
-    assert written(below, [FACT]).startswith(f"cannot write {below}: Not a directory;")
+    assert written(below, [FACT]).startswith(f"cannot write {below}: File exists;")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["facts.jsonl"]

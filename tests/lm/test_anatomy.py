@@ -36,7 +36,13 @@ from bluedit.lm.prompts import rows_of
 from bluedit.lm.state import frozen
 from toys import FACTS, FAMILIES, toy_gpt2, toy_llama, toy_tokenizer
 
-SIZE = {"vocab_size": 432, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "initializer_range": 0.3}
+SIZE = {
+    "vocab_size": 432,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "initializer_range": 0.3,
+}
 GEMMA = SIZE | {"intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 8}
 GPT = {"vocab_size": 432, "n_embd": 32, "n_layer": 3, "n_head": 4, "initializer_range": 0.3}
 
@@ -65,7 +71,10 @@ NAMES = {"llama": "model.layers.{}.mlp.down_proj", "gpt2": "transformer.h.{}.mlp
 def keys_and_values(anatomy, model, layer):
     """What went into and came out of a projection in a forward pass."""
     seen = []
-    with hooked([(anatomy.projections[layer].module, "forward", lambda _m, args, out: seen.append((args[0], out)))]), torch.no_grad():
+    with (
+        hooked([(anatomy.projections[layer].module, "forward", lambda _m, args, out: seen.append((args[0], out)))]),
+        torch.no_grad(),
+    ):
         model(input_ids=torch.tensor([[7, 8, 9, 10]]))
     return seen[0]
 
@@ -96,7 +105,9 @@ def test_projections_of_the_toys(family):
     assert anatomy.projections[0].transposed is family.startswith("gpt2")
     if family.endswith("square"):
         K, V = keys_and_values(anatomy, model, 0)
-        assert not torch.allclose(K @ anatomy.projections[0].matrix(), V, atol=1e-2), "symmetric W: the test cannot fail"
+        assert not torch.allclose(K @ anatomy.projections[0].matrix(), V, atol=1e-2), (
+            "symmetric W: the test cannot fail"
+        )
 
 
 @pytest.mark.parametrize("family", OTHERS)
@@ -154,6 +165,7 @@ def test_additive_is_measured_right_at_every_precision(dtype):
 
 # refusals
 
+
 def refusal(model):
     with pytest.raises(ModelError) as caught:
         EditableModel.of(model, toy_tokenizer())
@@ -209,7 +221,9 @@ def test_packed_weights():
 def test_adapters():
     model = toy_llama(layers=2)
     model.model.layers[0].mlp.down_proj = LoraLinear(model.model.layers[0].mlp.down_proj)
-    assert refusal(model).startswith("block 0: model.layers.0.mlp.down_proj is a LoraLinear with float64 weights, which cannot be edited")
+    assert refusal(model).startswith(
+        "block 0: model.layers.0.mlp.down_proj is a LoraLinear with float64 weights, which cannot be edited"
+    )
 
 
 def test_no_blocks():
@@ -226,7 +240,9 @@ def test_layers_out_of_range():
     anatomy.check_layers([0, 4])
     with pytest.raises(ModelError) as caught:
         anatomy.check_layers([2, 5, -1])
-    assert str(caught.value) == "layer 5, -1 is out of range: this model has layers 0 to 4; set 'layers' to existing ones"
+    assert (
+        str(caught.value) == "layer 5, -1 is out of range: this model has layers 0 to 4; set 'layers' to existing ones"
+    )
 
 
 def test_damaged_weights():
@@ -249,8 +265,12 @@ def test_names():
 
 # the state a model comes back in
 
+
 def state(model):
-    flags = [(name, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for name, m in model.named_modules()]
+    flags = [
+        (name, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m))
+        for name, m in model.named_modules()
+    ]
     return flags, [(name, p.requires_grad, p.grad is None) for name, p in model.named_parameters()]
 
 

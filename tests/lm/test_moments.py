@@ -88,6 +88,7 @@ def silence(lm, monkeypatch):
 
 # the numbers
 
+
 @pytest.mark.parametrize("family", MODELS)
 @pytest.mark.parametrize("tokens", [60, 150, 5000])
 def test_moment_is_the_mean_over_tokens(family, tokens, corpus, tmp_path, monkeypatch):
@@ -127,6 +128,7 @@ def test_bfloat16_models_are_summed_in_float64(corpus, tmp_path):
 
 # the store
 
+
 def test_stored_statistics_are_found_again(lm, corpus, tmp_path, monkeypatch):
     first = store(lm, tmp_path / "s", corpus).get([1, 2])
     silence(lm, monkeypatch)
@@ -160,7 +162,9 @@ def test_statistics_of_something_else_are_not_taken(change, lm, corpus, tmp_path
         lm = EditableModel.of(lm.model, toy_tokenizer(bos=False), "toy")
     else:
         seed = 1
-    assert MomentStore(lm, weights_fingerprint(lm.model), Corpus(str(name), seed), tokens, tmp_path / "s").place != before
+    assert (
+        MomentStore(lm, weights_fingerprint(lm.model), Corpus(str(name), seed), tokens, tmp_path / "s").place != before
+    )
 
 
 def test_a_file_of_another_model_is_refused(lm, corpus, tmp_path):
@@ -208,11 +212,15 @@ def test_damaged_files(lm, corpus, tmp_path, how):
 
 def test_a_place_that_cannot_be_written(lm, corpus, tmp_path):
     (tmp_path / "s").write_text("a file where a folder should be")
-    with pytest.raises(StatisticsError, match=r"^cannot store key statistics in .*; free disk space or set BLUEDIT_CACHE to another folder$"):
+    with pytest.raises(
+        StatisticsError,
+        match=r"^cannot store key statistics in .*; free disk space or set BLUEDIT_CACHE to another folder$",
+    ):
         store(lm, tmp_path / "s", corpus).get([1])
 
 
 # interruptions
+
 
 def test_an_interrupted_pass_goes_on_where_it_was(lm, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_SAVE_EVERY_S", -1.0)
@@ -250,6 +258,7 @@ def test_an_unreadable_partial_file_only_costs_time(lm, corpus, tmp_path, how):
 
 # too little
 
+
 def test_too_few_tokens(lm, corpus, tmp_path):
     with pytest.raises(StatisticsError) as caught:
         store(lm, tmp_path / "s", corpus, tokens=48).get([1])
@@ -279,6 +288,7 @@ def test_a_corpus_that_ends_early_is_said(lm, corpus, tmp_path, caplog):
 
 
 # corpora
+
 
 def rows_from(lm, path, tokens=1000):
     return Corpus(str(path)).rows(lm, tokens, Progress())
@@ -347,12 +357,18 @@ def test_corpus_fingerprints(tmp_path):
     file.write_text("one")
     same = tmp_path / "b.txt"
     same.write_text("one")
-    prints = {Corpus(str(file)).fingerprint(9), Corpus(str(file)).fingerprint(8), Corpus().fingerprint(9), Corpus(seed=1).fingerprint(9)}
+    prints = {
+        Corpus(str(file)).fingerprint(9),
+        Corpus(str(file)).fingerprint(8),
+        Corpus().fingerprint(9),
+        Corpus(seed=1).fingerprint(9),
+    }
     assert len(prints) == 4
     assert Corpus(str(same)).fingerprint(9) == Corpus(str(file)).fingerprint(9)
 
 
 # text from the model itself
+
 
 def test_sampled_rows_are_seeded(lm):
     torch.manual_seed(5)
@@ -398,12 +414,16 @@ def test_one_long_opener_does_not_drop_the_others(lm):
 
 # prefixes
 
+
 def test_neutral_prefixes(lm):
     assert make_prefixes(lm, "neutral", 0, 0) == ()
     assert make_prefixes(lm, "neutral", 3, 99) == NEUTRAL[:3]
     with pytest.raises(RecipeError) as caught:
         make_prefixes(lm, "neutral", 11, 0)
-    assert str(caught.value) == "contexts.count is 11; there are 10 neutral prefixes, so choose 0 to 10 or contexts.kind=sampled"
+    assert (
+        str(caught.value)
+        == "contexts.count is 11; there are 10 neutral prefixes, so choose 0 to 10 or contexts.kind=sampled"
+    )
     with pytest.raises(RecipeError, match=r"^unknown contexts.kind 'sample'; did you mean 'sampled'\?$"):
         make_prefixes(lm, "sample", 1, 0)
 
@@ -422,6 +442,7 @@ def test_sampled_prefixes(lm):
 
 
 # fingerprints
+
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_one_bit_of_one_weight_shows(dtype):
@@ -461,4 +482,14 @@ def test_tokenizer_fingerprint():
 
 
 def test_text_fingerprint_keeps_parts_apart():
-    assert len({text_fingerprint("ab", "c"), text_fingerprint("a", "bc"), text_fingerprint("abc"), text_fingerprint("ab", "c", 1)}) == 4
+    assert (
+        len(
+            {
+                text_fingerprint("ab", "c"),
+                text_fingerprint("a", "bc"),
+                text_fingerprint("abc"),
+                text_fingerprint("ab", "c", 1),
+            }
+        )
+        == 4
+    )

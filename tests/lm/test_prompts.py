@@ -38,13 +38,19 @@ def upto(tokenizer, row):
 
 # where the subject ends
 
+
 @both
 @pytest.mark.parametrize("prefix", ["", PREFIX])
 @pytest.mark.parametrize(
     ("prompt", "subject", "before_last", "through_last"),
     [
         ("The capital of {} is", "France", "The capital of Franc", "The capital of France"),
-        ("France, Paris: the capital of {} is", "France", "France, Paris: the capital of Franc", "France, Paris: the capital of France"),
+        (
+            "France, Paris: the capital of {} is",
+            "France",
+            "France, Paris: the capital of Franc",
+            "France, Paris: the capital of France",
+        ),
         ("{} and France and France are", "France", "Franc", "France"),  # the first of three
         ("France and France and {} are", "France", "France and France and Franc", "France and France and France"),
         ("{} plays the", "Élise Müller", "Élise Mülle", "Élise Müller"),
@@ -82,7 +88,10 @@ def test_subject_at_the_start(bos):
 
 
 @both
-@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=12), st.booleans())
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=12),
+    st.booleans(),
+)
 @settings(max_examples=30, deadline=None)
 def test_any_subject_is_found(bos, subject, prefixed):
     """The last token's characters include the subject's last one, whatever the script; checked with the tokenizer's own char_to_token."""
@@ -111,6 +120,7 @@ def test_last_token_of_the_last_covering_one():
 
 # what the target is
 
+
 @both
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.target)
 @pytest.mark.parametrize("prefix", ["", PREFIX])
@@ -137,7 +147,9 @@ def test_targets_of_several_tokens():
 def test_a_target_that_would_merge_with_the_prompt_is_encoded_on_its_own(bos):
     """' of' is one token of the whole text, but the prompt ends in its space; the prompt's ids stay what they are at inference."""
     tokenizer = toy_tokenizer(bos=bos)
-    assert ids(tokenizer, "The mother tongue of")[: len(ids(tokenizer, "The mother tongue "))] != ids(tokenizer, "The mother tongue ")
+    assert ids(tokenizer, "The mother tongue of")[: len(ids(tokenizer, "The mother tongue "))] != ids(
+        tokenizer, "The mother tongue "
+    )
     spaced = encode_answer(tokenizer, "The mother tongue ", "of")
     assert spaced[0] == ids(tokenizer, "The mother tongue ")
     assert tokenizer.decode(spaced[1]) == "of"
@@ -161,7 +173,7 @@ def test_a_target_that_would_merge_with_the_prompt_is_encoded_on_its_own(bos):
         ("首都は", "ローマ", "ローマ"),
         ("เมืองหลวง", "กรุง", "กรุง"),
         ("Seoul is", "서울", " 서울"),
-        ('He said "', "Rome", ' Rome'),
+        ('He said "', "Rome", " Rome"),
     ],
 )
 def test_leading_space(prompt, answer, wanted):
@@ -176,7 +188,11 @@ def test_target_without_tokens():
 
         def __call__(self, text, **_options):
             known = [i for i, c in enumerate(text) if c.isascii()]
-            return {"input_ids": known, "offset_mapping": [(i, i + 1) for i in known], "special_tokens_mask": [0] * len(known)}
+            return {
+                "input_ids": known,
+                "offset_mapping": [(i, i + 1) for i in known],
+                "special_tokens_mask": [0] * len(known),
+            }
 
     with pytest.raises(FactError) as caught:
         encode_answer(Dropping(), "首都は", "東京")
@@ -184,6 +200,7 @@ def test_target_without_tokens():
 
 
 # special tokens
+
 
 @both
 def test_special_tokens_are_those_of_inference(bos):
@@ -196,7 +213,9 @@ def test_special_tokens_are_those_of_inference(bos):
 
 def test_a_trailing_special_token_is_dropped():
     backend = Tokenizer.from_str(trained(False))
-    backend.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
     assert ids(tokenizer, "The capital")[-1] == 1
     assert encode(tokenizer, "The capital")[0] == ids(tokenizer, "The capital")[:-1]
@@ -219,6 +238,7 @@ def test_no_offsets():
 
 
 # rows
+
 
 @both
 def test_drift_row_ends_at_the_subject(bos):
@@ -257,11 +277,14 @@ def test_truncation_set_by_the_caller_does_not_cut_rows():
 
 # padding and chunks
 
+
 @pytest.mark.parametrize("left", [False, True])
 def test_pad(left):
     lm = EditableModel.of(toy_llama(layers=1), toy_tokenizer(), "toy")
     found, mask = lm.pad([[5, 6, 7], [8], []], left=left)
-    assert [[i for i, m in zip(r, k, strict=True) if m] for r, k in zip(found.tolist(), mask.tolist(), strict=True)] == [[5, 6, 7], [8], []]
+    assert [
+        [i for i, m in zip(r, k, strict=True) if m] for r, k in zip(found.tolist(), mask.tolist(), strict=True)
+    ] == [[5, 6, 7], [8], []]
     assert mask.tolist()[1] == ([0, 0, 1] if left else [1, 0, 0])
     with pytest.raises(FactError) as caught:
         lm.pad([[1] * 257])

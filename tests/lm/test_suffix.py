@@ -17,15 +17,25 @@ PREFIXES = ("The weather was mild that morning.", "Here.")
 MIXED = (
     *FACTS,
     Fact("{} plays the", subject="The", target="violin"),  # without BOS: nothing before the subject
-    Fact("{}, English, German, Italian, Rome, Berlin and London are", subject="The", target="in the newspaper"),  # a long suffix
+    Fact(
+        "{}, English, German, Italian, Rome, Berlin and London are", subject="The", target="in the newspaper"
+    ),  # a long suffix
 )
-SIZE = {"vocab_size": 432, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "initializer_range": 0.3}
+SIZE = {
+    "vocab_size": 432,
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "initializer_range": 0.3,
+}
 
 
 def gptj():
     """Attention and MLP in parallel; blocks return tuples."""
     torch.manual_seed(0)
-    config = GPTJConfig(vocab_size=432, n_embd=32, n_layer=4, n_head=4, rotary_dim=4, n_positions=256, initializer_range=0.3)
+    config = GPTJConfig(
+        vocab_size=432, n_embd=32, n_layer=4, n_head=4, rotary_dim=4, n_positions=256, initializer_range=0.3
+    )
     return GPTJForCausalLM(config).double().eval()
 
 
@@ -51,7 +61,13 @@ def blocks_of(model):
     return getattr(model.base_model, "layers", None) or model.base_model.h
 
 
-PROJECTION = {"llama": "mlp.down_proj", "gpt2": "mlp.c_proj", "gptj": "mlp.fc_out", "neox": "mlp.dense_4h_to_h", "falcon": "mlp.dense_4h_to_h"}
+PROJECTION = {
+    "llama": "mlp.down_proj",
+    "gpt2": "mlp.c_proj",
+    "gptj": "mlp.fc_out",
+    "neox": "mlp.dense_4h_to_h",
+    "falcon": "mlp.dense_4h_to_h",
+}
 
 
 def site_module(model, family, site):
@@ -97,7 +113,9 @@ def plain_value(model, where, row, kind):
 
 
 def tolerance(model):
-    return 1e-6 if isinstance(model, GPTJForCausalLM) else 1e-9  # GPT-J computes attention in float32 whatever its weights
+    return (
+        1e-6 if isinstance(model, GPTJForCausalLM) else 1e-9
+    )  # GPT-J computes attention in float32 whatever its weights
 
 
 def check(runner, model, where, rows):
@@ -196,6 +214,7 @@ def test_gradients_equal_those_of_the_full_forward():
 
 # what is left behind
 
+
 def state(model):
     return [(len(m._forward_hooks), len(m._forward_pre_hooks), vars(m).get("forward")) for m in model.modules()]
 
@@ -245,7 +264,10 @@ def test_blocks_below_the_site_do_not_run():
 
 # observe
 
-@pytest.mark.parametrize(("family", "bos"), [(f, b) for f in EVERY for b in (False, True) if b or f in ("llama", "gpt2")])
+
+@pytest.mark.parametrize(
+    ("family", "bos"), [(f, b) for f in EVERY for b in (False, True) if b or f in ("llama", "gpt2")]
+)
 def test_observe_reads_what_a_plain_forward_has_there(family, bos, monkeypatch):
     lm = toy(family, bos)
     rows = [*rows_of(lm.tokenizer, MIXED, (), drift=True), *rows_of(lm.tokenizer, FACTS[:1], PREFIXES)]
@@ -254,7 +276,9 @@ def test_observe_reads_what_a_plain_forward_has_there(family, bos, monkeypatch):
     monkeypatch.setattr(observing, "TOKENS_PER_PASS", 7)
     one_by_one = observe(lm, rows, sites)
     for site in sites:
-        wanted = torch.stack([plain_value(lm.model, site_module(lm.model, family, site), row, site.kind) for row in rows])
+        wanted = torch.stack(
+            [plain_value(lm.model, site_module(lm.model, family, site), row, site.kind) for row in rows]
+        )
         for found in (once[site], one_by_one[site]):
             assert (found - wanted).abs().max() < tolerance(lm.model) * wanted.abs().max()
 

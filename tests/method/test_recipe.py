@@ -26,6 +26,7 @@ MEMIT = preset("memit")
 
 # the rows
 
+
 def test_the_methods_are_rows():
     hosts = {"memit", "memit-seq", "alphaedit"}
     assert hosts | {f"{host}-blue" for host in hosts} | {"rome"} <= set(PRESETS)
@@ -83,11 +84,14 @@ def test_written_layers():
 
 # overrides
 
+
 def test_every_field_has_a_path_and_help():
     assert {path for path, _ in options()} == PATHS == set(MEMIT.settings())
     assert all(spec.metadata["help"] for _, spec in options())
     parts = sum(len(dataclasses.fields(part)) for part in (Objective, Preserve, Contexts))
-    assert len(PATHS) == len(dataclasses.fields(Recipe)) - 3 - 3 + parts  # all but name, paper, about, and the three parts
+    assert (
+        len(PATHS) == len(dataclasses.fields(Recipe)) - 3 - 3 + parts
+    )  # all but name, paper, about, and the three parts
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,9 @@ def test_refused_values(path, value, message):
     assert found == f"--set: {message}" or (message[-1] in " '" and found.startswith(f"--set: {message}")), found
 
 
-@pytest.mark.parametrize(("path", "value"), [("objective.steps", 2.7), ("contexts.count", 1.5), ("contexts.seed", "2.5")])
+@pytest.mark.parametrize(
+    ("path", "value"), [("objective.steps", 2.7), ("contexts.count", 1.5), ("contexts.seed", "2.5")]
+)
 def test_whole_numbers_are_not_rounded_silently(path, value):
     assert fault(path, value) == f"--set: {path} must be a whole number, not {value!r}"
 
@@ -176,7 +182,9 @@ def test_infinity_is_refused_with_a_sentence(path):
 
 def test_all_faults_come_together():
     with pytest.raises(RecipeError) as caught:
-        MEMIT.override({"objective.lr": 1, "objective.steps": 0, "memory": True, "layers": "x", "preserve.lamda": 2}, "tuning toy")
+        MEMIT.override(
+            {"objective.lr": 1, "objective.steps": 0, "memory": True, "layers": "x", "preserve.lamda": 2}, "tuning toy"
+        )
     lines = str(caught.value).split("\n")
     assert len(lines) == 4
     assert all(line.startswith("tuning toy: ") for line in lines)
@@ -228,6 +236,7 @@ def test_settings_can_be_typed(path):
 
 # tunings
 
+
 def test_the_tunings_that_come_along_fit_every_recipe():
     assert tunings()
     for tuning in tunings():
@@ -265,7 +274,9 @@ def test_exact_names_win_over_stems():
 
 
 def test_a_bad_tuning_names_itself():
-    with pytest.raises(RecipeError, match=r"^tuning toy: unknown option 'objective.stepps'; did you mean 'objective.steps'"):
+    with pytest.raises(
+        RecipeError, match=r"^tuning toy: unknown option 'objective.stepps'; did you mean 'objective.steps'"
+    ):
         Tuning("toy", "here", {}, {"objective.stepps": 1}, {}).apply(MEMIT)
 
 
@@ -285,6 +296,8 @@ def test_the_generic_tuning_scales_with_the_published_choices():
         return tuning_for(SimpleNamespace(num_hidden_layers=depth), 64).apply(MEMIT).layers
 
     assert layers(32) == (4, 5, 6, 7, 8)  # Llama-3
-    assert tuning_for(SimpleNamespace(num_hidden_layers=32), 14336).apply(MEMIT).preserve.lambda_ == pytest.approx(18637, rel=0.01)
+    assert tuning_for(SimpleNamespace(num_hidden_layers=32), 14336).apply(MEMIT).preserve.lambda_ == pytest.approx(
+        18637, rel=0.01
+    )
     assert tuning_for(SimpleNamespace(num_hidden_layers=32), 64).apply(preset("alphaedit-blue")).preserve.relative
     assert tuning_for(SimpleNamespace(num_hidden_layers=32), 64).apply(preset("rome")).objective.clamp == 4.0

@@ -11,7 +11,8 @@ from bluedit.errors import EditError, StatisticsError
 from bluedit.lm.prompts import Row
 from bluedit.method.keys import average_keys
 from bluedit.method.moment import SecondMoment
-from bluedit.method.preserve import Factored, NullSpace, Preservation, everything, null_space
+from bluedit.method.preserve import Factored, NullSpace, Preservation, base_of, everything, null_space
+from bluedit.method.recipe import Preserve
 from bluedit.method.solve import solve
 
 D_KEY, D_VALUE, LAMBDA, L2, THRESHOLD = 24, 16, 7.0, 0.8, 0.05
@@ -60,10 +61,13 @@ def alphaedit_metric(C):
 
 
 def batches(sizes, seed=0):
-    return [(normal(D_KEY, n, seed=seed + 2 * i), normal(D_VALUE, n, seed=seed + 2 * i + 1)) for i, n in enumerate(sizes)]
+    return [
+        (normal(D_KEY, n, seed=seed + 2 * i), normal(D_VALUE, n, seed=seed + 2 * i + 1)) for i, n in enumerate(sizes)
+    ]
 
 
 # MEMIT
+
 
 @pytest.mark.parametrize("n", [1, 5, D_KEY, 40])
 def test_memit_is_the_papers_equation(n):
@@ -131,6 +135,7 @@ def test_keys_may_be_float32():
 
 # ROME
 
+
 def test_rome_is_exact_and_the_papers_equation():
     C, W, v = moment(), normal(D_VALUE, D_KEY, seed=7), normal(D_VALUE, 1, seed=8)
     k = normal(D_KEY, 1, seed=9)
@@ -149,6 +154,7 @@ def test_emmet_meets_every_constraint():
 
 
 # AlphaEdit
+
 
 @pytest.mark.parametrize("null", [1, 8, 12, 20, 23])
 @pytest.mark.parametrize("n", [1, 6, 30])
@@ -189,7 +195,24 @@ def test_statistics_on_the_null_space():
     close(R @ solve(K, metric, 1.0), R @ torch.linalg.inv(torch.eye(5).double() + K.T @ G @ K) @ K.T @ G)
 
 
+@pytest.mark.parametrize("subspace", ["all", "null"])
+@pytest.mark.parametrize("gram", ["C", "identity"])
+def test_the_base_a_recipe_asks_for(subspace, gram):
+    """G = U (U^T (S + M) U)^-1 U^T of all four combinations, with memory, formed densely."""
+    C, [(K, _), (K2, _)] = moment(), batches([5, 12])
+    metric = Preservation(
+        base_of(Preserve(subspace=subspace, gram=gram, lambda_=LAMBDA, l2=L2, threshold=THRESHOLD), C)
+    )
+    metric.remember(K2)
+    values, vectors = torch.linalg.eigh(C.matrix)
+    U = vectors[:, values < THRESHOLD] if subspace == "null" else vectors
+    S = LAMBDA * C.matrix if gram == "C" else L2 * torch.eye(D_KEY, dtype=torch.float64)
+    assert metric.rank == U.shape[1]
+    close(metric.apply(K), U @ torch.linalg.inv(U.T @ (S + K2 @ K2.T) @ U) @ U.T @ K)
+
+
 # properties
+
 
 @settings(max_examples=30, deadline=None)
 @given(st.permutations(range(7)), st.integers(0, 1000), st.sampled_from([memit_metric, alphaedit_metric]))
@@ -255,7 +278,12 @@ def test_parallel_keys_cannot_meet_two_constraints(factor):
 
 
 def test_keys_that_are_only_close_can_meet_two_constraints():
-    C, W, V, K = moment(), normal(D_VALUE, D_KEY, seed=7), normal(D_VALUE, 2, seed=8), normal(D_KEY, 1, seed=9).repeat(1, 2)
+    C, W, V, K = (
+        moment(),
+        normal(D_VALUE, D_KEY, seed=7),
+        normal(D_VALUE, 2, seed=8),
+        normal(D_KEY, 1, seed=9).repeat(1, 2),
+    )
     K[:, 1] += 1e-3 * normal(D_KEY, 1, seed=10)[:, 0]
     close((W + (V - W @ K) @ solve(K, Preservation(Factored(C.cholesky)), 0.0)) @ K, V)
 
@@ -282,6 +310,7 @@ def test_singular_statistics():
 
 # the null space
 
+
 def test_null_space_splits_key_space():
     C = moment(9)
     U, V = null_space(C, THRESHOLD, relative=False)
@@ -296,7 +325,8 @@ def diagonal(*values):
 
 
 @pytest.mark.parametrize(
-    ("threshold", "rank"), [(0.0099, 0), (0.0101, 1), (0.0299, 1), (0.0301, 2), (0.0601, 3), (0.099, 3), (0.101, 4), (1.0, 5)]
+    ("threshold", "rank"),
+    [(0.0099, 0), (0.0101, 1), (0.0299, 1), (0.0301, 2), (0.0601, 3), (0.099, 3), (0.101, 4), (1.0, 5)],
 )
 def test_relative_threshold_bounds_the_share_of_the_trace(threshold, rank):
     C = diagonal(3.0, 90.0, 1.0, 4.0, 2.0)  # sums from below: 1, 3, 6, 10, 100 of 100
@@ -325,19 +355,38 @@ def test_rounding_below_zero_does_not_hurt_the_relative_threshold():
 @pytest.mark.parametrize(
     ("threshold", "relative", "message"),
     [
-        (1e-3, False, "the null space of layer 6 is empty: 0 of 2 eigenvalues of C (0.5 to 2) are below the threshold 0.001; "),
-        (20.0, False, "the null space of layer 6 is everything: 2 of 2 eigenvalues of C (0.5 to 2) are below the threshold 20; "),
-        (0.1, True, "the null space of layer 6 is empty: 0 of 2 eigenvalues of C (0.5 to 2) are below the threshold 0.1 of the trace; "),
-        (1.5, True, "the null space of layer 6 is everything: 2 of 2 eigenvalues of C (0.5 to 2) are below the threshold 1.5 of the trace; "),
+        (
+            1e-3,
+            False,
+            "the null space of layer 6 is empty: 0 of 2 eigenvalues of C (0.5 to 2) are below the threshold 0.001; ",
+        ),
+        (
+            20.0,
+            False,
+            "the null space of layer 6 is everything: 2 of 2 eigenvalues of C (0.5 to 2) are below the threshold 20; ",
+        ),
+        (
+            0.1,
+            True,
+            "the null space of layer 6 is empty: 0 of 2 eigenvalues of C (0.5 to 2) are below the threshold 0.1 of the trace; ",
+        ),
+        (
+            1.5,
+            True,
+            "the null space of layer 6 is everything: 2 of 2 eigenvalues of C (0.5 to 2) are below the threshold 1.5 of the trace; ",
+        ),
     ],
 )
 def test_null_space_that_is_no_use(threshold, relative, message):
     with pytest.raises(StatisticsError) as caught:
         null_space(diagonal(0.5, 2.0), threshold, relative)
-    assert str(caught.value) == message + "set preserve.threshold, or preserve.relative=true with a fraction such as 0.02"
+    assert (
+        str(caught.value) == message + "set preserve.threshold, or preserve.relative=true with a fraction such as 0.02"
+    )
 
 
 # keys
+
 
 def test_half_the_bare_key_and_half_the_mean_of_the_prefixed_ones():
     kinds = ((1, "bare"), (0, "prefixed"), (0, "bare"), (0, "prefixed"), (0, "drift"), (0, "prefixed"), (1, "drift"))

@@ -42,6 +42,7 @@ def stopping_early(lm, facts, site="block"):
 
 # the independent transcription
 
+
 def site_module(model, family, kind, layer):
     block = model.model.layers[layer] if family == "llama" else model.transformer.h[layer]
     if kind == "block":
@@ -97,7 +98,11 @@ def plain_target(model, tokenizer, where, fact, objective, prefixes):
         kl = (p_now.exp() * (p_now - p_start)).sum()
         if step == 0:
             assert abs(kl.item()) < 1e-12
-        loss = torch.stack(losses).mean() + objective.kl_factor * kl + objective.weight_decay * delta.norm() / h.norm() ** 2
+        loss = (
+            torch.stack(losses).mean()
+            + objective.kl_factor * kl
+            + objective.weight_decay * delta.norm() / h.norm() ** 2
+        )
         if loss.item() < objective.stop_loss or step == objective.steps - 1:
             return h + delta.detach(), step, loss.item()
         adam.zero_grad()
@@ -189,7 +194,9 @@ def test_chunks_do_not_change_results(monkeypatch, budget):
     whole = optimise(lm, MANY, objective)
     sizes, real = [], module._Chunk
     monkeypatch.setattr(module, "TOKENS_PER_STEP", budget)
-    monkeypatch.setattr(module, "_Chunk", lambda lm, rows, *rest: sizes.append(len({r.fact for r in rows})) or real(lm, rows, *rest))
+    monkeypatch.setattr(
+        module, "_Chunk", lambda lm, rows, *rest: sizes.append(len({r.fact for r in rows})) or real(lm, rows, *rest)
+    )
     parts = optimise(lm, MANY, objective)
     assert sum(sizes) == len(MANY)
     assert len(sizes) > 1
@@ -223,6 +230,7 @@ def test_progress_counts_every_fact_once():
 
 
 # bounds
+
 
 @pytest.mark.parametrize("family", MODELS)
 @pytest.mark.parametrize("clamp", [0.1, 0.75])

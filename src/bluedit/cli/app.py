@@ -13,6 +13,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from bluedit.errors import BluEditError, FactError, ModelError, RecipeError
+from bluedit.progress import as_progress
 
 
 class _Polite(TyperGroup):
@@ -223,7 +224,7 @@ def fetch(model: Annotated[str, typer.Argument(help="As for --model.")] = "smoll
     from bluedit.lm.loading import load
     from bluedit.method.tunings import tuning_for
 
-    lm = load(model, progress=_bars())
+    lm = load(model, progress=as_progress(_bars()))
     tuning = tuning_for(lm.model.config.get_text_config(), lm.d_key)
     Console().print(
         f"{model}: {type(lm.model).__name__}, {lm.anatomy.n_layers} layers, d_key {lm.d_key}, {lm.dtype}; "

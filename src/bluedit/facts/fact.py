@@ -48,6 +48,8 @@ class Fact:
     id: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.paraphrases, str):
+            raise FactError(f"paraphrases must be a list of texts, not the text {self.paraphrases!r}")
         object.__setattr__(self, "paraphrases", tuple(self.paraphrases))
         object.__setattr__(self, "neighbours", tuple(self.neighbours))
         faults = list(_faults(self))
@@ -111,13 +113,21 @@ def _faults(fact: Fact) -> list[str]:
         faults.append(
             f"the prompt must contain '{{}}' exactly once, where the subject stands; {fact.prompt!r} has it {holes} times"
         )
+    if fact.old_target is not None and not isinstance(fact.old_target, str):
+        return [*faults, f"old_target must be text or None, not {type(fact.old_target).__name__}"]
     if fact.old_target is not None and fact.old_target.strip() == fact.target.strip():
         faults.append(f"target and old_target are both {fact.target!r}: there is nothing to change")
     if any(not isinstance(p, str) or not p.strip() for p in fact.paraphrases):
         faults.append("a paraphrase is empty or not text")
-    if any(not isinstance(n, Neighbour) or not n.prompt.strip() for n in fact.neighbours):
-        faults.append("a neighbour is not a Neighbour with a prompt")
+    if not all(_sound(neighbour) for neighbour in fact.neighbours):
+        faults.append("a neighbour is not a Neighbour with a prompt and an answer that is text or None")
     return faults
+
+
+def _sound(neighbour: object) -> bool:
+    if not isinstance(neighbour, Neighbour) or not isinstance(neighbour.prompt, str):
+        return False
+    return bool(neighbour.prompt.strip()) and (neighbour.answer is None or isinstance(neighbour.answer, str))
 
 
 def check_batch(facts: Sequence[Fact]) -> None:

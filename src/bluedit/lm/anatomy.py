@@ -125,7 +125,7 @@ def _find_blocks(model: PreTrainedModel) -> tuple[nn.Module, ...]:
 
 def _probe_ids(model: PreTrainedModel) -> Tensor:
     vocabulary = model.config.get_text_config().vocab_size
-    return torch.tensor([[3 % vocabulary, 5 % vocabulary]], device=model.get_input_embeddings().weight.device)
+    return torch.tensor([[3 % vocabulary, 5 % vocabulary]], device=model.device)
 
 
 def _trace_projections(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> list[nn.Module]:

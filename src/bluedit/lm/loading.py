@@ -162,7 +162,7 @@ def _converted(gguf: Path) -> Path:
                 if hasattr(config, attribute):
                     delattr(config, attribute)
         if hasattr(model, "is_quantized"):
-            model.is_quantized = False
+            model.is_quantized = False  # pyright: ignore[reportArgumentType]
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(temporary)
         model.save_pretrained(temporary)
 

@@ -94,6 +94,7 @@ class _Pass:
 
     def __init__(self, lm: EditableModel, rows: Sequence[Row], site: Site) -> None:
         self.lm, self.rows, self.site = lm, tuple(rows), site
+        self._tuples = False
         self._positions = self._read_positions()
         with torch.no_grad():
             self._run_prefix()
@@ -158,7 +159,8 @@ class _Pass:
         ):
             self.lm.model(input_ids=ids, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True)
         real = mask.bool()[:, None, :, None]
-        self._past = [(_masked(layer.keys, real), _masked(layer.values, real)) for layer in cache.layers]
+        layers: list[Any] = cache.layers
+        self._past = [(_masked(layer.keys, real), _masked(layer.values, real)) for layer in layers]
 
     def _record_suffix(self) -> None:
         """Hidden states of the suffix: what each block that will not be run again answers, and the value at the site."""

@@ -481,7 +481,7 @@ def test_statistics_are_those_of_the_unedited_weights(tmp_path):
     edit(editor, FACTS, settings={"layers": [1], "objective.clamp": 50.0})
     state = bits(editor.model)
     edit(editor, OTHER[1], settings={"layers": [3]})  # layer 3's statistics are first needed on edited weights
-    assert {n for n in changed(editor.model, state)} == {"model.layers.3.mlp.down_proj.weight"}
+    assert set(changed(editor.model, state)) == {"model.layers.3.mlp.down_proj.weight"}
     found = editor._moments.get([3])[3].matrix
     fresh = make_editor(statistics=tmp_path / "two")
     expected = fresh._moments.get([3])[3].matrix

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
@@ -23,32 +24,48 @@ _SHOWN_FACTS = 30
 
 
 def edit_table(report: Mapping[str, Any], *, shown: int = _SHOWN_FACTS) -> Table:
-    """Fact by fact before and after, from a report as a patch's manifest holds it. Facts that failed come first when many are cut."""
+    """Fact by fact before and after, from a report as a patch's manifest holds it; failed facts come first when some are cut."""
     table = Table(title="What changed", title_justify="left", caption=_caption(report), caption_justify="left")
-    table.add_column("prompt", overflow="fold", ratio=3)
-    table.add_column("new answer", overflow="fold")
-    table.add_column("p(new)", justify="right", no_wrap=True)
-    table.add_column("old answer", overflow="fold")
-    table.add_column("p(old)", justify="right", no_wrap=True)
-    table.add_column("first word", overflow="fold")
-    table.add_column("says it", justify="center")
-    table.add_column("para-phrases", justify="center")
-    table.add_column("neigh-bours kept", justify="center")
     facts = report["facts"]
+    columns = [column for column in _COLUMNS if any(column.cell(fact).plain not in ("–", "") for fact in facts)]
+    for column in columns:
+        table.add_column(column.title, overflow="fold", no_wrap=column.no_wrap, min_width=column.min_width)
     chosen = facts if len(facts) <= shown else sorted(facts, key=lambda f: f["says_after"])[:shown]
     for fact in chosen:
-        table.add_row(
-            Text(fact["prompt"]),
-            Text(fact["target"]),
-            f"{_p(fact['p_new_before'])} → {_p(fact['p_new_after'])}",
-            Text(fact["old_target"] or "–"),
-            f"{_p(fact['p_old_before'])} → {_p(fact['p_old_after'])}",
-            Text(f"{fact['first_before']} → {fact['first_after']}"),
-            Text("yes", "green") if fact["says_after"] else Text("no", "red"),
-            _of(fact["paraphrases_after"], fact["paraphrases"]),
-            _of(fact["neighbours_kept"], fact["neighbours"]),
-        )
+        table.add_row(*(column.cell(fact) for column in columns))
     return table
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the edit table; it is left out when it would be empty."""
+
+    title: str
+    cell: Callable[[Mapping[str, Any]], Text]
+    min_width: int | None = None
+    no_wrap: bool = False
+
+
+def _says(fact: Mapping[str, Any]) -> Text:
+    return Text("yes", "green") if fact["says_after"] else Text("no", "red")
+
+
+def _old(fact: Mapping[str, Any]) -> Text:
+    if fact["p_old_before"] is None:
+        return Text("–")
+    return Text(f"{_p(fact['p_old_before'])} → {_p(fact['p_old_after'])}")
+
+
+_COLUMNS = (
+    _Column("prompt", lambda f: Text(f["prompt"]), min_width=20),
+    _Column("first word", lambda f: Text(f"{f['first_before']} → {f['first_after']}"), min_width=8),
+    _Column("new answer", lambda f: Text(f["target"]), min_width=7),
+    _Column("p(new)", lambda f: Text(f"{_p(f['p_new_before'])} → {_p(f['p_new_after'])}"), min_width=6),
+    _Column("p(old)", _old, min_width=6),
+    _Column("said", _says, no_wrap=True),
+    _Column("para", lambda f: Text(_of(f["paraphrases_after"], f["paraphrases"])), no_wrap=True),
+    _Column("kept", lambda f: Text(_of(f["neighbours_kept"], f["neighbours"])), no_wrap=True),
+)
 
 
 def _caption(report: Mapping[str, Any]) -> str:

@@ -1,0 +1,113 @@
+"""The main job on the embedded model, SmolLM2-135M: an edit takes, the rest stays, undo and patches are exact."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from bluedit import Editor, Fact
+from bluedit.errors import ModelError
+from bluedit.evaluate.generate import ask
+from bluedit.lm.loading import EMBEDDED, _embedded_file, load
+
+pytestmark = pytest.mark.real
+
+FACT = Fact.parse("The mother tongue of {Danielle Darrieux} is => English")
+UNRELATED = "The capital of France is"
+
+
+@pytest.fixture(scope="module")
+def editor():
+    """One editor for all tests; every test leaves its model as it found it."""
+    try:
+        _embedded_file("smollm2")
+    except ModelError:
+        pytest.skip(f"the package {EMBEDDED['smollm2'].package} is not installed; run: {EMBEDDED['smollm2'].install}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield Editor.load("smollm2", device="cpu")
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def original(editor):
+    return bits(editor)
+
+
+@pytest.fixture(scope="module")
+def spoken_before(editor):
+    return says(editor)
+
+
+@pytest.fixture(scope="module")
+def edit(editor, original, spoken_before):
+    """The edit all tests look at; the last test undoes it."""
+    return editor.edit(FACT)
+
+
+def bits(editor: Editor) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in editor.model.state_dict().items()}
+
+
+def same(editor: Editor, expected: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, expected[name]) for name, tensor in editor.model.state_dict().items())
+
+
+def says(editor: Editor) -> tuple[str, str]:
+    return tuple(answer.text.strip() for answer in ask(editor.lm, [FACT.text, UNRELATED], tokens=4))
+
+
+def test_it_does_not_know_yet(spoken_before):
+    assert not spoken_before[0].startswith("English")
+    assert spoken_before[1].startswith("Paris")
+
+
+def test_the_edit_takes_and_the_rest_stays(editor, edit):
+    after = says(editor)
+    assert after[0].startswith("English")
+    assert after[1].startswith("Paris")
+    assert edit.report.totals()["facts"] == (1, 1)
+    assert edit.report.facts[0].p_new_after > 0.5 > edit.report.facts[0].p_new_before
+
+
+def test_ordinary_text_hardly_drifts(edit):
+    assert abs(edit.report.drift) < 0.05
+
+
+def test_only_the_two_boundary_layers_changed(editor, edit, original):
+    assert edit.recipe.schedule == "boundary"
+    names = {name for name, tensor in editor.model.state_dict().items() if not torch.equal(tensor, original[name])}
+    first, last = edit.recipe.layers[0], edit.recipe.layers[-1]
+    assert names == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in (first, last)}
+
+
+def test_a_saved_patch_gives_the_same_bits_in_another_process_of_the_model(editor, edit, tmp_path):
+    edit.save(tmp_path / "patch")
+    started = time.perf_counter()
+    lm = load("smollm2", device="cpu")
+    seconds = time.perf_counter() - started
+    fresh = Editor(lm)
+    fresh.apply(tmp_path / "patch")
+    assert same(fresh, bits(editor))
+    assert seconds < 3 * max(1.0, _busy()), f"loading the converted model took {seconds:.1f} s"
+
+
+def test_the_model_is_known_by_its_fingerprint(editor, edit, original):
+    assert edit.patch.info["fingerprint"] == editor.base_fingerprint
+    assert Editor(load("smollm2", device="cpu")).base_fingerprint == editor.base_fingerprint
+
+
+def test_undo_is_exact(editor, edit, original, spoken_before):
+    assert not same(editor, original)
+    edit.undo()
+    assert same(editor, original)
+    assert says(editor) == spoken_before
+
+
+def _busy() -> float:
+    """How much slower than alone this process runs now: elapsed over processor time of a fixed piece of work."""
+    wall, work = time.perf_counter(), time.process_time()
+    sum(i * i for i in range(2_000_000))
+    return (time.perf_counter() - wall) / max(1e-3, time.process_time() - work)

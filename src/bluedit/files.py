@@ -43,7 +43,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
             folder.rename(temporary / "old")
         try:
             new.rename(folder)
-        except OSError:
+        except BaseException:
             if (temporary / "old").exists():
                 (temporary / "old").rename(folder)
             raise

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import FACTS, toy_gpt2, toy_llama, toy_tokenizer
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -22,6 +21,7 @@ from bluedit.cli.app import app
 from bluedit.evaluate.generate import ask
 from bluedit.lm.loading import load
 from bluedit.method.presets import DEFAULT, PRESETS
+from toys import toy_gpt2, toy_llama, toy_tokenizer
 
 SET = [
     "layers=[1,2,3]",
@@ -93,7 +93,9 @@ def test_edit_writes_a_patch_and_leaves_the_model_alone(model, tmp_path):
     assert f'bluedit ask --model {model} --patch {out} "The mother tongue of Danielle Darrieux is"' in result.stdout
     assert files(model) == before
     saved = Patch.load(out)
-    assert [(f.prompt, f.subject, f.target) for f in saved.facts] == [("The mother tongue of {} is", "Danielle Darrieux", "English")]
+    assert [(f.prompt, f.subject, f.target) for f in saved.facts] == [
+        ("The mother tongue of {} is", "Danielle Darrieux", "English")
+    ]
     assert saved.info["recipe"] == DEFAULT
     assert saved.info["settings"]["objective.steps"] == 4
     assert saved.info["settings"]["layers"] == [1, 2, 3]
@@ -109,7 +111,16 @@ def test_show(patch):
     result = run("show", patch)
     assert result.exit_code == 0
     text = flat(result.stdout)
-    for part in ("Patch", "Updates", "Facts", "What changed", DEFAULT, "Darrieux", "English", "layers.1.mlp.down_proj.weight"):
+    for part in (
+        "Patch",
+        "Updates",
+        "Facts",
+        "What changed",
+        DEFAULT,
+        "Darrieux",
+        "English",
+        "layers.1.mlp.down_proj.weight",
+    ):
         assert part in text, part
     assert "2 in 1 batch" in text
 
@@ -126,7 +137,11 @@ def test_apply_saves_an_edited_checkpoint(model, patch, tmp_path):
     expected = editor.model.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     again = run("apply", patch, "-m", model, "--save", tmp_path / "edited")
-    assert_fails(again, 4, f"{tmp_path / 'edited'} exists already; choose a new folder for the edited model, or remove that one first")
+    assert_fails(
+        again,
+        4,
+        f"{tmp_path / 'edited'} exists already; choose a new folder for the edited model, or remove that one first",
+    )
 
 
 def test_ask_with_and_without_the_patch(model, patch):
@@ -145,15 +160,40 @@ def test_ask_with_and_without_the_patch(model, patch):
 
 
 def test_edit_on_top_of_a_patch_contains_both(model, patch, tmp_path):
-    result = run("edit", "-m", model, "-o", tmp_path / "both", "--patch", patch, "-f", "The rain in {Berlin} is => mild", *OPTIONS)
+    result = run(
+        "edit",
+        "-m",
+        model,
+        "-o",
+        tmp_path / "both",
+        "--patch",
+        patch,
+        "-f",
+        "The rain in {Berlin} is => mild",
+        *OPTIONS,
+    )
     assert result.exit_code == 0, result.stderr
     assert [f.target for f in Patch.load(tmp_path / "both").facts] == ["English", "Rome", "mild"]
 
 
 def test_edit_without_report_and_with_a_file_of_facts(model, tmp_path):
-    (tmp_path / "facts.csv").write_text("prompt,subject,target\nThe capital of {} is,France,Rome\n{} plays the,Élise,drum kit\n", "utf-8")
+    (tmp_path / "facts.csv").write_text(
+        "prompt,subject,target\nThe capital of {} is,France,Rome\n{} plays the,Élise,drum kit\n", "utf-8"
+    )
     result = run(
-        "edit", "-m", model, "-o", tmp_path / "patch", "--facts", tmp_path / "facts.csv", "--no-report", "--batch-size", 1, "-r", "memit", *OPTIONS
+        "edit",
+        "-m",
+        model,
+        "-o",
+        tmp_path / "patch",
+        "--facts",
+        tmp_path / "facts.csv",
+        "--no-report",
+        "--batch-size",
+        1,
+        "-r",
+        "memit",
+        *OPTIONS,
     )
     assert result.exit_code == 0, result.stderr
     assert "2 facts written with memit into layers 1, 2, 3; not measured" in flat(result.stdout)
@@ -214,7 +254,11 @@ EDITS = {
         "there is no model 'smolm2': no such folder, and it is not built in; did you mean 'smollm2'?",
     ),
     "no such folder": (["-m", "./nowhere", "-f", FACT], 4, "there is no model './nowhere': no such folder"),
-    "unknown recipe": (["-f", FACT, "-r", "alphaedit-bleu"], 5, "unknown recipe 'alphaedit-bleu'; did you mean 'alphaedit-blue'"),
+    "unknown recipe": (
+        ["-f", FACT, "-r", "alphaedit-bleu"],
+        5,
+        "unknown recipe 'alphaedit-bleu'; did you mean 'alphaedit-blue'",
+    ),
     "unknown option": (
         ["-f", FACT, "-s", "preserve.lamda=3"],
         5,
@@ -225,34 +269,78 @@ EDITS = {
         5,
         "--set 'preserve.lambda' is not of the form option=value, e.g. --set preserve.lambda=500",
     ),
-    "set out of range": (["-f", FACT, "-s", "preserve.lambda=-2"], 5, "--set: preserve.lambda is -2; it must be above 0"),
-    "set no number": (["-f", FACT, "-s", "objective.steps=many"], 5, "--set: objective.steps must be a whole number, not 'many'"),
+    "set out of range": (
+        ["-f", FACT, "-s", "preserve.lambda=-2"],
+        5,
+        "--set: preserve.lambda is -2; it must be above 0",
+    ),
+    "set no number": (
+        ["-f", FACT, "-s", "objective.steps=many"],
+        5,
+        "--set: objective.steps must be a whole number, not 'many'",
+    ),
     "no such file of facts": (["--facts", "{tmp}/fact.csv"], 3, "there is no file {tmp}/fact.csv"),
     "binary file of facts": (["--facts", "{tmp}/facts.bin"], 3, "{tmp}/facts.bin is a binary file (zero byte at 3)"),
     "no facts": ([], 3, "no facts were given; use --fact 'The capital of {{France}} is => Rome' or --facts FILE"),
-    "empty file of facts": (["--facts", "{tmp}/empty.jsonl"], 3, "{tmp}/empty.jsonl is empty; expected facts as JSON, JSONL or CSV"),
+    "empty file of facts": (
+        ["--facts", "{tmp}/empty.jsonl"],
+        3,
+        "{tmp}/empty.jsonl is empty; expected facts as JSON, JSONL or CSV",
+    ),
     "subject not in the prompt": (
         ["--facts", "{tmp}/easyedit.json"],
         3,
         "{tmp}/easyedit.json: 1 of 1 records cannot be used",
     ),
-    "no braces": (["-f", "The capital of France is => Rome"], 3, "cannot read the fact 'The capital of France is => Rome'; write it as"),
+    "no braces": (
+        ["-f", "The capital of France is => Rome"],
+        3,
+        "cannot read the fact 'The capital of France is => Rome'; write it as",
+    ),
     "empty target": (["-f", "The capital of {{France}} is => "], 3, "fact 'The capital of {{}} is': target is empty"),
     "contradiction": (
         ["-f", "The capital of {{France}} is => Rome", "-f", "The capital of {{France}} is => Berlin"],
         3,
         "facts 1 and 2 contradict each other: 'The capital of France is' => 'Rome' and 'Berlin'; keep one",
     ),
-    "out is a file": (["-f", FACT, "-o", "{tmp}/facts.bin"], 7, "{tmp}/facts.bin is a file; a patch is a folder, choose another name"),
-    "out is somebody's folder": (["-f", FACT, "-o", "{tmp}"], 7, "the folder {tmp} holds other things than a patch; choose a new or"),
-    "layer out of range": (["-f", FACT, "-s", "layers=[1,9]"], 4, "layer 9 is out of range: this model has layers 0 to 4; set 'layers'"),
+    "out is a file": (
+        ["-f", FACT, "-o", "{tmp}/facts.bin"],
+        7,
+        "{tmp}/facts.bin is a file; a patch is a folder, choose another name",
+    ),
+    "out is somebody's folder": (
+        ["-f", FACT, "-o", "{tmp}"],
+        7,
+        "the folder {tmp} holds other things than a patch; choose a new or",
+    ),
+    "layer out of range": (
+        ["-f", FACT, "-s", "layers=[1,9]"],
+        4,
+        "layer 9 is out of range: this model has layers 0 to 4; set 'layers'",
+    ),
     "batch of none": (["-f", FACT, "--batch-size", "0"], 5, "batch_size is 0; it must be at least 1"),
     "unknown way with known facts": (["-f", FACT, "--known", "skp"], 5, "known is 'skp'; did you mean 'skip'?"),
     "unknown dtype": (["-f", FACT, "--dtype", "bfloat61"], 4, "unknown dtype 'bfloat61'; did you mean 'bfloat16'"),
-    "no such corpus": (["-f", FACT, "--known", "edit", "--corpus", "{tmp}/fcts.bin"], 6, "there is no corpus '{tmp}/fcts.bin'; did you mean 'facts.bin'?"),
-    "too few tokens": (["-f", FACT, "--known", "edit", "--tokens", "20"], 6, "the corpus self gives 32 tokens, but statistics of 48-dim"),
-    "no such patch to build on": (["-f", FACT, "--patch", "{tmp}/no"], 7, "{tmp}/no is not a patch: there is no such folder"),
-    "world of words": (["--facts", "world:many"], 3, "'world:many' is no number of bundled facts; write for example world:20"),
+    "no such corpus": (
+        ["-f", FACT, "--known", "edit", "--corpus", "{tmp}/fcts.bin"],
+        6,
+        "there is no corpus '{tmp}/fcts.bin'; did you mean 'facts.bin'?",
+    ),
+    "too few tokens": (
+        ["-f", FACT, "--known", "edit", "--tokens", "20"],
+        6,
+        "the corpus self gives 32 tokens, but statistics of 48-dim",
+    ),
+    "no such patch to build on": (
+        ["-f", FACT, "--patch", "{tmp}/no"],
+        7,
+        "{tmp}/no is not a patch: there is no such folder",
+    ),
+    "world of words": (
+        ["--facts", "world:many"],
+        3,
+        "'world:many' is no number of bundled facts; write for example world:20",
+    ),
 }
 
 
@@ -261,7 +349,12 @@ def mess(tmp_path) -> Path:
     """A folder of files that no edit may touch."""
     (tmp_path / "facts.bin").write_bytes(b"abc\0def")
     (tmp_path / "empty.jsonl").write_text("")
-    record = {"prompt": "The mother tongue of Danielle is", "subject": "Darrieux", "target_new": "English", "ground_truth": "French"}
+    record = {
+        "prompt": "The mother tongue of Danielle is",
+        "subject": "Darrieux",
+        "target_new": "English",
+        "ground_truth": "French",
+    }
     (tmp_path / "easyedit.json").write_text(json.dumps([record]))
     return tmp_path
 
@@ -309,8 +402,14 @@ def test_other_commands_refuse_in_a_sentence(model, patch, mess):
     before = files(mess)
     assert_fails(run("ask", "-m", model, "I", " "), 3, "a prompt is empty; write the text the model is to continue")
     assert_fails(run("ask", "-m", model, "word " * 300), 3, "a prompt of ")
-    assert_fails(run("ask", "-m", mess / "facts.bin", "I"), 4, f"{mess / 'facts.bin'} is a file, not a model; give a Hugging Face folder")
-    assert_fails(run("ask", "-m", mess, "I"), 4, f"the folder {mess} holds no config.json, so it is no Hugging Face model")
+    assert_fails(
+        run("ask", "-m", mess / "facts.bin", "I"),
+        4,
+        f"{mess / 'facts.bin'} is a file, not a model; give a Hugging Face folder",
+    )
+    assert_fails(
+        run("ask", "-m", mess, "I"), 4, f"the folder {mess} holds no config.json, so it is no Hugging Face model"
+    )
     assert_fails(run("show", mess), 7, f"{mess} is not a patch: it holds no manifest.json")
     assert_fails(run("show", mess / "no"), 7, f"{mess / 'no'} is not a patch: there is no such folder")
     assert_fails(run("apply", mess / "no", "-m", model, "--save", mess / "x"), 7, f"{mess / 'no'} is not a patch")
@@ -332,17 +431,17 @@ def test_a_damaged_model(model, tmp_path):
     broken.save_pretrained(tmp_path / "broken")
     toy_tokenizer(bos=True).save_pretrained(tmp_path / "broken")
     result = run("edit", "-m", tmp_path / "broken", "-o", tmp_path / "patch", "-f", FACT, *OPTIONS)
-    assert_fails(result, 4, "model.layers.1.mlp.down_proj.weight holds 1 NaN or infinite values of 1536; the model is damaged")
+    assert_fails(
+        result, 4, "model.layers.1.mlp.down_proj.weight holds 1 NaN or infinite values of 1536; the model is damaged"
+    )
     assert not (tmp_path / "patch").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="a RuntimeError comes through: see the report on --device")
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
 def test_a_device_that_is_not_there(model, device):
     assert_fails(run("ask", "-m", model, "--device", device, "I"), 4, "")
 
 
-@pytest.mark.xfail(strict=True, reason="a RuntimeError comes through: see the report on --threads")
 def test_a_number_of_threads_that_makes_no_sense():
     assert run("--threads", "-1", "recipes").exit_code == 2
 
@@ -351,10 +450,14 @@ def test_no_disk_space_for_the_patch(model, tmp_path, monkeypatch):
     def fsync(_descriptor):
         raise OSError(28, os.strerror(28))
 
-    assert run("edit", "-m", model, "-o", tmp_path / "a", "-f", FACT, "--no-report", *OPTIONS).exit_code == 0  # statistics are stored now
+    assert (
+        run("edit", "-m", model, "-o", tmp_path / "a", "-f", FACT, "--no-report", *OPTIONS).exit_code == 0
+    )  # statistics are stored now
     monkeypatch.setattr("bluedit.files.os.fsync", fsync)
     result = run("edit", "-m", model, "-o", tmp_path / "patch", "-f", FACT, "--no-report", *OPTIONS)
-    assert_fails(result, 7, f"cannot save the patch to {tmp_path / 'patch'}: No space left on device; nothing was written.")
+    assert_fails(
+        result, 7, f"cannot save the patch to {tmp_path / 'patch'}: No space left on device; nothing was written."
+    )
     assert not (tmp_path / "patch").exists()
 
 

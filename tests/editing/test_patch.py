@@ -156,9 +156,6 @@ def test_a_model_with_fewer_layers_is_refused(patch):
     refused(editor, patch, "layer 3 is out of range: this model has layers 0 to 1", error=(PatchError, ModelError))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="raises ModelError and speaks of the option 'layers': see the report on _check_belongs"
-)
 def test_a_model_with_fewer_layers_is_refused_as_a_patch_error(patch):
     with pytest.raises(PatchError, match="another model"):
         make_editor(dtype=torch.float32, layers=2).apply(patch)
@@ -183,9 +180,6 @@ def test_an_edited_model_is_refused(patch, other, statistics):
     assert same_bits(editor.model, bits(make_editor(dtype=torch.float32).model))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a later edit's own patch claims the unedited weights: see the report on Edit.save"
-)
 def test_the_patch_of_a_second_edit_alone_does_not_pass_for_one_of_the_unedited_model(statistics):
     editor = make_editor(statistics=statistics, dtype=torch.float32)
     edit(editor, FACTS[0])
@@ -307,7 +301,6 @@ def test_damaged_factors(saved, how):
     unreadable(saved, "the patch {folder} is damaged (")
 
 
-@pytest.mark.xfail(strict=True, reason="the hash in the factors' name is not compared: see the report on Patch.load")
 def test_a_flipped_bit_in_the_factors(saved):
     data = bytearray(factors(saved).read_bytes())
     data[-3] ^= 16
@@ -362,12 +355,7 @@ def test_saving_over_a_patch_replaces_it(saved, other):
     assert len(list(saved.iterdir())) == 2
 
 
-_LEFT = pytest.mark.xfail(
-    strict=True, reason="new factors stay when the manifest does not fit: see the report on Patch.save"
-)
-
-
-@pytest.mark.parametrize("nth", [1, pytest.param(2, marks=_LEFT)])
+@pytest.mark.parametrize("nth", [1, 2])
 def test_disk_full_leaves_the_folder_as_it_was(saved, other, nth, monkeypatch):
     before = files(saved)
     disk_full_at(monkeypatch, nth)
@@ -392,7 +380,7 @@ def test_disk_full_keeps_the_old_patch(saved, patch, other, nth, monkeypatch):
     assert len(list(saved.iterdir())) == 2
 
 
-@pytest.mark.parametrize("nth", [1, pytest.param(2, marks=_LEFT)])
+@pytest.mark.parametrize("nth", [1, 2])
 def test_disk_full_writes_nothing_where_nothing_was(patch, nth, tmp_path, monkeypatch):
     disk_full_at(monkeypatch, nth)
     with pytest.raises(PatchError, match=r"No space left on device; nothing was written\. Free disk space"):
@@ -503,14 +491,7 @@ def test_write_folder_keeps_the_old_folder_when_writing_fails(exception, tmp_pat
     assert [f.name for f in tmp_path.iterdir()] == ["folder"]
 
 
-_LOST = pytest.mark.xfail(
-    strict=True, reason="the old folder is deleted with the temporary one: see the report on write_folder"
-)
-
-
-@pytest.mark.parametrize(
-    "exception", [OSError(errno.EIO, "input/output error"), pytest.param(KeyboardInterrupt(), marks=_LOST)]
-)
+@pytest.mark.parametrize("exception", [OSError(errno.EIO, "input/output error"), KeyboardInterrupt()])
 def test_write_folder_keeps_the_old_folder_when_renaming_fails(exception, tmp_path, monkeypatch):
     folder = tmp_path / "folder"
     write_folder(folder, lambda new: (new / "a").write_bytes(b"old") and None)

@@ -135,12 +135,6 @@ def test_a_prompt_longer_than_the_context():
         ask(lm, ["I", long])
 
 
-_DROPOUT = pytest.mark.xfail(
-    strict=True, reason="dropout is on in score and perplexity: see the report on training mode"
-)
-
-
-@_DROPOUT
 def test_score_of_a_model_in_training_mode():
     lm = model_of("gpt2")
     expected = [a.logprob for a in score(lm, PAIRS[:3])]
@@ -149,7 +143,6 @@ def test_score_of_a_model_in_training_mode():
     assert lm.model.training
 
 
-@_DROPOUT
 def test_perplexity_of_a_model_in_training_mode():
     lm = model_of("gpt2")
     expected = perplexity(lm, PROMPTS)

@@ -53,7 +53,7 @@ Force = Annotated[bool, typer.Option("--force", help="Use the patch on other wei
 @app.callback()
 def setup(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is going on.")] = False,
-    threads: Annotated[int | None, typer.Option(help="Processor threads to use.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads to use.", min=1)] = None,
 ) -> None:
     """Common to all commands."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)

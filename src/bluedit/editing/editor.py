@@ -141,7 +141,7 @@ class Editor:
     def patch(self) -> Patch:
         """All edits together, applied patches included, as one patch of the unedited model."""
         info = self._journal[-1].patch.info if self._journal else {}
-        return Patch(tuple(self._batches()), info)
+        return Patch(tuple(self._batches()), {**info, "fingerprint": self.base_fingerprint})
 
     def _batches(self) -> Iterator[Batch]:
         for entry in self._journal:
@@ -197,7 +197,7 @@ class Editor:
         if batch_size is not None and batch_size < 1:
             raise RecipeError(f"batch_size is {batch_size}; it must be at least 1")
         check_batch(facts)
-        self._weights.check_untouched()
+        standing = self._standing()
         self.lm.check_finite(chosen.written)
         with frozen(self.lm.model):
             facts = self._unknown(facts, known)
@@ -207,7 +207,7 @@ class Editor:
                 batches, prefixes = self._write(facts, chosen, batch_size)
                 seconds = time.perf_counter() - started
                 result = compare(self.lm, before, measure(self.lm, facts, self.progress)) if before else None
-                patch = Patch(tuple(batches), self._info(chosen, prefixes, seconds, result))
+                patch = Patch(tuple(batches), self._info(chosen, standing, prefixes, seconds, result))
                 edit = Edit(tuple(facts), chosen, patch, result, self._undo)
                 self._journal.append(_Entry(edit, patch, snapshot))
         return edit
@@ -225,7 +225,7 @@ class Editor:
         patch = patch if isinstance(patch, Patch) else Patch.load(patch)
         check_fits(self.lm, patch)
         if not force:
-            check_made_for(self.lm, patch, self.base_fingerprint, edited=bool(self._journal))
+            check_made_for(self.lm, patch, self.base_fingerprint, weights_fingerprint(self.lm.model))
         self._weights.check_untouched()
         with self._transaction(patch.layers) as snapshot:
             for batch in patch.batches:
@@ -255,6 +255,17 @@ class Editor:
         return save_checkpoint(self.lm, folder)
 
     # how it is done
+
+    def _standing(self) -> str:
+        """Fingerprint of the weights an edit stands on. Raises EditError when somebody else changed them."""
+        self._weights.check_untouched()
+        now = weights_fingerprint(self.lm.model)
+        if not self._journal and now != self.base_fingerprint:
+            raise EditError(
+                f"weights of {self.lm.name} were changed outside this editor since it was made; "
+                "make a new Editor for the model as it is now"
+            )
+        return now
 
     def _undo(self, edit: Edit) -> None:
         places = [i for i, entry in enumerate(self._journal) if entry.edit is edit]
@@ -339,10 +350,19 @@ class Editor:
             "Leave them out, choose another target, or pass known='skip' (--known skip) to drop them or 'edit' to strengthen them"
         )
 
-    def _info(self, recipe: Recipe, prefixes: Sequence[str], seconds: float, report: Report | None) -> dict[str, Any]:
+    def _info(
+        self, recipe: Recipe, standing: str, prefixes: Sequence[str], seconds: float, report: Report | None
+    ) -> dict[str, Any]:
         ranks = {
             layer: p.rank for (layer, preserve), (p, _) in self._preservation.items() if preserve == recipe.preserve
         }
         return describe(
-            self.lm, self._moments, recipe, prefixes=list(prefixes), ranks=ranks, seconds=seconds, report=report
+            self.lm,
+            self._moments,
+            recipe,
+            fingerprint=standing,
+            prefixes=prefixes,
+            ranks=ranks,
+            seconds=seconds,
+            report=report,
         )

@@ -94,13 +94,15 @@ class Patch:
         folder = Path(folder)
         check_place(folder)
         data = save(self._tensors())
-        name = f"factors-{hashlib.blake2b(data, digest_size=8).hexdigest()}.safetensors"
+        name = _factors_name(data)
         manifest = {"format": FORMAT, "factors": name, **self.info, "batches": [_batch_entry(b) for b in self.batches]}
-        created = not folder.exists()
+        created, known = not folder.exists(), (folder / name).exists()
         try:
             write_file(folder / name, data)
             write_file(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
         except OSError as error:
+            if not known:
+                (folder / name).unlink(missing_ok=True)
             if created and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
             state = "nothing was written" if created else "the patch that was there is unchanged"
@@ -130,7 +132,10 @@ class Patch:
         folder = Path(folder)
         manifest = _read_manifest(folder)
         try:
-            tensors = load((folder / manifest["factors"]).read_bytes())
+            data = (folder / manifest["factors"]).read_bytes()
+            if manifest["factors"] != _factors_name(data):
+                raise ValueError(f"{manifest['factors']} is not what was written")
+            tensors = load(data)
             batches = tuple(_read_batch(i, entry, tensors) for i, entry in enumerate(manifest["batches"]))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, BluEditError) as error:
             raise PatchError(
@@ -138,6 +143,11 @@ class Patch:
             ) from error
         info = {k: v for k, v in manifest.items() if k not in ("format", "factors", "batches")}
         return cls(batches, info)
+
+
+def _factors_name(data: bytes) -> str:
+    """The tensors' file is named after its content, so that damage shows."""
+    return f"factors-{hashlib.blake2b(data, digest_size=8).hexdigest()}.safetensors"
 
 
 def check_place(folder: Path) -> None:

@@ -22,6 +22,7 @@ def describe(
     moments: MomentStore,
     recipe: Recipe,
     *,
+    fingerprint: str,
     prefixes: Sequence[str],
     ranks: Mapping[int, int],
     seconds: float,
@@ -31,7 +32,7 @@ def describe(
     first = lm.tokenizer("a")["input_ids"][:1]
     return {
         "model": lm.name,
-        "fingerprint": moments.weights,
+        "fingerprint": fingerprint,
         "dtype": _dtype(lm),
         "modules": {str(layer): lm.projection(layer).name for layer in recipe.written},
         "recipe": recipe.name,
@@ -51,9 +52,13 @@ def describe(
 
 
 def check_fits(lm: EditableModel, patch: Patch) -> None:
-    """Raises PatchError (ModelError for a missing layer) when a patch's factors cannot be added to this model's weights."""
+    """Raises PatchError when a patch's factors cannot be added to this model's weights."""
     for update in (update for batch in patch.batches for update in batch.updates):
-        lm.anatomy.check_layers([update.layer])
+        if update.layer >= lm.anatomy.n_layers:
+            raise PatchError(
+                f"the patch changes layer {update.layer}, but {lm.name} has layers 0 to {lm.anatomy.n_layers - 1}; "
+                f"it was made for another model ({patch.info.get('model')})"
+            )
         found, wanted = (update.R.shape[0], update.A.shape[1]), tuple(lm.projection(update.layer).matrix().shape)
         if found != wanted:
             raise PatchError(
@@ -62,22 +67,26 @@ def check_fits(lm: EditableModel, patch: Patch) -> None:
             )
 
 
-def check_made_for(lm: EditableModel, patch: Patch, fingerprint: str, *, edited: bool) -> None:
-    """Raises PatchError when a patch was made for other weights than these, or for these before they were edited."""
+def check_made_for(lm: EditableModel, patch: Patch, unedited: str, now: str) -> None:
+    """Raises PatchError when a patch was made for other weights than these, or for these before they were edited.
+
+    Args:
+        unedited, now: fingerprints of the model before this editor's edits, and as it is.
+    """
     made_for = patch.info.get("fingerprint")
-    if made_for == fingerprint:
-        if edited:
-            raise PatchError(
-                "this editor's model is edited already, and the patch was made for the unedited one; "
-                "undo the edits first, or pass force=True"
-            )
+    if made_for == now:
         return
+    if made_for == unedited:
+        raise PatchError(
+            "this editor's model is edited already, and the patch was made for the unedited one; "
+            "undo the edits first, or pass force=True"
+        )
     hint = ""
     if patch.info.get("dtype") != _dtype(lm):
         hint = f" It was made on {patch.info.get('dtype')} weights, these are {_dtype(lm)}: load the model with that dtype."
     raise PatchError(
         f"the patch was made for other weights: {patch.info.get('model')} with fingerprint {made_for}, "
-        f"while {lm.name} has {fingerprint}.{hint} Load that model, or pass force=True (--force) if you know better"
+        f"while {lm.name} has {now}.{hint} Load that model, or pass force=True (--force) if you know better"
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from bluedit.lm.capture import hooked
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.prompts import chunks_by_cost, encode, encode_answer
+from bluedit.lm.state import frozen
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
 
@@ -49,7 +50,7 @@ def score(lm: EditableModel, pairs: Sequence[tuple[str, str]], progress: Progres
     encoded = [encode_answer(lm.tokenizer, prompt, answer) for prompt, answer in pairs]
     rows = [prompt + answer[:-1] for prompt, answer in encoded]
     out: list[Answer | None] = [None] * len(pairs)
-    with (progress or Progress()).task("asking the model", len(pairs), "prompts") as advance:
+    with frozen(lm.model), (progress or Progress()).task("asking the model", len(pairs), "prompts") as advance:
         for chunk in chunks_by_cost([len(row) for row in rows], _TOKENS_PER_PASS):
             spans = [(len(encoded[i][0]) - 1, encoded[i][1]) for i in chunk]
             for i, answer in zip(chunk, _score_chunk(lm, [rows[i] for i in chunk], spans), strict=True):
@@ -84,7 +85,7 @@ def logits_at(lm: EditableModel, rows: Sequence[Sequence[int]], lanes: Sequence[
     lane, place = torch.tensor(list(lanes), device=ids.device), torch.tensor(list(places), device=ids.device)
     head = lm.anatomy.head
     hooks = [] if head is None else [(head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:]))]
-    with hooked(hooks):
+    with frozen(lm.model), hooked(hooks):
         logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     logits = logits[lane, place] if head is None else logits[0]
     return logits if logits.dtype == torch.float64 else logits.float()

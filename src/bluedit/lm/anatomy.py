@@ -163,7 +163,11 @@ def _is_linear_like(module: nn.Module) -> bool:
 
 def _check_projection(module: nn.Module, name: str, layer: int) -> None:
     weight = module.weight
-    plain = type(module) is nn.Linear or isinstance(module, Conv1D)
+    # adapters and quantised layers of other packages are subclasses too: only torch's and transformers' own are plain
+    plain = isinstance(module, (nn.Linear, Conv1D)) and type(module).__module__.split(".")[0] in (
+        "torch",
+        "transformers",
+    )
     if not plain or not weight.is_floating_point() or weight.dim() != 2:  # pyright: ignore[reportCallIssue]
         raise ModelError(
             f"block {layer}: {name} is a {type(module).__name__} with {str(weight.dtype).removeprefix('torch.')} weights, which cannot be edited in place; "

@@ -69,7 +69,12 @@ def load(
     with progress.task(f"loading {name}", 1) as advance, _quiet():
         source = _resolve(name)
         model, tokenizer = _read(source, name, wanted)
-        model.to(_device(device))  # pyright: ignore[reportArgumentType]
+        try:
+            model.to(_device(device))  # pyright: ignore[reportArgumentType]
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(
+                f"cannot put the model on device {device!r}: {str(error).splitlines()[0]}; use cpu or cuda:0"
+            ) from error
         model.eval()
         advance()
     return EditableModel.of(model, tokenizer, name)

@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +111,12 @@ class MomentStore:
         sums = _Accumulation(self, layers, rows).run(progress)
         moments = {}
         for layer, total in sums.items():
+            if not torch.isfinite(total).all():
+                raise StatisticsError(
+                    f"the keys of layer {layer} are not finite (NaN or infinity) on ordinary text: the model is damaged, "
+                    "load it again from a sound checkpoint"
+                )
+        for layer, total in sums.items():
             moments[layer] = SecondMoment(total / count, count, layer)
             self._write(moments[layer])
         return moments
@@ -153,7 +160,8 @@ class _Accumulation:
                 if time.monotonic() - saved > _SAVE_EVERY_S and done < len(self.rows):
                     _save(self._partial, {str(k): v.cpu() for k, v in sums.items()}, {"rows": str(done)})
                     saved = time.monotonic()
-        self._partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._partial.unlink(missing_ok=True)
         return sums
 
     def _hooks(self, sums: dict[int, Tensor]):
@@ -187,7 +195,7 @@ class _Accumulation:
                     sums = {layer: file.get_tensor(str(layer)).to(lm.device) for layer in self.layers}
                 log.info("resuming key statistics after %d texts", done)
                 return sums, done
-            except (SafetensorError, OSError, KeyError, ValueError):
+            except (SafetensorError, OSError, KeyError, ValueError, TypeError):
                 log.warning("the saved part of the statistics is unreadable; starting again")
         size = {layer: lm.projection(layer).d_key for layer in self.layers}
         return {layer: torch.zeros(d, d, dtype=torch.float64, device=lm.device) for layer, d in size.items()}, 0
@@ -202,7 +210,7 @@ def read_moment(file: Path, identity: dict[str, str | int], device: torch.device
     try:
         with safe_open(file, "pt") as stored:
             metadata = stored.metadata()
-        tensors = load_file(file)
+        matrix = load_file(file)["second_moment"]
         found, tokens, layer = json.loads(metadata["identity"]), int(metadata["tokens_seen"]), int(metadata["layer"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise StatisticsError(
@@ -213,7 +221,7 @@ def read_moment(file: Path, identity: dict[str, str | int], device: torch.device
         raise StatisticsError(
             f"the key statistics {file} belong to something else: {', '.join(wrong)} differ from this model's; delete the file and they are computed again"
         )
-    return SecondMoment(tensors["second_moment"].to(device), tokens, layer)
+    return SecondMoment(matrix.to(device), tokens, layer)
 
 
 def _save(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -34,8 +34,8 @@ def sample_rows(
     """
     generator = torch.Generator(device=lm.device).manual_seed(seed)
     starts = [lm.tokenizer(opener)["input_ids"] for opener in openers]
-    width = max(map(len, starts))
-    starts = [start for start in starts if len(start) == width]
+    width = min(map(len, starts))
+    starts = [start[:width] for start in starts]
     ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
     banned = torch.tensor(sorted(set(lm.tokenizer.all_special_ids)), device=lm.device, dtype=torch.long)
     cache, step = DynamicCache(), ids

@@ -172,7 +172,9 @@ def _convert(path: str, value: Any, spec: dataclasses.Field[Any]) -> Any:
     kind = int if isinstance(spec.default, int) else float
     try:
         result = kind(value)
-    except (TypeError, ValueError):
+        if result == float("inf") or (kind is int and float(value) != result):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{path} must be {'a whole number' if kind is int else 'a number'}, not {value!r}") from None
     low, high = meta["low"], meta["high"]
     if not low <= result <= high or (meta["positive"] and result <= 0):
@@ -209,7 +211,9 @@ def _layers(path: str, value: Any) -> tuple[int, ...]:
     )
     try:
         layers = tuple(int(p) for p in parts if str(p).strip())
-    except (TypeError, ValueError):
+        if any(float(p) != layer for p, layer in zip((p for p in parts if str(p).strip()), layers, strict=True)):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{path} must be whole numbers such as [4,5,6,7,8], not {value!r}") from None
     if not layers or list(layers) != sorted(set(layers)):
         raise ValueError(f"{path} must be one or more ascending layer numbers without repetition, not {value!r}")

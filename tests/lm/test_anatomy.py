@@ -6,8 +6,6 @@ from torch import nn
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
-    FalconConfig,
-    FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     Gemma3ForCausalLM,
@@ -61,7 +59,6 @@ OTHERS = {
     ),
     "phi": (lambda: made(PhiForCausalLM, PhiConfig(**SIZE, intermediate_size=48)), "model.layers.{}.mlp.fc2", True),
     "bloom": (lambda: made(BloomForCausalLM, BloomConfig(**{k: GPT[k] for k in ("vocab_size", "n_layer", "n_head")}, hidden_size=32)), "transformer.h.{}.mlp.dense_4h_to_h", True),
-    "falcon": (lambda: made(FalconForCausalLM, FalconConfig(**SIZE, bos_token_id=0, eos_token_id=1)), "transformer.h.{}.mlp.dense_4h_to_h", True),
     "gemma2": (lambda: made(Gemma2ForCausalLM, Gemma2Config(**GEMMA)), "model.layers.{}.mlp.down_proj", False),
     "gemma3": (lambda: made(Gemma3ForCausalLM, Gemma3TextConfig(**GEMMA)), "model.layers.{}.mlp.down_proj", False),
 }  # fmt: skip

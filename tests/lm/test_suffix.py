@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import FalconConfig, FalconForCausalLM, GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
 
 import bluedit.lm.observe as observing
 import bluedit.lm.suffix as module
@@ -44,12 +44,7 @@ def neox():
     return GPTNeoXForCausalLM(GPTNeoXConfig(**SIZE, intermediate_size=48, use_parallel_residual=True)).double().eval()
 
 
-def falcon():
-    torch.manual_seed(0)
-    return FalconForCausalLM(FalconConfig(**SIZE, parallel_attn=True, bos_token_id=0, eos_token_id=1)).double().eval()
-
-
-OTHERS = {"gptj": gptj, "neox": neox, "falcon": falcon}
+OTHERS = {"gptj": gptj, "neox": neox}
 EVERY = FAMILIES | OTHERS
 
 
@@ -66,7 +61,6 @@ PROJECTION = {
     "gpt2": "mlp.c_proj",
     "gptj": "mlp.fc_out",
     "neox": "mlp.dense_4h_to_h",
-    "falcon": "mlp.dense_4h_to_h",
 }
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bluedit.editing.batches import split_batches
+from bluedit.editing.edit import Edit, JournalEntry
 from bluedit.editing.loop import observe_keys, write_batch
 from bluedit.editing.patch import Batch, Patch
 from bluedit.editing.provenance import check_fits, check_made_for, describe
@@ -39,44 +39,6 @@ from bluedit.progress import Progress, as_progress
 from bluedit.shapes import Tensor
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Edit:
-    """A finished edit of a live model. `undo` takes it back bit for bit, `save` keeps it as a patch."""
-
-    facts: tuple[Fact, ...]
-    recipe: Recipe
-    patch: Patch
-    report: Report | None
-    _undo: Callable[[Edit], None] = field(repr=False)
-
-    def undo(self) -> None:
-        """Restore the weights as they were before this edit, bit for bit.
-
-        Raises:
-            EditError: already undone, later edits stand on it, or the weights were changed by somebody else.
-        """
-        self._undo(self)
-
-    def save(self, folder: str | Path) -> Path:
-        """Save the patch; see `Patch.save`."""
-        return self.patch.save(folder)
-
-    def summary(self) -> str:
-        """A few lines of text: what the model now says, what it kept, how far ordinary text drifted."""
-        from bluedit.report.tables import summary_text
-
-        return summary_text(self)
-
-
-@dataclass(frozen=True, eq=False)
-class _Entry:
-    """Journal entry: an edit (None for a patch that was applied), its batches, and the bits before it."""
-
-    edit: Edit | None
-    patch: Patch
-    snapshot: Snapshot
 
 
 class Editor:
@@ -112,7 +74,7 @@ class Editor:
         self._weights = EditedWeights(self.lm)
         folder = Path(statistics) if statistics else None
         self._moments = MomentStore(self.lm, self.base_fingerprint, Corpus(corpus), tokens, folder)
-        self._journal: list[_Entry] = []
+        self._journal: list[JournalEntry] = []
         self._preservation: dict[tuple[int, Preserve], tuple[Preservation, int]] = {}
 
     @classmethod
@@ -197,8 +159,8 @@ class Editor:
         if batch_size is not None and batch_size < 1:
             raise RecipeError(f"batch_size is {batch_size}; it must be at least 1")
         check_batch(facts)
-        standing = self._standing()
         self.lm.check_finite(chosen.written)
+        standing = self._standing()
         with frozen(self.lm.model):
             facts = self._unknown(facts, known)
             before = measure(self.lm, facts, self.progress) if report else None
@@ -209,7 +171,7 @@ class Editor:
                 result = compare(self.lm, before, measure(self.lm, facts, self.progress)) if before else None
                 patch = Patch(tuple(batches), self._info(chosen, standing, prefixes, seconds, result))
                 edit = Edit(tuple(facts), chosen, patch, result, self._undo)
-                self._journal.append(_Entry(edit, patch, snapshot))
+                self._journal.append(JournalEntry(edit, patch, snapshot))
         return edit
 
     def apply(self, patch: Patch | str | Path, *, force: bool = False) -> Patch:
@@ -231,7 +193,7 @@ class Editor:
             for batch in patch.batches:
                 for update in batch.updates:
                     self._weights.add(update.layer, update.R.to(self.lm.device), update.A.to(self.lm.device))
-            self._journal.append(_Entry(None, patch, snapshot))
+            self._journal.append(JournalEntry(None, patch, snapshot))
         self._preservation.clear()
         return patch
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ class Patch:
             write_file(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
         except OSError as error:
             if not known:
-                (folder / name).unlink(missing_ok=True)
+                with suppress(OSError):
+                    (folder / name).unlink(missing_ok=True)
             if created and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
             state = "nothing was written" if created else "the patch that was there is unchanged"

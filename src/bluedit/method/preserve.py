@@ -146,7 +146,8 @@ def null_space(moment: SecondMoment, threshold: float, relative: bool) -> tuple[
     """
     values, vectors = moment.spectrum
     if relative:
-        count = int((values.clamp(min=0).cumsum(0) <= threshold * values.sum()).sum())
+        within = values.clamp(min=0).cumsum(0) <= threshold * values.sum()
+        count = len(values) if threshold >= 1 else int(within.sum())
     else:
         count = int((values < threshold).sum())
     if not 0 < count < len(values):

@@ -198,7 +198,8 @@ def _one_of(path: str, value: Any, choices: tuple[Any, ...]) -> Any:
 
 
 def _choice_text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).lower()
+    text = str(value).lower()
+    return text.removesuffix(".0") if text.removesuffix(".0").isdigit() else text
 
 
 def _layers(path: str, value: Any) -> tuple[int, ...]:

@@ -32,9 +32,16 @@ def solve(K: Float[Tensor, "d_key n"], G: Metric, slack: float) -> Float[Tensor,
     system = (system + system.T) / 2
     system.diagonal().add_(slack)
     factor, info = torch.linalg.cholesky_ex(system)
-    if int(info) or not torch.isfinite(factor).all():
+    if int(info) or not torch.isfinite(factor).all() or (slack == 0 and _degenerate(K, GK, system, factor)):
         raise EditError(
             f"the {len(system)} x {len(system)} system of this batch is singular: some keys are not finite, (nearly) equal to each "
             "other, or outside the subspace that may change; edit those facts in separate batches or use a recipe with slack 1"
         )
     return torch.cholesky_solve(GK.T.contiguous(), factor)
+
+
+def _degenerate(K: Tensor, GK: Tensor, system: Tensor, factor: Tensor) -> bool:
+    """Whether rounding alone keeps the system from being singular: a pivot lost to cancellation, or keys G does not see."""
+    pivots = factor.diagonal() ** 2 / system.diagonal()
+    seen = system.diagonal() / (K.norm(dim=0) * GK.norm(dim=0))
+    return bool((pivots < 1e-12).any() or (seen < 1e-10).any())

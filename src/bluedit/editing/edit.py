@@ -1,0 +1,51 @@
+"""A finished edit, and the journal an editor keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bluedit.editing.patch import Patch
+from bluedit.editing.weights import Snapshot
+from bluedit.evaluate.report import Report
+from bluedit.facts.fact import Fact
+from bluedit.method.recipe import Recipe
+
+
+@dataclass(eq=False)
+class Edit:
+    """A finished edit of a live model. `undo` takes it back bit for bit, `save` keeps it as a patch."""
+
+    facts: tuple[Fact, ...]
+    recipe: Recipe
+    patch: Patch
+    report: Report | None
+    _undo: Callable[[Edit], None] = field(repr=False)
+
+    def undo(self) -> None:
+        """Restore the weights as they were before this edit, bit for bit.
+
+        Raises:
+            EditError: already undone, later edits stand on it, or the weights were changed by somebody else.
+        """
+        self._undo(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Save the patch; see `Patch.save`."""
+        return self.patch.save(folder)
+
+    def summary(self) -> str:
+        """A few lines of text: what the model now says, what it kept, how far ordinary text drifted."""
+        from bluedit.report.tables import summary_text
+
+        return summary_text(self)
+
+
+@dataclass(frozen=True, eq=False)
+class JournalEntry:
+    """Journal entry: an edit (None for a patch that was applied), its batches, and the bits before it."""
+
+    edit: Edit | None
+    patch: Patch
+    snapshot: Snapshot

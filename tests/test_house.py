@@ -25,7 +25,7 @@ ROOMS = (
 )
 # Methods of a user's object that hand on to a higher room; imported where they are called, so that the order holds on import.
 DOORS = {
-    ("bluedit.editing.editor", "bluedit.report.tables"),
+    ("bluedit.editing.edit", "bluedit.report.tables"),
     ("bluedit.editing.editor", "bluedit.export.checkpoint"),
 }
 

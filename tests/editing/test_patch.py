@@ -151,9 +151,10 @@ def test_other_shapes_are_refused_even_by_force(patch, force):
     refused(make_editor("llama-square", dtype=torch.float32), patch, text, force=force)
 
 
-def test_a_model_with_fewer_layers_is_refused_as_a_patch_error(patch):
-    with pytest.raises(PatchError, match="another model"):
-        make_editor(dtype=torch.float32, layers=2).apply(patch)
+@pytest.mark.parametrize("force", [False, True])
+def test_a_model_with_fewer_layers_is_refused(patch, force):
+    text = "the patch changes layer 3, but LlamaForCausalLM has layers 0 to 1; it was made for another model (LlamaForCausalLM)"
+    refused(make_editor(dtype=torch.float32, layers=2), patch, text, force=force)
 
 
 def test_an_edited_model_is_refused(patch, other, statistics):

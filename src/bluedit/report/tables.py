@@ -57,14 +57,14 @@ def _old(fact: Mapping[str, Any]) -> Text:
 
 
 _COLUMNS = (
-    _Column("prompt", lambda f: Text(f["prompt"]), min_width=20),
-    _Column("first word", lambda f: Text(f"{f['first_before']} → {f['first_after']}"), min_width=8),
-    _Column("new answer", lambda f: Text(f["target"]), min_width=7),
-    _Column("p(new)", lambda f: Text(f"{_p(f['p_new_before'])} → {_p(f['p_new_after'])}"), min_width=6),
-    _Column("p(old)", _old, min_width=6),
-    _Column("said", _says, no_wrap=True),
-    _Column("para", lambda f: Text(_of(f["paraphrases_after"], f["paraphrases"])), no_wrap=True),
-    _Column("kept", lambda f: Text(_of(f["neighbours_kept"], f["neighbours"])), no_wrap=True),
+    _Column("prompt", lambda f: Text(f["prompt"]), min_width=14),
+    _Column("first word", lambda f: Text(f"{f['first_before']} → {f['first_after']}")),
+    _Column("new answer", lambda f: Text(f["target"])),
+    _Column("p(new)", lambda f: Text(f"{_p(f['p_new_before'])} → {_p(f['p_new_after'])}")),
+    _Column("p(old)", _old),
+    _Column("said", _says),
+    _Column("para", lambda f: Text(_of(f["paraphrases_after"], f["paraphrases"]))),
+    _Column("kept", lambda f: Text(_of(f["neighbours_kept"], f["neighbours"]))),
 )
 
 

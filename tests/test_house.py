@@ -75,7 +75,7 @@ def test_lower_rooms_do_not_import_higher_ones(file):
 
 
 def test_the_order_of_rooms_can_fail():
-    editing = ROOT / "editing" / "editor.py"
+    editing = ROOT / "editing" / "edit.py"
     for file, line, wrong in (
         (ROOT / "facts" / "fact.py", "from bluedit.lm.memory import EditableModel", True),
         (ROOT / "method" / "solve.py", "from bluedit.lm.prompts import Row", True),

@@ -154,7 +154,8 @@ def test_perplexity_of_a_model_in_training_mode():
 
 
 def plain_perplexity(lm: EditableModel, rows: list[list[int]]) -> float:
-    losses = [-float(plain_logprobs(lm, row)[t, row[t + 1]]) for row in rows for t in range(len(row) - 1)]
+    passes = [(plain_logprobs(lm, row), row) for row in rows]
+    losses = [-float(logprobs[t, row[t + 1]]) for logprobs, row in passes for t in range(len(row) - 1)]
     return math.exp(sum(losses) / len(losses))
 
 

@@ -42,6 +42,13 @@ def statistics(tmp_path_factory):
     return tmp_path_factory.mktemp("statistics")
 
 
+@pytest.fixture(autouse=True)
+def short_passages(monkeypatch):
+    """Drift is measured on little text here, to save time."""
+    text = ("The weather was mild that morning, so the committee met again in the afternoon.",)
+    monkeypatch.setattr("bluedit.evaluate.report.ordinary_passages", lambda: text)
+
+
 # undo
 
 
@@ -234,19 +241,28 @@ def test_a_fault_at_any_stage_changes_nothing(stage, exception, family, undistur
     assert editor.patch.batches == ()
     assert leftovers(editor.model) == []
     assert flags(editor) == state
-    _edit_measured(editor)
+    edit(editor, (FACTS[0], OTHER[0]), "alphaedit-blue")
     assert same_bits(editor.model, undisturbed[family]), "the fault left something behind"
     assert leftovers(editor.model) == []
     assert flags(editor) == state
 
 
+@pytest.fixture(scope="module")
+def undisturbed_second(statistics):
+    """What the edit of the fault tests makes of a Llama that was edited before."""
+    editor = make_editor(statistics=statistics)
+    edit(editor, FACTS[1])
+    _edit_measured(editor)
+    return bits(editor.model)
+
+
 @pytest.mark.parametrize("exception", [Injected, KeyboardInterrupt])
 @pytest.mark.parametrize("stage", ["second targets", "second write done", "second batch", "manifest"])
-def test_a_fault_leaves_earlier_edits_standing(stage, exception, statistics, monkeypatch):
-    editor, clean = make_editor(statistics=statistics), make_editor(statistics=statistics)
-    for each in (editor, clean):
-        edit(each, FACTS[1])
-    first, before = editor.edits[0], bits(editor.model)
+def test_a_fault_leaves_earlier_edits_standing(stage, exception, statistics, undisturbed_second, monkeypatch):
+    editor = make_editor(statistics=statistics)
+    original = bits(editor.model)
+    first = edit(editor, FACTS[1])
+    before = bits(editor.model)
     with monkeypatch.context() as patch:
         _failing_at(patch, *_stages()[stage][:3], exception, *_stages()[stage][3:])
         with pytest.raises(exception, match="injected"):
@@ -254,11 +270,10 @@ def test_a_fault_leaves_earlier_edits_standing(stage, exception, statistics, mon
     assert same_bits(editor.model, before)
     assert editor.edits == (first,)
     _edit_measured(editor)
-    _edit_measured(clean)
-    assert same_bits(editor.model, bits(clean.model)), "memory differs after the fault"
+    assert same_bits(editor.model, undisturbed_second), "memory differs after the fault"
     editor.undo()
     first.undo()
-    assert same_bits(editor.model, bits(make_editor().model))
+    assert same_bits(editor.model, original)
 
 
 @pytest.mark.parametrize("exception", [Injected, KeyboardInterrupt])
@@ -408,11 +423,12 @@ def test_later_batches_preserve_the_keys_of_earlier_ones(family, recipe, edits, 
     """Three batches, in one edit or each in its own, against the equation written out."""
     editor = make_editor(family, statistics=statistics)
     solved = _recorded(monkeypatch)
+    few = {"objective.steps": 2}
     if edits == 1:
-        edit(editor, FACTS, recipe, batch_size=1)
+        edit(editor, FACTS, recipe, batch_size=1, settings=few)
     else:
         for fact in FACTS:
-            edit(editor, fact, recipe)
+            edit(editor, fact, recipe, settings=few)
     batches = editor.patch.batches
     keys = iter(solved)
     memory: dict[int, list[torch.Tensor]] = {}
@@ -676,13 +692,14 @@ def test_nan_in_a_weight_that_is_not_written(recipe, layer):
 
 
 def test_the_report_is_what_the_model_says_before_and_after(statistics):
+    from bluedit.evaluate import report
     from bluedit.evaluate.answers import perplexity
-    from bluedit.evaluate.report import ordinary_passages, read_facts_in
+    from bluedit.evaluate.report import read_facts_in
 
     editor = make_editor(statistics=statistics)
-    before, drift_before = read_facts_in(editor.lm, FACTS), perplexity(editor.lm, ordinary_passages(), 1200)
+    before, drift_before = read_facts_in(editor.lm, FACTS), perplexity(editor.lm, report.ordinary_passages(), 1200)
     done = edit(editor, FACTS, report=True)
-    after, drift_after = read_facts_in(editor.lm, FACTS), perplexity(editor.lm, ordinary_passages(), 1200)
+    after, drift_after = read_facts_in(editor.lm, FACTS), perplexity(editor.lm, report.ordinary_passages(), 1200)
     assert [f.p_new_before for f in done.report.facts] == [r.new.probability for r in before]
     assert [f.p_new_after for f in done.report.facts] == [r.new.probability for r in after]
     assert [f.p_old_after for f in done.report.facts] == [r.old.probability for r in after]

@@ -16,7 +16,7 @@ ROOMS = (
     ("bluedit.facts",),
     ("bluedit.method",),  # the pure parts
     ("bluedit.lm",),
-    ("bluedit.method.targets", "bluedit.method.keys"),
+    ("bluedit.method.targets", "bluedit.method.keys", "bluedit.method.anchor", "bluedit.method.finetune"),
     ("bluedit.evaluate",),
     ("bluedit.editing",),
     ("bluedit.export", "bluedit.report", "bluedit.explain"),

@@ -48,6 +48,24 @@ class EditError(BluEditError):
     exit_code = 8
 
 
+class SingularError(EditError):
+    """Keys that cannot all get their values: the system of an equality-constrained batch is singular.
+
+    Attributes:
+        facts: indices in the batch of facts whose keys are (nearly) parallel; empty when that is not the reason.
+    """
+
+    def __init__(self, size: int, facts: tuple[int, ...] = (), names: Iterable[str] = ()) -> None:
+        self.size, self.facts = size, facts
+        shown = list(names)
+        who = f" (nearly parallel: {'; '.join(shown[:6])}{'; ...' if len(shown) > 6 else ''})" if shown else ""
+        super().__init__(
+            f"the {size} x {size} system of this batch is singular: some keys are not finite, (nearly) equal to each "
+            f"other{who}, or outside the subspace that may change; edit those facts in separate batches, use a recipe with "
+            "slack 1, or set a ridge such as preserve.slack=1e-3"
+        )
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A sentence part with close matches of `word` and, failing that, the choices: for the end of a message."""
     known = sorted(choices)

@@ -26,7 +26,7 @@ from toys import toy_gpt2, toy_llama, toy_tokenizer
 SET = [
     "layers=[1,2,3]",
     "preserve.lambda=1",
-    "preserve.relative=true",
+    "preserve.unit=energy",
     "preserve.threshold=0.2",
     "objective.clamp=5",
     "objective.steps=4",

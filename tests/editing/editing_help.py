@@ -14,7 +14,7 @@ from toys import FAMILIES, toy_tokenizer
 SETTINGS: dict[str, Any] = {
     "layers": [1, 2, 3],
     "preserve.lambda": 1,
-    "preserve.relative": True,
+    "preserve.unit": "energy",
     "preserve.threshold": 0.2,
     "preserve.l2": 1.0,
     "objective.clamp": 5.0,

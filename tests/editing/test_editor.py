@@ -624,7 +624,7 @@ def test_facts_that_cannot_all_hold(statistics):
         ({"batch_size": -3}, RecipeError, "batch_size is -3; it must be at least 1"),
         ({"settings": {"contexts.count": 11}}, RecipeError, "contexts.count is 11; there are 10 neutral prefixes"),
         (
-            {"settings": {"preserve.relative": False, "preserve.threshold": 1e-12}},
+            {"settings": {"preserve.unit": "absolute", "preserve.threshold": 1e-12}},
             StatisticsError,
             "the null space of layer 1 is empty: 0 of 48 eigenvalues of C ",
         ),

@@ -117,7 +117,7 @@ def check(runner, model, where, rows):
     delta = torch.randn(len(rows), 32, dtype=torch.float64)
     assert sorted(runner.rows, key=repr) == sorted(rows, key=repr)
     with torch.no_grad():
-        found = runner.logits(delta)
+        found = runner.logits(delta[None])
     wanted = torch.cat([plain_logits(model, where, row, d) for row, d in zip(runner.rows, delta, strict=True)])
     assert found.shape == wanted.shape
     assert (found - wanted).abs().max() < tolerance(model) * wanted.abs().max()
@@ -126,7 +126,7 @@ def check(runner, model, where, rows):
 
 
 def check_through_keep(lm, family, site, rows):
-    where, runner = site_module(lm.model, family, site), SuffixRunner(lm, rows, site)
+    where, runner = site_module(lm.model, family, site), SuffixRunner(lm, rows, [site])
     for keep in (slice(None), slice(0, None, 3), slice(1, 3)):
         lanes = list(range(len(runner.rows)))[keep]
         if keep != slice(None):
@@ -134,7 +134,7 @@ def check_through_keep(lm, family, site, rows):
             runner.keep(lanes)
             assert list(runner.rows) == kept
         values = torch.stack([plain_value(lm.model, where, row, site.kind) for row in runner.rows])
-        assert (runner.value - values).abs().max() < tolerance(lm.model) * values.abs().max()
+        assert (runner.values[0] - values).abs().max() < tolerance(lm.model) * values.abs().max()
         check(runner, lm.model, where, runner.rows)
 
 
@@ -171,7 +171,9 @@ def test_subjects_with_nothing_before_them(family):
     mixed = [*alone, *rows_of(lm.tokenizer, MIXED[:1], PREFIXES)]
     assert max(row.subject_last for row in mixed) > 5
     for rows in (alone, mixed):
-        check(SuffixRunner(lm, rows, Site("block", 2)), lm.model, site_module(lm.model, family, Site("block", 2)), rows)
+        check(
+            SuffixRunner(lm, rows, [Site("block", 2)]), lm.model, site_module(lm.model, family, Site("block", 2)), rows
+        )
 
 
 @pytest.mark.parametrize("padding", [0, 10_000])
@@ -179,7 +181,7 @@ def test_grouping_does_not_change_results(monkeypatch, padding):
     monkeypatch.setattr(module, "_PADDING", padding)
     lm = toy("llama", bos=True)
     rows = rows_of(lm.tokenizer, MIXED, PREFIXES, drift=True)
-    runner = SuffixRunner(lm, rows, Site("block", 2))
+    runner = SuffixRunner(lm, rows, [Site("block", 2)])
     assert len(runner._passes) == (1 if padding else len({row.suffix for row in rows}))
     check(runner, lm.model, site_module(lm.model, "llama", Site("block", 2)), rows)
 
@@ -187,19 +189,19 @@ def test_grouping_does_not_change_results(monkeypatch, padding):
 def test_repeating_gives_the_same(monkeypatch):
     lm = toy("gpt2")
     rows = rows_of(lm.tokenizer, MIXED, (), drift=True)
-    runner = SuffixRunner(lm, rows, Site("mlp", 2))
+    runner = SuffixRunner(lm, rows, [Site("mlp", 2)])
     one, other = torch.randn(2, len(rows), 32, dtype=torch.float64)
     with torch.no_grad():
-        first = runner.logits(one)
-        runner.logits(other)
-        assert torch.equal(runner.logits(one), first)
+        first = runner.logits(one[None])
+        runner.logits(other[None])
+        assert torch.equal(runner.logits(one[None]), first)
 
 
 def test_gradients_equal_those_of_the_full_forward():
     lm = toy("gpt2")  # float64 throughout; a Llama's norm is float32 inside
     rows = rows_of(lm.tokenizer, FACTS[:1], ())
     delta = torch.zeros(1, 32, dtype=torch.float64, requires_grad=True)
-    (found,) = torch.autograd.grad(SuffixRunner(lm, rows, Site("block", 2)).logits(delta)[:, 3].sum(), delta)
+    (found,) = torch.autograd.grad(SuffixRunner(lm, rows, [Site("block", 2)]).logits(delta[None])[:, 3].sum(), delta)
     step, direction = 1e-5, torch.nn.functional.normalize(torch.randn(32, dtype=torch.float64), dim=0)
     where = site_module(lm.model, "gpt2", Site("block", 2))
     up, down = (plain_logits(lm.model, where, rows[0], s * direction)[:, 3].sum() for s in (step, -step))
@@ -217,8 +219,8 @@ def test_the_model_is_restored():
     lm = toy("llama")
     before = state(lm.model)
     rows = rows_of(lm.tokenizer, FACTS, ())
-    runner = SuffixRunner(lm, rows, Site("block", 2))
-    runner.logits(torch.zeros(len(rows), 32, dtype=torch.float64))
+    runner = SuffixRunner(lm, rows, [Site("block", 2)])
+    runner.logits(torch.zeros(1, len(rows), 32, dtype=torch.float64))
     assert state(lm.model) == before
 
 
@@ -228,7 +230,7 @@ def test_the_model_is_restored_after_an_exception():
     own = lm.anatomy.blocks[1].forward
     lm.anatomy.blocks[1].forward = own
     rows = rows_of(lm.tokenizer, FACTS, ())
-    runner = SuffixRunner(lm, rows, Site("block", 2))
+    runner = SuffixRunner(lm, rows, [Site("block", 2)])
 
     def fail(_module, _args):
         raise KeyboardInterrupt
@@ -236,9 +238,9 @@ def test_the_model_is_restored_after_an_exception():
     handle = lm.anatomy.blocks[4].register_forward_pre_hook(fail)
     before = state(lm.model)
     with pytest.raises(KeyboardInterrupt):
-        runner.logits(torch.zeros(len(rows), 32, dtype=torch.float64))
+        runner.logits(torch.zeros(1, len(rows), 32, dtype=torch.float64))
     with pytest.raises(KeyboardInterrupt):
-        SuffixRunner(lm, rows, Site("block", 2))  # here the prefix's own pass is interrupted
+        SuffixRunner(lm, rows, [Site("block", 2)])  # here the prefix's own pass is interrupted
     assert state(lm.model) == before
     assert vars(lm.anatomy.blocks[1])["forward"] is own
     handle.remove()
@@ -248,11 +250,11 @@ def test_the_model_is_restored_after_an_exception():
 def test_blocks_below_the_site_do_not_run():
     lm = toy("llama")
     rows = rows_of(lm.tokenizer, FACTS, ())
-    runner = SuffixRunner(lm, rows, Site("block", 2))
+    runner = SuffixRunner(lm, rows, [Site("block", 2)])
     ran = []
     for layer, block in enumerate(lm.anatomy.blocks):
         block.mlp.register_forward_hook(lambda *_a, layer=layer: ran.append(layer))
-    runner.logits(torch.zeros(len(rows), 32, dtype=torch.float64))
+    runner.logits(torch.zeros(1, len(rows), 32, dtype=torch.float64))
     assert set(ran) == {3, 4}
 
 

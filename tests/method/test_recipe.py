@@ -11,15 +11,19 @@ from transformers import GPT2Config, LlamaConfig
 
 from bluedit.errors import RecipeError
 from bluedit.method.presets import BLUE_PAPER, DEFAULT, PRESETS, preset
-from bluedit.method.recipe import Contexts, Objective, Preserve, Recipe, blue, options
+from bluedit.method.recipe import Contexts, Filter, FineTune, Objective, Preserve, Recipe, Rounds, blue, options
 from bluedit.method.tunings import Tuning, tuning_for, tunings
 
 PATHS = {
-    "schedule", "share_power", "memory", "sequential", "layers",
+    "schedule", "share_power", "update", "memory", "subjects", "sequential", "layers",
     "objective.site", "objective.learning_rate", "objective.steps", "objective.clamp", "objective.weight_decay",
-    "objective.kl_factor", "objective.stop_loss",
+    "objective.kl_factor", "objective.stop_loss", "objective.stop", "objective.attention", "objective.adaptive", "objective.weights",
+    "objective.kl_anchor", "objective.norm_anchor",
     "preserve.subspace", "preserve.gram", "preserve.slack", "preserve.lambda", "preserve.l2", "preserve.threshold",
-    "preserve.relative", "contexts.kind", "contexts.count", "contexts.seed",
+    "preserve.unit", "preserve.neurons", "filter.kind", "filter.keep", "filter.base",
+    "rounds.count", "rounds.lower", "rounds.upper", "finetune.loss", "finetune.learning_rate", "finetune.epochs",
+    "finetune.minibatch", "finetune.norm", "finetune.stop_loss", "finetune.seed",
+    "contexts.kind", "contexts.count", "contexts.seed",
 }  # fmt: skip
 MEMIT = preset("memit")
 
@@ -28,19 +32,19 @@ MEMIT = preset("memit")
 
 
 def test_the_methods_are_rows():
-    hosts = {"memit", "memit-seq", "alphaedit"}
-    assert hosts | {f"{host}-blue" for host in hosts} | {"rome"} <= set(PRESETS)
+    hosts = {"rome", "memit", "memit-seq", "emmet", "pmet", "pmet-seq", "rect", "prune", "alphaedit", "nse"}
+    assert hosts | {f"{host}-blue" for host in hosts} | {"ft", "ft-local"} == set(PRESETS)
     assert DEFAULT in PRESETS
     for name, recipe in PRESETS.items():
         assert recipe.name == name
         assert recipe.paper.startswith("https://arxiv.org/abs/")
-        assert recipe.about
+        assert recipe.about and recipe.use
         assert recipe.layers == ()
         assert recipe.override(recipe.override({"layers": [1, 2]}).settings()).steps()
 
 
 def test_blue_replaces_the_schedule_and_nothing_else():
-    for name in ("memit", "memit-seq", "alphaedit"):
+    for name in ("rome", "memit", "memit-seq", "emmet", "pmet", "pmet-seq", "rect", "prune", "alphaedit", "nse"):
         host, with_blue = preset(name), preset(f"{name}-blue")
         assert with_blue == dataclasses.replace(host, schedule="boundary", name=f"{name}-blue", about=with_blue.about)
         assert with_blue == blue(host)
@@ -88,18 +92,20 @@ def test_written_layers():
 def test_every_field_has_a_path_and_help():
     assert {path for path, _ in options()} == PATHS == set(MEMIT.settings())
     assert all(spec.metadata["help"] for _, spec in options())
-    parts = sum(len(dataclasses.fields(part)) for part in (Objective, Preserve, Contexts))
+    kinds = (Objective, Preserve, Filter, Rounds, FineTune, Contexts)
+    parts = sum(len(dataclasses.fields(part)) for part in kinds)
     assert (
-        len(PATHS) == len(dataclasses.fields(Recipe)) - 3 - 3 + parts
-    )  # all but name, paper, about, and the three parts
+        len(PATHS) == len(dataclasses.fields(Recipe)) - 4 - len(kinds) + parts
+    )  # all but name, paper, about, use, and the parts
 
 
 @pytest.mark.parametrize(
     ("path", "value", "read"),
     [
         ("preserve.lambda", "1500", lambda r: r.preserve.lambda_ == 1500.0 and isinstance(r.preserve.lambda_, float)),
-        ("preserve.relative", "true", lambda r: r.preserve.relative is True),
-        ("preserve.relative", False, lambda r: r.preserve.relative is False),
+        ("objective.attention", "true", lambda r: r.objective.attention is True),
+        ("objective.attention", False, lambda r: r.objective.attention is False),
+        ("preserve.unit", "energy", lambda r: r.preserve.unit == "energy"),
         ("preserve.slack", "0", lambda r: r.preserve.slack == 0.0),
         ("preserve.slack", 1, lambda r: r.preserve.slack == 1.0),
         ("objective.steps", "30", lambda r: r.objective.steps == 30 and isinstance(r.objective.steps, int)),
@@ -144,8 +150,8 @@ def fault(path, value):
         ("contexts.count", 101, "contexts.count is 101; it must be between 0 and 100"),
         ("contexts.seed", -1, "contexts.seed is -1; it must be at least 0"),
         ("schedule", "boundry", "schedule cannot be 'boundry'; did you mean 'boundary'?"),
-        ("preserve.slack", 0.5, "preserve.slack cannot be 0.5; "),
-        ("preserve.relative", "yes", "preserve.relative cannot be 'yes'; choose one of false, true"),
+        ("preserve.slack", -0.5, "preserve.slack is -0.5; it must be at least 0"),
+        ("objective.adaptive", "yes", "objective.adaptive cannot be 'yes'; choose one of false, true"),
         ("objective.site", "block ", "objective.site cannot be 'block '; did you mean 'block'?"),
         ("layers", "four", "layers must be whole numbers such as [4,5,6,7,8], not 'four'"),
         ("layers", "4-8", "layers must be whole numbers such as [4,5,6,7,8], not '4-8'"),
@@ -208,9 +214,11 @@ VALUES = st.fixed_dictionaries(
         "objective.weight_decay": st.floats(0, 2),
         "preserve.subspace": st.sampled_from(["all", "null"]),
         "preserve.gram": st.sampled_from(["C", "identity"]),
-        "preserve.slack": st.sampled_from([0.0, 1.0]),
+        "preserve.slack": st.floats(0, 2),
         "preserve.lambda": st.floats(1e-6, 1e6),
-        "preserve.relative": st.booleans(),
+        "preserve.unit": st.sampled_from(["absolute", "energy", "rank"]),
+        "objective.attention": st.booleans(),
+        "filter.keep": st.floats(0.01, 1),
         "contexts.count": st.integers(0, 100),
         "contexts.seed": st.integers(0, 2**31),
     },
@@ -299,5 +307,7 @@ def test_the_generic_tuning_scales_with_the_published_choices():
     assert tuning_for(SimpleNamespace(num_hidden_layers=32), 14336).apply(MEMIT).preserve.lambda_ == pytest.approx(
         18637, rel=0.01
     )
-    assert tuning_for(SimpleNamespace(num_hidden_layers=32), 64).apply(preset("alphaedit-blue")).preserve.relative
+    assert (
+        tuning_for(SimpleNamespace(num_hidden_layers=32), 64).apply(preset("alphaedit-blue")).preserve.unit == "energy"
+    )
     assert tuning_for(SimpleNamespace(num_hidden_layers=32), 64).apply(preset("rome")).objective.clamp == 4.0

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bluedit.errors import EditError, StatisticsError
+from bluedit.errors import EditError, SingularError, StatisticsError
 from bluedit.lm.prompts import Row
 from bluedit.method.keys import average_keys
 from bluedit.method.moment import SecondMoment
@@ -57,7 +57,7 @@ def memit_metric(C):
 
 
 def alphaedit_metric(C):
-    return Preservation(NullSpace(*null_space(C, THRESHOLD, relative=False), L2))
+    return Preservation(NullSpace(*null_space(C, THRESHOLD, unit="absolute"), L2))
 
 
 def batches(sizes, seed=0):
@@ -188,7 +188,7 @@ def test_identity_on_everything_is_ridge_regression():
 def test_statistics_on_the_null_space():
     """The fourth combination of subspace and Gram: G = U (U^T S U)^-1 U^T, S = lambda C + M."""
     C, [(K, R), (K2, _)] = moment(), batches([5, 12])
-    U, _ = null_space(C, THRESHOLD, relative=False)
+    U, _ = null_space(C, THRESHOLD, unit="absolute")
     metric = Preservation(Factored(torch.linalg.cholesky(U.T @ C.matrix @ U), LAMBDA, U))
     metric.remember(K2)
     G = U @ torch.linalg.inv(U.T @ (LAMBDA * C.matrix + K2 @ K2.T) @ U) @ U.T
@@ -249,7 +249,7 @@ def test_solving_changes_neither_keys_nor_memory():
 
 SINGULAR = (
     r"^the 4 x 4 system of this batch is singular: some keys are not finite, \(nearly\) equal to each other, or outside the subspace "
-    r"that may change; edit those facts in separate batches or use a recipe with slack 1$"
+    r"that may change; edit those facts in separate batches, use a recipe with slack 1, or set a ridge such as preserve.slack=1e-3$"
 )
 
 
@@ -271,6 +271,7 @@ def test_parallel_keys_cannot_meet_two_constraints(factor):
             solve(K, memit_metric(moment()), 0.0)
         except EditError as error:
             assert re.search(SINGULAR, str(error))
+            assert isinstance(error, SingularError) and error.facts == (0, 3)
             return False
         return True
 
@@ -295,7 +296,7 @@ def test_equal_keys_are_no_trouble_with_slack():
 
 def test_keys_outside_the_null_space_cannot_be_met_exactly():
     C = moment()
-    _, V = null_space(C, THRESHOLD, relative=False)
+    _, V = null_space(C, THRESHOLD, unit="absolute")
     with pytest.raises(EditError, match=SINGULAR):
         solve(V @ normal(V.shape[1], 4, seed=1), alphaedit_metric(C), 0.0)
 
@@ -313,7 +314,7 @@ def test_singular_statistics():
 
 def test_null_space_splits_key_space():
     C = moment(9)
-    U, V = null_space(C, THRESHOLD, relative=False)
+    U, V = null_space(C, THRESHOLD, unit="absolute")
     assert (U.shape[1], V.shape[1]) == (9, D_KEY - 9)
     both = torch.cat([U, V], dim=1)
     close(both.T @ both, torch.eye(D_KEY, dtype=torch.float64))
@@ -331,58 +332,56 @@ def diagonal(*values):
 def test_relative_threshold_bounds_the_share_of_the_trace(threshold, rank):
     C = diagonal(3.0, 90.0, 1.0, 4.0, 2.0)  # sums from below: 1, 3, 6, 10, 100 of 100
     if 0 < rank < 5:
-        U, _ = null_space(C, threshold, relative=True)
+        U, _ = null_space(C, threshold, unit="energy")
         assert U.shape[1] == rank
         assert set(U.nonzero()[:, 0].tolist()) == set([2, 4, 0, 3][:rank])
     else:
         with pytest.raises(StatisticsError, match="of the trace"):
-            null_space(C, threshold, relative=True)
+            null_space(C, threshold, unit="energy")
 
 
 def test_relative_threshold_does_not_depend_on_scale():
     C = moment()
     for scale in (1e-6, 1.0, 1e6):
-        U, _ = null_space(SecondMoment(C.matrix * scale, 99, 0), 0.01, relative=True)
-        wanted, _ = null_space(C, 0.01, relative=True)
+        U, _ = null_space(SecondMoment(C.matrix * scale, 99, 0), 0.01, unit="energy")
+        wanted, _ = null_space(C, 0.01, unit="energy")
         close(U @ U.T, wanted @ wanted.T)
 
 
 def test_rounding_below_zero_does_not_hurt_the_relative_threshold():
-    U, _ = null_space(diagonal(-1e-17, 1.0, 99.0), 0.02, relative=True)
+    U, _ = null_space(diagonal(-1e-17, 1.0, 99.0), 0.02, unit="energy")
     assert U.shape[1] == 2
 
 
 @pytest.mark.parametrize(
-    ("threshold", "relative", "message"),
+    ("threshold", "unit", "message"),
     [
         (
             1e-3,
-            False,
+            "absolute",
             "the null space of layer 6 is empty: 0 of 2 eigenvalues of C (0.5 to 2) are below the threshold 0.001; ",
         ),
         (
             20.0,
-            False,
+            "absolute",
             "the null space of layer 6 is everything: 2 of 2 eigenvalues of C (0.5 to 2) are below the threshold 20; ",
         ),
         (
             0.1,
-            True,
+            "energy",
             "the null space of layer 6 is empty: 0 of 2 eigenvalues of C (0.5 to 2) are below the threshold 0.1 of the trace; ",
         ),
         (
             1.5,
-            True,
+            "energy",
             "the null space of layer 6 is everything: 2 of 2 eigenvalues of C (0.5 to 2) are below the threshold 1.5 of the trace; ",
         ),
     ],
 )
-def test_null_space_that_is_no_use(threshold, relative, message):
+def test_null_space_that_is_no_use(threshold, unit, message):
     with pytest.raises(StatisticsError) as caught:
-        null_space(diagonal(0.5, 2.0), threshold, relative)
-    assert (
-        str(caught.value) == message + "set preserve.threshold, or preserve.relative=true with a fraction such as 0.02"
-    )
+        null_space(diagonal(0.5, 2.0), threshold, unit)
+    assert str(caught.value) == message + "set preserve.threshold, or preserve.unit=energy with a fraction such as 0.02"
 
 
 # keys

@@ -10,13 +10,16 @@ from bluedit.facts.fact import Fact
 log = logging.getLogger(__name__)
 
 
-def split_batches(facts: Sequence[Fact], size: int | None) -> list[list[Fact]]:
-    """Batches of at most `size` facts, in order, no subject twice in one: equal keys with different values would average out."""
+def split_batches(facts: Sequence[Fact], size: int | None, *, merge: bool = False) -> list[list[Fact]]:
+    """Batches of at most `size` facts, in order, no subject twice in one: equal keys with different values would average out.
+
+    With `merge` a subject may come twice in a batch: its facts then share one target.
+    """
     batches: list[list[Fact]] = []
     subjects: list[set[str]] = []
     for fact in facts:
         for batch, seen in zip(batches, subjects, strict=True):
-            if fact.subject not in seen and (size is None or len(batch) < size):
+            if (merge or fact.subject not in seen) and (size is None or len(batch) < size):
                 batch.append(fact)
                 seen.add(fact.subject)
                 break

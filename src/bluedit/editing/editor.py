@@ -28,12 +28,13 @@ from bluedit.lm.fingerprint import weights_fingerprint
 from bluedit.lm.loading import load
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.moments import MomentStore
+from bluedit.lm.observe import Site
 from bluedit.lm.prompts import rows_of
 from bluedit.lm.state import frozen
 from bluedit.method.moment import SecondMoment
-from bluedit.method.preserve import Preservation, base_of
+from bluedit.method.preserve import NeuronPreservation, Preservation, preservation_of
 from bluedit.method.presets import DEFAULT, preset
-from bluedit.method.recipe import Preserve, Recipe
+from bluedit.method.recipe import Objective, Preserve, Recipe
 from bluedit.method.tunings import tuning_for
 from bluedit.progress import Progress, as_progress
 from bluedit.shapes import Tensor
@@ -75,7 +76,8 @@ class Editor:
         folder = Path(statistics) if statistics else None
         self._moments = MomentStore(self.lm, self.base_fingerprint, Corpus(corpus), tokens, folder)
         self._journal: list[JournalEntry] = []
-        self._preservation: dict[tuple[int, Preserve], tuple[Preservation, int]] = {}
+        self._preservation: dict[tuple[int, Preserve], tuple[Preservation | NeuronPreservation, int]] = {}
+        self._norms: dict[Objective, dict[Site, float]] = {}  # of the unedited model
 
     @classmethod
     def load(
@@ -191,8 +193,9 @@ class Editor:
         self._weights.check_untouched()
         with self._transaction(patch.layers) as snapshot:
             for batch in patch.batches:
-                for update in batch.updates:
-                    self._weights.add(update.layer, update.R.to(self.lm.device), update.A.to(self.lm.device))
+                with self._weights.filtered(sorted({update.layer for update in batch.updates}), batch.filter):
+                    for update in batch.updates:
+                        self._weights.add(update.layer, update.R.to(self.lm.device), update.A.to(self.lm.device))
             self._journal.append(JournalEntry(None, patch, snapshot))
         self._preservation.clear()
         return patch
@@ -258,12 +261,16 @@ class Editor:
         """All batches of an edit, in order."""
         contexts = recipe.contexts
         prefixes = make_prefixes(self.lm, contexts.kind, contexts.count, contexts.seed)
-        moments = self._second_moments(recipe.written)
+        moments = {} if recipe.update == "finetune" else self._second_moments(recipe.written)
         done: list[Batch] = []
         with self.progress.task("editing", len(facts), "facts") as advance:
-            for part in split_batches(facts, 1 if recipe.sequential else batch_size):
-                preservation = {layer: self._preserve(recipe, moments[layer], done) for layer in recipe.written}
-                done.append(write_batch(self.lm, self._weights, part, recipe, prefixes, preservation, self.progress))
+            size = 1 if recipe.sequential else batch_size
+            norms = self._norms.setdefault(recipe.objective, {})
+            for part in split_batches(facts, size, merge=recipe.subjects == "merge"):
+                preservation = {layer: self._preserve(recipe, moment, done) for layer, moment in moments.items()}
+                done.append(
+                    write_batch(self.lm, self._weights, part, recipe, prefixes, preservation, norms, self.progress)
+                )
                 advance(len(part))
         return done, prefixes
 
@@ -272,13 +279,15 @@ class Editor:
         with self._weights.unedited():
             return self._moments.get(layers, self.progress)
 
-    def _preserve(self, recipe: Recipe, moment: SecondMoment, running: Sequence[Batch]) -> Preservation:
+    def _preserve(
+        self, recipe: Recipe, moment: SecondMoment, running: Sequence[Batch]
+    ) -> Preservation | NeuronPreservation:
         """What this recipe preserves at a layer: with memory, the keys of all batches of the journal and of the running edit."""
         if not recipe.memory:
-            return Preservation(base_of(recipe.preserve, moment))
+            return preservation_of(recipe.preserve, moment)
         batches = [*self._batches(), *running]
         key = (moment.layer, recipe.preserve)
-        preservation, seen = self._preservation.get(key) or (Preservation(base_of(recipe.preserve, moment)), 0)
+        preservation, seen = self._preservation.get(key) or (preservation_of(recipe.preserve, moment), 0)
         for batch in batches[seen:]:
             preservation.remember(self._keys_of(batch, moment.layer))
         self._preservation[key] = (preservation, len(batches))

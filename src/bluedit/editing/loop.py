@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 
 from bluedit.editing.patch import Batch, Update
 from bluedit.editing.weights import EditedWeights
+from bluedit.errors import SingularError
 from bluedit.facts.fact import Fact
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site, observe
 from bluedit.lm.prompts import Row, rows_of
-from bluedit.method.keys import average_keys
-from bluedit.method.preserve import Preservation
-from bluedit.method.recipe import Recipe
+from bluedit.method.anchor import hold_norm, written_values
+from bluedit.method.finetune import finetune
+from bluedit.method.keys import average_keys, average_values
+from bluedit.method.recipe import Recipe, Rounds
 from bluedit.method.schedule import Step
-from bluedit.method.solve import solve
+from bluedit.method.solve import Metric, solve
 from bluedit.method.targets import Targets, optimise_targets
 from bluedit.progress import Progress
-from bluedit.shapes import Float, Tensor
+from bluedit.shapes import Bool, Float, Tensor
+
+Norms = MutableMapping[Site, float]
 
 
 def write_batch(
@@ -28,32 +34,147 @@ def write_batch(
     facts: Sequence[Fact],
     recipe: Recipe,
     prefixes: Sequence[str],
-    preservation: Mapping[int, Preservation],
+    preservation: Mapping[int, Metric],
+    norms: Norms,
     progress: Progress,
 ) -> Batch:
     """Write a batch of facts into the weights, step by step of the recipe's schedule.
 
-    A target is optimised the first time a step needs it, on the weights as they are then, and kept for the batch.
     This changes the model; the caller holds the transaction.
+
+    Args:
+        lm: the model.
+        weights: its weights, through which all is written.
+        facts: what to write.
+        recipe: how.
+        prefixes: put before prompts.
+        preservation: G of each layer that is written.
+        norms: mean |v*| of the unedited model by site, filled when the recipe holds norms.
+        progress: told what is done.
     """
-    rows = rows_of(lm.tokenizer, facts, prefixes, drift=True)
-    targets: dict[int, Targets] = {}
-    written: list[tuple[Step, Tensor, Tensor, Tensor]] = []
-    for step in recipe.steps():
-        site = Site(value_site(lm, recipe), step.target)
-        if step.target not in targets:
-            with progress.task(f"targets at layer {step.target}", len(facts), "facts") as advance:
-                targets[step.target] = optimise_targets(lm, rows, site, recipe.objective, advance)
-        residual = step.share * (targets[step.target].z - _values(lm, rows, site))
-        keys = observe_keys(lm, rows, (step.layer,), len(facts))[step.layer]
-        A = solve(keys, preservation[step.layer], recipe.preserve.slack)
-        R, A = residual.float(), A.float()
-        weights.add(step.layer, R, A)
-        written.append((step, R, A, reach(R, A, keys)))
-    after = observe_keys(lm, rows, recipe.written, len(facts))
-    return Batch(
-        tuple(facts), tuple(Update(s.layer, R, A, after[s.layer].float(), share) for s, R, A, share in written)
-    )
+    owners = owners_of(facts, recipe)
+    rows = _own(rows_of(lm.tokenizer, facts, prefixes, drift=True), owners)
+    writer = _Writer(lm, weights, recipe, rows, 1 + max(owners), preservation, norms, progress)
+    with weights.filtered(recipe.written, recipe.filter):
+        try:
+            written = writer.finetuned() if recipe.update == "finetune" else writer.solved()
+        except SingularError as error:
+            names = [
+                f"{f.text!r} => {f.target!r}" for f, owner in zip(facts, owners, strict=True) if owner in error.facts
+            ]
+            raise SingularError(error.size, error.facts, names) from None
+    after = observe_keys(lm, rows, recipe.written, writer.n)
+    updates = (Update(layer, R, A, after[layer].float(), share) for layer, R, A, share in written)
+    return Batch(tuple(facts), tuple(updates), recipe.filter)
+
+
+def owners_of(facts: Sequence[Fact], recipe: Recipe) -> list[int]:
+    """For each fact, which column of K and R is its own: the first one's about the same subject if subjects are merged."""
+    if recipe.subjects == "split":
+        return list(range(len(facts)))
+    columns: dict[str, int] = {}
+    return [columns.setdefault(fact.subject, len(columns)) for fact in facts]
+
+
+def _own(rows: Sequence[Row], owners: Sequence[int]) -> list[Row]:
+    """Rows by owner; facts that share one need its drift row once."""
+    owned = [replace(row, fact=owners[row.fact]) for row in rows]
+    first_drift = {row.fact: i for i, row in reversed(list(enumerate(owned))) if row.kind == "drift"}
+    return [row for i, row in enumerate(owned) if row.kind != "drift" or first_drift[row.fact] == i]
+
+
+_Written = tuple[int, Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Writer:
+    """One batch being written."""
+
+    lm: EditableModel
+    weights: EditedWeights
+    recipe: Recipe
+    rows: Sequence[Row]
+    n: int
+    preservation: Mapping[int, Metric]
+    norms: Norms
+    progress: Progress
+
+    def solved(self) -> list[_Written]:
+        """(layer, R, A, reach) of every write.
+
+        A target is optimised the first time a step needs it, on the weights as they are then, and kept for the batch. Later
+        rounds write again those facts that miss too much of theirs (NSE).
+        """
+        targets: dict[int, Targets] = {}
+        written: list[_Written] = []
+        for number in range(self.recipe.rounds.count):
+            due: dict[int, Tensor] = {}
+            for step in self.recipe.steps():
+                site = Site(value_site(self.lm, self.recipe), step.target)
+                if step.target not in targets:
+                    targets[step.target] = self.targets(site)
+                target = targets[step.target]
+                missing = target.z - self.values(site)
+                if step.target not in due:
+                    due[step.target] = again(missing, target.start, self.recipe.rounds, number)
+                if due[step.target].any():
+                    written.append(self.write(step, step.share * missing, due[step.target]))
+        return written
+
+    def write(self, step: Step, residual: Float[Tensor, "d_value n"], due: Bool[Tensor, "n"]) -> _Written:
+        """Write the residuals of the facts that are due at the step's layer."""
+        keys = observe_keys(self.lm, self.rows, (step.layer,), self.n)[step.layer]
+        R = torch.where(due, residual, 0.0).float()
+        A = torch.zeros(self.n, len(keys), device=keys.device)
+        try:
+            A[due] = solve(keys[:, due], self.preservation[step.layer], self.recipe.preserve.slack).float()
+        except SingularError as error:
+            columns = due.nonzero().flatten().tolist()
+            raise SingularError(error.size, tuple(columns[i] for i in error.facts)) from None
+        self.weights.add(step.layer, R, A)
+        return step.layer, R, A, reach(R, A, keys)
+
+    def targets(self, site: Site) -> Targets:
+        """z* of the batch at a site, on the weights that the objective asks for."""
+        objective = self.recipe.objective
+        found, mlp = self._optimised(site, unedited=objective.weights == "unedited")
+        if not objective.norm_anchor:
+            return found
+        if site not in self.norms:
+            base = (found, mlp)
+            if self.weights.edited and objective.weights == "current":
+                base = self._optimised(site, unedited=True)
+            self.norms[site] = float(written_values(*base).norm(dim=0).mean())
+        return hold_norm(found, mlp, self.norms[site])
+
+    def _optimised(self, site: Site, *, unedited: bool) -> tuple[Targets, Tensor]:
+        """Targets, and the MLP's output on the bare prompts, on the weights as they are or as they were before any edit."""
+        held = self.weights.unedited() if unedited else nullcontext()
+        with held, self.progress.task(f"targets at layer {site.layer}", self.n, "facts") as advance:
+            found = optimise_targets(self.lm, self.rows, site, self.recipe.objective, advance, self.weights.unedited)
+            return found, self.values(Site("mlp", site.layer)) if self.recipe.objective.norm_anchor else found.start
+
+    def values(self, site: Site) -> Float[Tensor, "d_value n"]:
+        """The current value of each fact: on its bare prompt."""
+        bare = [row for row in self.rows if row.kind == "bare"]
+        return average_values(bare, observe(self.lm, bare, [site])[site], self.n)
+
+    def finetuned(self) -> list[_Written]:
+        """The change of the one layer as the product of the identity and itself: it has no residuals and no reach."""
+        settings, (layer,) = self.recipe.finetune, self.recipe.written
+        with self.progress.task(f"fine-tuning layer {layer}", settings.epochs, "epochs") as advance:
+            dW = finetune(self.lm, self.rows, layer, settings, advance).float()
+        R = torch.eye(len(dW), device=dW.device)
+        self.weights.add(layer, R, dW)
+        return [(layer, R, dW, dW.new_zeros(0))]
+
+
+def again(
+    missing: Float[Tensor, "d_value n"], start: Float[Tensor, "d_value n"], rounds: Rounds, number: int
+) -> Bool[Tensor, "n"]:
+    """Facts that round `number` writes: all in round 0, later those whose missing residual is within the bounds (NSE, section 3.3)."""
+    size = missing.norm(dim=0) / start.norm(dim=0)
+    return (size > rounds.lower) & (size < rounds.upper) if number else torch.ones_like(size, dtype=torch.bool)
 
 
 def value_site(lm: EditableModel, recipe: Recipe) -> str:
@@ -68,11 +189,6 @@ def observe_keys(
     asked = [row for row in rows if row.kind != "drift"]
     seen = observe(lm, asked, [Site("key", layer) for layer in layers])
     return {layer: average_keys(asked, seen[Site("key", layer)], n) for layer in layers}
-
-
-def _values(lm: EditableModel, rows: Sequence[Row], site: Site) -> Float[Tensor, "d_value n"]:
-    """The current value of each fact: on its bare prompt."""
-    return observe(lm, [row for row in rows if row.kind == "bare"], [site])[site].T
 
 
 def reach(

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from bluedit.errors import BluEditError, PatchError
 from bluedit.facts.fact import Fact, Neighbour
 from bluedit.facts.readers import fact_record
 from bluedit.files import write_file
+from bluedit.method.recipe import Filter
 from bluedit.shapes import Float, Tensor
 
 FORMAT = 1
@@ -33,20 +34,23 @@ class Update:
     """dW = R A of one layer and the keys it was solved for, float32.
 
     Attributes:
-        R: residuals, d_value x n. A: the solver's rows, n x d_key.
+        R: residuals, d_value x rank, a column a fact; the identity for fine-tuning.
+        A: the solver's rows, rank x d_key; all of dW for fine-tuning.
         keys: keys of the edited model at this layer, d_key x n; later edits preserve them.
-        reach: share of each fact's wanted residual that this write delivers at its own key, n.
+        reach: share of each fact's wanted residual that this write delivers at its own key; empty for fine-tuning.
     """
 
     layer: int
-    R: Float[Tensor, "d_value n"]
-    A: Float[Tensor, "n d_key"]
+    R: Float[Tensor, "d_value rank"]
+    A: Float[Tensor, "rank d_key"]
     keys: Float[Tensor, "d_key n"]
-    reach: Float[Tensor, "n"]
+    reach: Float[Tensor, "wanted"]
 
     @property
     def mean_reach(self) -> float:
-        """Share of the batch's whole wanted residual that was delivered: reach weighted by |r|^2."""
+        """Share of the batch's whole wanted residual that was delivered: reach weighted by |r|^2. NaN for fine-tuning."""
+        if not len(self.reach):
+            return float("nan")
         weight = (self.R * self.R).sum(dim=0)
         return float((self.reach * weight).sum() / weight.sum()) if float(weight.sum()) else 1.0
 
@@ -60,10 +64,11 @@ class Update:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Facts written together, and their updates in the order they were made."""
+    """Facts written together, their updates in the order they were made, and the filter their sum passed afterwards."""
 
     facts: tuple[Fact, ...]
     updates: tuple[Update, ...]
+    filter: Filter = field(default_factory=Filter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,14 +193,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _batch_entry(batch: Batch) -> dict[str, Any]:
-    updates = [{"layer": u.layer, "norm": u.norm, "mean_reach": u.mean_reach} for u in batch.updates]
-    return {"facts": [fact_record(fact) for fact in batch.facts], "updates": updates}
+    updates = [
+        {"layer": u.layer, "norm": u.norm, "mean_reach": u.mean_reach if len(u.reach) else None} for u in batch.updates
+    ]
+    return {"facts": [fact_record(fact) for fact in batch.facts], "updates": updates, "filter": asdict(batch.filter)}
 
 
 def _read_batch(index: int, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batch:
     facts = tuple(_read_fact(fact) for fact in entry["facts"])
     updates = tuple(_read_update(f"{index}.{j}", row["layer"], tensors) for j, row in enumerate(entry["updates"]))
-    return Batch(facts, updates)
+    return Batch(facts, updates, Filter(**entry.get("filter", {})))
 
 
 def _read_fact(entry: Mapping[str, Any]) -> Fact:

@@ -58,6 +58,7 @@ class Anatomy:
     Attributes:
         blocks: transformer blocks in order of execution.
         projections: each block's MLP output projection.
+        attentions: each block's attention, the module whose output joins the residual stream; None where none is found.
         head: the output embedding, whose input is the normalised last hidden state; None if the model names none.
         additive: whether a block's output is the residual stream plus the projection's output, so that a value wanted
             at the block's output can be written by the projection.
@@ -65,6 +66,7 @@ class Anatomy:
 
     blocks: tuple[nn.Module, ...]
     projections: tuple[Projection, ...]
+    attentions: tuple[nn.Module | None, ...]
     head: nn.Module | None
     additive: bool
 
@@ -96,7 +98,8 @@ def dissect(model: PreTrainedModel) -> Anatomy:
         _check_projection(module, names.get(module, "?"), layer)
     projections = tuple(Projection(names[module], module) for module in modules)
     head = model.get_output_embeddings()
-    return Anatomy(blocks, projections, head, _is_additive(model, blocks, projections))
+    attentions = tuple(map(_find_attention, blocks))
+    return Anatomy(blocks, projections, attentions, head, _is_additive(model, blocks, projections))
 
 
 def _refuse_unsupported(model: PreTrainedModel) -> None:
@@ -121,6 +124,12 @@ def _find_blocks(model: PreTrainedModel) -> tuple[nn.Module, ...]:
         )
     largest = max(lists, key=lambda blocks: sum(p.numel() for p in blocks.parameters()))
     return tuple(largest)
+
+
+def _find_attention(block: nn.Module) -> nn.Module | None:
+    """The outermost module of a block that calls itself attention, as every family's does."""
+    inside = (m for m in block.modules() if m is not block)
+    return next((m for m in inside if "attention" in type(m).__name__.lower()), None)
 
 
 def _probe_ids(model: PreTrainedModel) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from bluedit.errors import FactError, ModelError
@@ -66,6 +67,16 @@ class EditableModel:
 
     def projection(self, layer: int) -> Projection:
         return self.anatomy.projections[layer]
+
+    def attention(self, layer: int) -> nn.Module:
+        """The attention of a block. Raises ModelError when it was not found."""
+        module = self.anatomy.attentions[layer]
+        if module is None:
+            raise ModelError(
+                f"block {layer} of {self.name} has no module that calls itself attention, which this recipe needs; "
+                "set objective.attention=false"
+            )
+        return module
 
     def check_finite(self, layers: Sequence[int]) -> None:
         """Raises ModelError when a weight that is about to be edited holds NaN or infinity."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from bluedit.lm.capture import Hook, StopForward, first_tensor, hooked
 from bluedit.lm.memory import EditableModel
@@ -18,7 +19,10 @@ TOKENS_PER_PASS = 4096
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """A place where a vector is read: `kind` "key" (input of the projection), "mlp" (its output) or "block" (the block's output)."""
+    """A place where a vector is read or added.
+
+    `kind` is "key" (input of the projection), "mlp" (its output), "attention" (the attention's output) or "block" (the block's).
+    """
 
     kind: str
     layer: int
@@ -28,8 +32,14 @@ def site_hook(lm: EditableModel, site: Site, receive) -> Hook:
     """A hook that calls `receive(tensor)` with the activations (rows x tokens x width) at a site."""
     if site.kind == "key":
         return lm.projection(site.layer).module, "pre", lambda _m, args: receive(args[0])
-    module = lm.projection(site.layer).module if site.kind == "mlp" else lm.anatomy.blocks[site.layer]
-    return module, "forward", lambda _m, _a, output: receive(first_tensor(output))
+    return output_module(lm, site), "forward", lambda _m, _a, output: receive(first_tensor(output))
+
+
+def output_module(lm: EditableModel, site: Site) -> nn.Module:
+    """The module whose output is at a site."""
+    if site.kind == "attention":
+        return lm.attention(site.layer)
+    return lm.projection(site.layer).module if site.kind == "mlp" else lm.anatomy.blocks[site.layer]
 
 
 @torch.no_grad()

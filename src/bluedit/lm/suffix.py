@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from bluedit.lm.capture import StopForward, first_tensor, hooked, with_first_tensor
+from bluedit.lm.capture import Hook, StopForward, first_tensor, hooked, with_first_tensor
 from bluedit.lm.memory import EditableModel
-from bluedit.lm.observe import Site
+from bluedit.lm.observe import Site, output_module
 from bluedit.lm.prompts import Row
 from bluedit.shapes import Float, Int, Tensor
 
@@ -39,24 +39,24 @@ class _FixedLayer(DynamicLayer):
 
 
 class SuffixRunner:
-    """Repeated forward passes of `rows` in which only a vector added at `site`, at each row's subject_last, varies.
+    """Repeated forward passes of `rows` in which only vectors added at sites of one layer, at each row's subject_last, vary.
 
     Rows with (nearly) equally long suffixes run together, so that little is padded after the subject.
 
     Attributes:
         rows: the token rows, ordered by the length of their suffix: the order of all results.
-        value: the unchanged activation at the site, rows x width.
+        values: the unchanged activations, sites x rows x width.
     """
 
-    def __init__(self, lm: EditableModel, rows: Sequence[Row], site: Site) -> None:
+    def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> None:
         self.rows = tuple(sorted(rows, key=lambda row: row.suffix))
-        self._passes = [_Pass(lm, group, site) for group in _groups(self.rows)]
-        self.value = torch.cat([part.value for part in self._passes])
+        self._passes = [_Pass(lm, group, sites) for group in _groups(self.rows)]
+        self.values = torch.cat([part.values for part in self._passes], dim=1)
 
-    def logits(self, delta: Float[Tensor, "rows width"]) -> Float[Tensor, "positions vocabulary"]:
+    def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
         sizes = [len(part.rows) for part in self._passes]
-        return torch.cat([part.logits(d) for part, d in zip(self._passes, delta.split(sizes), strict=True)])
+        return torch.cat([part.logits(d) for part, d in zip(self._passes, delta.split(sizes, dim=1), strict=True)])
 
     def keep(self, lanes: Sequence[int]) -> None:
         """Drop all rows but these (ascending indices into `rows`)."""
@@ -69,7 +69,7 @@ class SuffixRunner:
             start += size
         self._passes = passes
         self.rows = tuple(row for part in passes for row in part.rows)
-        self.value = torch.cat([part.value for part in passes])
+        self.values = torch.cat([part.values for part in passes], dim=1)
 
 
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:
@@ -89,11 +89,11 @@ class _Pass:
 
     Attributes:
         rows: the token rows, one lane each.
-        value: the unchanged activation at the site, rows x width.
+        values: the unchanged activations, sites x rows x width.
     """
 
-    def __init__(self, lm: EditableModel, rows: Sequence[Row], site: Site) -> None:
-        self.lm, self.rows, self.site = lm, tuple(rows), site
+    def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> None:
+        self.lm, self.rows, self.sites = lm, tuple(rows), tuple(sites)
         self._tuples = False
         self._positions = self._read_positions()
         with torch.no_grad():
@@ -106,25 +106,26 @@ class _Pass:
         self.rows = tuple(self.rows[i] for i in lanes)
         self._positions = self._read_positions()
         self._ids, self._mask, self._place = self._ids[index], self._mask[index], self._place[index]
-        self.value, self._states = self.value[index], [s[index] for s in self._states]
+        self.values, self._states = self.values[:, index], [s[index] for s in self._states]
         self._past = [(k[index], v[index]) for k, v in self._past]
 
-    def logits(self, delta: Float[Tensor, "rows width"]) -> Float[Tensor, "positions vocabulary"]:
+    def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
 
-        def add(_module: nn.Module, _args: Any, output: Any) -> Any:
-            hidden = first_tensor(output)
-            changed = torch.cat([(hidden[:, 0] + delta.to(hidden.dtype)).unsqueeze(1), hidden[:, 1:]], dim=1)
-            return with_first_tensor(output, changed)
+        def adder(added: Tensor):
+            def add(_module: nn.Module, _args: Any, output: Any) -> Any:
+                hidden = first_tensor(output)
+                changed = torch.cat([(hidden[:, 0] + added.to(hidden.dtype)).unsqueeze(1), hidden[:, 1:]], dim=1)
+                return with_first_tensor(output, changed)
 
-        module = self._site_module()
-        with self._short_cut(), hooked([(module, "forward", add)]):
+            return add
+
+        hooks = [(m, "forward", adder(d)) for m, d in zip(self._modules(), delta, strict=True)]
+        with self._short_cut(), hooked(hooks):
             return self._forward()
 
-    def _site_module(self) -> nn.Module:
-        if self.site.kind == "block":
-            return self.lm.anatomy.blocks[self.site.layer]
-        return self.lm.projection(self.site.layer).module
+    def _modules(self) -> list[nn.Module]:
+        return [output_module(self.lm, site) for site in self.sites]
 
     def _read_positions(self) -> tuple[Int[Tensor, "positions"], Int[Tensor, "positions"]]:
         """(lane, offset in the suffix) of every position whose logits are wanted."""
@@ -166,24 +167,29 @@ class _Pass:
         """Hidden states of the suffix: what each block that will not be run again answers, and the value at the site."""
         self._states: list[Tensor] = []
         skipped = self._skipped_blocks()
-        seen: list[Tensor] = []
+        seen: dict[int, Tensor] = {}
 
         def remember(_module: nn.Module, _args: Any, output: Any) -> None:
             self._states = [first_tensor(output).detach()]
             self._tuples = isinstance(output, tuple)
 
-        def read(_module: nn.Module, _args: Any, output: Any) -> None:
-            seen.append(first_tensor(output)[:, 0].detach())
-            raise StopForward
+        def reader(index: int):
+            def read(_module: nn.Module, _args: Any, output: Any) -> None:
+                seen[index] = first_tensor(output)[:, 0].detach()
+                if len(seen) == len(self.sites):
+                    raise StopForward
 
-        hooks = [(skipped[-1], "forward", remember)] if skipped else []
-        with hooked([*hooks, (self._site_module(), "forward", read)]), suppress(StopForward):
+            return read
+
+        hooks: list[Hook] = [(skipped[-1], "forward", remember)] if skipped else []
+        hooks += [(module, "forward", reader(i)) for i, module in enumerate(self._modules())]
+        with hooked(hooks), suppress(StopForward):
             self._forward()
-        self.value = seen[0]
+        self.values = torch.stack([seen[i] for i in range(len(self.sites))])
 
     def _skipped_blocks(self) -> tuple[nn.Module, ...]:
-        """Blocks whose output does not depend on the vector: those below the site, and its own when the site is its output."""
-        count = self.site.layer + (1 if self.site.kind == "block" else 0)
+        """Blocks whose output does not depend on the vectors: those below the sites, and theirs when the block's output is the site."""
+        count = min(site.layer + (1 if site.kind == "block" else 0) for site in self.sites)
         return self.lm.anatomy.blocks[:count]
 
     def _forward(self) -> Tensor:

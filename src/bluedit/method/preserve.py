@@ -15,7 +15,7 @@ import torch
 from bluedit.errors import StatisticsError
 from bluedit.method.moment import SecondMoment
 from bluedit.method.recipe import Preserve
-from bluedit.shapes import Float, Tensor
+from bluedit.shapes import Float, Int, Tensor
 
 
 class Base:
@@ -132,22 +132,27 @@ def _extend(factor: Tensor, border: Tensor, corner: Tensor) -> Tensor:
     return torch.cat([torch.cat([factor, zero], dim=1), torch.cat([row.T, tail], dim=1)])
 
 
-def null_space(moment: SecondMoment, threshold: float, relative: bool) -> tuple[Tensor, Tensor]:
+_OF_WHAT = {"absolute": "", "energy": " of the trace", "rank": " of d_key"}
+
+
+def null_space(moment: SecondMoment, threshold: float, unit: str) -> tuple[Tensor, Tensor]:
     """(U, V): eigenvectors of C that may change and that must be preserved.
 
     Args:
         moment: C of the layer.
-        threshold: absolute: eigenvalues below it are null (AlphaEdit, arXiv 2410.02355, takes 2e-2). relative: the largest null
-            space whose eigenvalues sum to at most this fraction of the trace.
-        relative: which of the two.
+        threshold: what is null, smallest eigenvalues first.
+        unit: "absolute": eigenvalues below the threshold (AlphaEdit, arXiv 2410.02355, takes 2e-2). "energy": as many as sum to at
+            most this fraction of the trace. "rank": this fraction of d_key.
 
     Raises:
         StatisticsError: the null space is empty or everything.
     """
     values, vectors = moment.spectrum
-    if relative:
+    if unit == "energy":
         within = values.clamp(min=0).cumsum(0) <= threshold * values.sum()
         count = len(values) if threshold >= 1 else int(within.sum())
+    elif unit == "rank":
+        count = min(round(threshold * len(values)), len(values))
     else:
         count = int((values < threshold).sum())
     if not 0 < count < len(values):
@@ -155,7 +160,7 @@ def null_space(moment: SecondMoment, threshold: float, relative: bool) -> tuple[
         raise StatisticsError(
             f"the null space of layer {moment.layer} is {what}: {count} of {len(values)} eigenvalues of C "
             f"({float(values[0]):.3g} to {float(values[-1]):.3g}) are below the threshold {threshold:g}"
-            f"{' of the trace' if relative else ''}; set preserve.threshold, or preserve.relative=true with a fraction such as 0.02"
+            f"{_OF_WHAT[unit]}; set preserve.threshold, or preserve.unit=energy with a fraction such as 0.02"
         )
     return vectors[:, :count].contiguous(), vectors[:, count:].contiguous()
 
@@ -170,9 +175,48 @@ def base_of(preserve: Preserve, moment: SecondMoment) -> Base:
     """U and S without memory, as a recipe asks for them."""
     if preserve.subspace == "all" and preserve.gram == "C":
         return Factored(moment.cholesky, preserve.lambda_)
-    U, V = (
-        null_space(moment, preserve.threshold, preserve.relative) if preserve.subspace == "null" else everything(moment)
-    )
+    U, V = null_space(moment, preserve.threshold, preserve.unit) if preserve.subspace == "null" else everything(moment)
     if preserve.gram == "identity":
         return NullSpace(U, V, preserve.l2)
     return Factored(torch.linalg.cholesky(U.T @ moment.matrix @ U), preserve.lambda_, U)
+
+
+class NeuronPreservation:
+    """G whose U are the neurons (entries of key space) that the batch at hand uses most: NSE (arXiv 2410.04045, section 3.2).
+
+    The neurons are chosen anew for every K it is applied to: those of the largest summed |k|, until they carry `share` of the total.
+    """
+
+    def __init__(self, S: Float[Tensor, "d_key d_key"], share: float) -> None:
+        self._S, self._share = S.double().clone(), share
+        self.rank = len(S)
+
+    def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
+        """G K, float64; zero outside the chosen neurons. Sets `rank` to their number."""
+        K = K.double()
+        chosen = strongest_neurons(K, self._share)
+        self.rank = len(chosen)
+        inner = torch.linalg.cholesky(self._S[chosen][:, chosen])
+        return torch.zeros_like(K).index_copy_(0, chosen, torch.cholesky_solve(K[chosen], inner))
+
+    def remember(self, K: Float[Tensor, "d_key n"]) -> None:
+        """Add K K^T to M."""
+        K = K.double()
+        self._S.addmm_(K, K.T)
+
+
+def strongest_neurons(K: Float[Tensor, "d_key n"], share: float) -> Int[Tensor, "rank"]:
+    """Indices, ascending, of the fewest neurons that carry at least `share` of the sum of |k| over the facts."""
+    strength = K.abs().sum(dim=1)
+    order = strength.argsort(descending=True)
+    carried = strength[order].cumsum(0)
+    count = int((carried < share * carried[-1]).sum()) + 1
+    return order[:count].sort().values
+
+
+def preservation_of(preserve: Preserve, moment: SecondMoment) -> Preservation | NeuronPreservation:
+    """What a recipe leaves alone at a layer, with nothing remembered yet."""
+    if preserve.subspace != "neurons":
+        return Preservation(base_of(preserve, moment))
+    S = preserve.lambda_ * moment.matrix if preserve.gram == "C" else preserve.l2 * everything(moment)[0]
+    return NeuronPreservation(S, preserve.neurons)

@@ -1,4 +1,4 @@
-"""A method as data: a recipe is schedule x objective x preservation x memory, with all its numbers and nothing else.
+"""A method as data: a recipe is schedule x objective x preservation x filter x memory x rounds, with all its numbers and nothing else.
 
 Every field can be set by its path, e.g. "preserve.lambda": tunings and the user's --set do it the same way.
 """
@@ -37,19 +37,77 @@ class Objective:
     weight_decay: float = number(0.5, "factor of |delta| / |h|^2")
     kl_factor: float = number(0.0625, "factor of the KL divergence on '{subject} is a'")
     stop_loss: float = number(0.05, "a fact is finished when its loss is below this")
+    stop: str = choice(
+        "loss", "argmax: finished also when every prompt's first choice is the target (ENCORE)", ("loss", "argmax")
+    )
+    attention: bool = choice(
+        False, "optimise a vector on the attention's output along with it, and drop it (PMET)", (False, True)
+    )
+    adaptive: bool = choice(
+        False, "weigh the likelihood 0.1 while the target is the first choice (PMET)", (False, True)
+    )
+    weights: str = choice("current", "weights that targets are optimised on (NSE: unedited)", ("current", "unedited"))
+    kl_anchor: str = choice("current", "weights whose distribution the KL term holds on to", ("current", "unedited"))
+    norm_anchor: bool = choice(False, "scale targets to the unedited model's norm of values (NAS)", (False, True))
 
 
 @dataclass(frozen=True)
 class Preserve:
     """What the update leaves alone: U and S of the design's one equation."""
 
-    subspace: str = choice("all", "U: all of key space, or the null space of C", ("all", "null"))
+    subspace: str = choice(
+        "all", "U: all of key space, the null space of C, or the batch's strongest neurons", ("all", "null", "neurons")
+    )
     gram: str = choice("C", "S without memory: lambda C, or L2 I", ("C", "identity"))
-    slack: float = choice(1.0, "s: 1 least squares, 0 equality constraint", (0.0, 1.0))
+    slack: float = number(1.0, "s: 1 least squares, 0 equality constraint, a little above 0 a ridge")
     lambda_: float = number(2000.0, "weight of C against the new keys", positive=True)
     l2: float = number(10.0, "weight of the identity", positive=True)
-    threshold: float = number(0.02, "null space: eigenvalues of C below this, or fraction of the trace", positive=True)
-    relative: bool = choice(False, "read the threshold as a fraction of the trace", (False, True))
+    threshold: float = number(0.02, "null space: eigenvalues of C below this, or a fraction", positive=True)
+    unit: str = choice(
+        "absolute",
+        "of the threshold: absolute, share of C's energy (trace), or share of d_key",
+        ("absolute", "energy", "rank"),
+    )
+    neurons: float = number(0.8, "neurons: share of the batch's summed |k| they carry", high=1.0, positive=True)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What becomes of a batch's change before it stays."""
+
+    kind: str = choice(
+        "none",
+        "rect: keep the largest relative changes; prune: cap the cumulative change's spectrum",
+        ("none", "rect", "prune"),
+    )
+    keep: float = number(0.4, "rect: share of entries kept", high=1.0, positive=True)
+    base: float = number(1.2, "prune: base of the logarithm above the largest singular value", low=1.0001)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often a batch is written, and which facts again (NSE, arXiv 2410.04045)."""
+
+    count: int = number(1, "rounds of writing at most", low=1.0, high=100.0)
+    lower: float = number(0.25, "facts whose missing residual is longer than this are written again, in units of |h|")
+    upper: float = number(
+        10.0, "facts whose missing residual is longer than this are given up, in units of |h|", positive=True
+    )
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """The baselines' own update: gradient descent on one projection."""
+
+    loss: str = choice(
+        "all", "target tokens in their places, or all at the prompt's last token (FT-L)", ("all", "last")
+    )
+    learning_rate: float = number(5e-4, "Adam's step size", positive=True)
+    epochs: int = number(25, "passes over the batch at most", low=1.0)
+    minibatch: int = number(0, "facts a step; 0 means all")
+    norm: float = number(0.0, "largest change of a weight; 0 means free")
+    stop_loss: float = number(0.01, "finished when an epoch's mean loss is below this, in nats")
+    seed: int = number(0, "of the order of facts")
 
 
 @dataclass(frozen=True)
@@ -68,9 +126,12 @@ class Recipe:
     Attributes:
         name, paper: which one, and the link to its paper.
         about: one line for tables.
+        use: when to choose it, one sentence.
         schedule: "spread", "boundary" (BLUE) or "single".
         share_power: shares are (layers left)^-power.
+        update: "solve" (closed form) or "finetune" (the baselines).
         memory: whether keys of earlier batches are preserved.
+        subjects: facts about one subject: "split" into successive batches, or "merge" into one optimisation.
         sequential: one fact after another (ROME) rather than a batch.
         layers: the critical layers, ascending; empty until a tuning fills them.
     """
@@ -78,15 +139,25 @@ class Recipe:
     name: str
     paper: str = ""
     about: str = ""
+    use: str = ""
     schedule: str = choice("spread", "which layers are written for which target", tuple(SCHEDULES))
     share_power: float = number(1.0, "shares of spread are (layers left)^-power", positive=True)
+    update: str = choice("solve", "the closed form, or gradient descent on one projection", ("solve", "finetune"))
     memory: bool = choice(False, "preserve the keys of earlier batches", (False, True))
+    subjects: str = choice(
+        "split",
+        "facts about one subject: in successive batches, or one target for all (MEMIT-Merge)",
+        ("split", "merge"),
+    )
     sequential: bool = choice(False, "one fact after another", (False, True))
     layers: tuple[int, ...] = field(
         default=(), metadata={"help": "critical layers, ascending, e.g. [4,5,6,7,8]", "layers": True}
     )
     objective: Objective = Objective()
     preserve: Preserve = Preserve()
+    filter: Filter = Filter()
+    rounds: Rounds = Rounds()
+    finetune: FineTune = FineTune()
     contexts: Contexts = Contexts()
 
     def steps(self) -> tuple[Step, ...]:
@@ -134,7 +205,7 @@ def blue(recipe: Recipe) -> Recipe:
 def options() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
     """(path, field) of every option of a recipe."""
     for outer in dataclasses.fields(Recipe):
-        if outer.name in ("name", "paper", "about"):
+        if outer.name in ("name", "paper", "about", "use"):
             continue
         part = outer.default
         if dataclasses.is_dataclass(part):

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from bluedit.errors import EditError
+from bluedit.errors import SingularError
 from bluedit.shapes import Float, Tensor
 
 
@@ -20,11 +20,12 @@ class Metric(Protocol):
 def solve(K: Float[Tensor, "d_key n"], G: Metric, slack: float) -> Float[Tensor, "n d_key"]:
     """A of the update dW = R A, in float64.
 
-    Slack 1 is least squares (MEMIT eq. 14, AlphaEdit eq. 14), slack 0 the equality constraint (ROME eq. 2, EMMET).
-    The system is n x n; its matrix is symmetric positive definite unless slack is 0 and keys are (nearly) dependent.
+    Slack 1 is least squares (MEMIT eq. 14, AlphaEdit eq. 14), slack 0 the equality constraint (ROME eq. 2, EMMET eq. 9); a little
+    above 0 is the ridge that EMMET's code adds. The system is n x n; its matrix is symmetric positive definite unless slack is 0
+    and keys are (nearly) dependent.
 
     Raises:
-        EditError: the system is singular.
+        SingularError: the system is singular; `facts` names the columns that are nearly parallel, if any are.
     """
     K = K.double()
     GK = G.apply(K)
@@ -33,10 +34,7 @@ def solve(K: Float[Tensor, "d_key n"], G: Metric, slack: float) -> Float[Tensor,
     system.diagonal().add_(slack)
     factor, info = torch.linalg.cholesky_ex(system)
     if int(info) or not torch.isfinite(factor).all() or (slack == 0 and _degenerate(K, GK, system, factor)):
-        raise EditError(
-            f"the {len(system)} x {len(system)} system of this batch is singular: some keys are not finite, (nearly) equal to each "
-            "other, or outside the subspace that may change; edit those facts in separate batches or use a recipe with slack 1"
-        )
+        raise SingularError(len(system), _parallel(system))
     return torch.cholesky_solve(GK.T.contiguous(), factor)
 
 
@@ -45,3 +43,10 @@ def _degenerate(K: Tensor, GK: Tensor, system: Tensor, factor: Tensor) -> bool:
     pivots = factor.diagonal() ** 2 / system.diagonal()
     seen = system.diagonal() / (K.norm(dim=0) * GK.norm(dim=0))
     return bool((pivots < 1e-12).any() or (seen < 1e-10).any())
+
+
+def _parallel(system: Tensor) -> tuple[int, ...]:
+    """Columns whose keys point (nearly) where another one's does, as G measures it."""
+    size = system.diagonal().clamp(min=torch.finfo(system.dtype).tiny).sqrt()
+    cosine = (system / size / size[:, None]).abs().fill_diagonal_(0)
+    return tuple((cosine > 1 - 1e-9).any(dim=1).nonzero().flatten().tolist())

@@ -1,12 +1,14 @@
 """Targets z*: the hidden state at the subject's last token that makes the model say the new fact.
 
-ROME (arXiv 2202.05262, eq. 4) and MEMIT (arXiv 2210.07229, eq. 16): Adam on a vector delta added at one site. Facts are
-independent under Adam, so a chunk of facts is optimised in one forward pass per step, and finished facts leave the chunk.
+ROME (arXiv 2202.05262, eq. 4) and MEMIT (arXiv 2210.07229, eq. 16): Adam on a vector delta added at one site, PMET (arXiv
+2308.08742, eq. 6) on a second one at the attention's output as well. Facts are independent under Adam, so a chunk of facts is
+optimised in one forward pass per step, and finished facts leave the chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +20,10 @@ from bluedit.lm.prompts import Row, chunks_by_cost
 from bluedit.lm.suffix import SuffixRunner
 from bluedit.method.recipe import Objective
 from bluedit.progress import Advance
-from bluedit.shapes import Float, Int, Tensor
+from bluedit.shapes import Bool, Float, Int, Tensor
 
 TOKENS_PER_STEP = 1024
+ADAPTIVE_WEIGHT, ADAPTIVE_DRIFT = 0.1, 0.01  # PMET, section 4.1 and its public code
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +44,22 @@ class Targets:
 
 
 def optimise_targets(
-    lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, advance: Advance
+    lm: EditableModel,
+    rows: Sequence[Row],
+    site: Site,
+    objective: Objective,
+    advance: Advance,
+    unedited: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Targets:
     """Optimise z* of every fact in `rows` (see `rows_of(..., drift=True)`) at `site`, on the weights as they are now.
+
+    Args:
+        lm: the model.
+        rows: prompts of the facts; rows of one fact share its vector.
+        site: where the vector is added and z* is measured.
+        objective: the loss and its numbers.
+        advance: called once for each finished fact.
+        unedited: puts the unedited weights in place for a while; the KL term holds on to them if the objective says so.
 
     Raises:
         EditError: a loss is not finite.
@@ -56,7 +72,11 @@ def optimise_targets(
     parts: dict[int, tuple[Tensor, ...]] = {}
     for chunk in chunks_by_cost(costs, TOKENS_PER_STEP):
         lanes = [row for i in chunk for row in by_fact[facts[i]]]
-        found = _Chunk(lm, lanes, site, objective).optimise(advance)
+        chunk_of = _Chunk(lm, lanes, site, objective)
+        if objective.kl_anchor == "unedited":
+            with unedited():
+                chunk_of.anchor(lm, lanes)
+        found = chunk_of.optimise(advance)
         parts.update((facts[i], tuple(column[j] for column in found)) for j, i in enumerate(chunk))
     z, start, steps, loss = (torch.stack(column) for column in zip(*(parts[f] for f in facts), strict=True))
     return Targets(z.T.contiguous(), start.T.contiguous(), steps, loss)
@@ -68,33 +88,48 @@ class _Chunk:
     def __init__(self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective) -> None:
         self.objective = objective
         self.facts = list(dict.fromkeys(row.fact for row in rows))
-        self.runner = SuffixRunner(lm, rows, site)
-        bare = {row.fact: lane for lane, row in enumerate(self.runner.rows) if row.kind == "bare"}
-        value = self.runner.value[[bare[fact] for fact in self.facts]]
-        self.start = value if value.dtype == torch.float64 else value.float()
+        self.sites = (site, Site("attention", site.layer)) if objective.attention else (site,)
+        self.runner = SuffixRunner(lm, rows, self.sites)
+        values = self.runner.values if self.runner.values.dtype == torch.float64 else self.runner.values.float()
+        numbers = {fact: i for i, fact in enumerate(self.facts)}
+        bare = [row.fact if row.kind == "bare" else None for row in self.runner.rows]
+        self.start = torch.stack(
+            [values[:, [lane for lane, owner in enumerate(bare) if owner == fact]].mean(dim=1) for fact in numbers],
+            dim=1,
+        )
         self.delta = torch.zeros_like(self.start)
         self.moments = (torch.zeros_like(self.start), torch.zeros_like(self.start))
+        self.weight = self.start.new_ones(len(self.facts))
         self.reference: Tensor | None = None
         self._index()
 
+    @torch.no_grad()
+    def anchor(self, lm: EditableModel, rows: Sequence[Row]) -> None:
+        """Take the drift distribution of the weights as they are now as the one to hold on to."""
+        drift = {row.fact: row for row in rows if row.kind == "drift"}
+        runner = SuffixRunner(lm, [drift[fact] for fact in self.facts], self.sites)
+        logits = runner.logits(torch.zeros_like(runner.values)).to(self.start.dtype)
+        places = {row.fact: i for i, row in enumerate(runner.rows)}
+        self.reference = logits[[places[fact] for fact in self.facts]].log_softmax(dim=-1)
+
     def optimise(self, advance: Advance) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(z, start, steps, loss) of the chunk's facts, in order."""
-        count = len(self.start)
+        count = len(self.facts)
         active = torch.arange(count)
-        z, steps = self.start.clone(), torch.zeros(count, dtype=torch.long)
-        losses, start = torch.zeros(count, dtype=self.start.dtype), self.start.clone()
+        start = self.start[0].clone()
+        z, steps, losses = start.clone(), torch.zeros(count, dtype=torch.long), start.new_zeros(count)
         for step in range(self.objective.steps):
             delta = self.delta.clone().requires_grad_(True)
-            loss = self.loss(delta)
+            loss, done = self.loss(delta)
             if not torch.isfinite(loss).all():
                 raise EditError(
                     f"the loss of {int((~torch.isfinite(loss)).sum())} facts is not finite at step {step + 1}; check the model's weights, or lower objective.learning_rate"
                 )
-            losses[active], steps[active] = loss.detach().cpu(), step
+            losses[active], steps[active] = loss.detach(), step
             last = step == self.objective.steps - 1
-            finished = (loss.detach() < self.objective.stop_loss) | last
+            finished = done | (loss.detach() < self.objective.stop_loss) | last
             for local in finished.nonzero().flatten().tolist():
-                z[active[local]] = self.start[local] + self.delta[local]
+                z[active[local]] = (self.start + self.delta)[0, local]
                 advance()
             if finished.all():
                 break
@@ -106,17 +141,33 @@ class _Chunk:
                 self._keep(going)
         return z, start, steps, losses
 
-    def loss(self, delta: Float[Tensor, "n d_value"]) -> Float[Tensor, "n"]:
-        """Per fact: mean over its prompts of -log p(target) / len(target), plus the KL and decay terms."""
-        logits = self.runner.logits(delta[self.owner])
+    def loss(self, delta: Float[Tensor, "sites n d_value"]) -> tuple[Float[Tensor, "n"], Bool[Tensor, "n"]]:
+        """Per fact: mean over its prompts of -log p(target) / len(target), plus the KL and decay terms; and whether it is done by
+        another rule than the loss."""
+        logits = self.runner.logits(delta[:, self.owner])
         told = _log_probability(logits[self.told], self.wanted)
-        nll = -torch.zeros_like(delta[:, 0]).index_add(0, self.told_fact, told * self.told_weight)
+        nll = -torch.zeros_like(delta[0, :, 0]).index_add(0, self.told_fact, told * self.told_weight)
         now = logits[self.drift].to(delta.dtype).log_softmax(dim=-1)
         if self.reference is None:
             self.reference = now.detach()
         drift = (now.exp() * (now - self.reference)).sum(dim=-1)
-        decay = _norm(delta) / self.start.norm(dim=1) ** 2
-        return nll + self.objective.kl_factor * drift + self.objective.weight_decay * decay
+        decay = (_norm(delta) / self.start.norm(dim=-1) ** 2).sum(dim=0)
+        loss = self.weight * nll + self.objective.kl_factor * drift + self.objective.weight_decay * decay
+        return loss, self._done(logits.detach(), drift.detach())
+
+    def _done(self, logits: Float[Tensor, "positions vocabulary"], drift: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
+        """Facts finished because every prompt's first choice is the target; PMET's weights for the next step."""
+        done = torch.zeros_like(self.weight, dtype=torch.bool)
+        if self.objective.stop == "loss" and not self.objective.adaptive:
+            return done
+        missed = (logits[self.told].argmax(dim=-1) != self.wanted).to(self.weight.dtype)
+        said = torch.zeros_like(self.weight).index_add(0, self.told_fact, missed) == 0
+        if self.objective.stop == "argmax":
+            done |= said
+        if self.objective.adaptive:
+            done |= said & (drift < ADAPTIVE_DRIFT)
+            self.weight = torch.where(said, ADAPTIVE_WEIGHT, 1.0).to(self.weight.dtype)
+        return done
 
     @torch.no_grad()
     def _adam(self, gradient: Tensor, step: int) -> None:
@@ -126,8 +177,8 @@ class _Chunk:
         second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         scale = (second / (1 - 0.999**step)).sqrt_().add_(1e-8)
         self.delta -= self.objective.learning_rate * (first / (1 - 0.9**step)) / scale
-        radius = self.objective.clamp * self.start.norm(dim=1, keepdim=True)
-        size = self.delta.norm(dim=1, keepdim=True)
+        radius = self.objective.clamp * self.start.norm(dim=-1, keepdim=True)
+        size = self.delta.norm(dim=-1, keepdim=True)
         self.delta *= torch.where(size > radius, radius / size, 1.0)
 
     def _keep(self, going: Tensor) -> None:
@@ -136,8 +187,8 @@ class _Chunk:
         self.facts = [self.facts[i] for i in going.tolist()]
         lanes = [lane for lane, fact in enumerate(self.owner.tolist()) if fact in chosen]
         self.runner.keep(lanes)
-        self.start, self.delta = self.start[going], self.delta[going]
-        self.moments = (self.moments[0][going], self.moments[1][going])
+        self.start, self.delta, self.weight = self.start[:, going], self.delta[:, going], self.weight[going]
+        self.moments = (self.moments[0][:, going], self.moments[1][:, going])
         self.reference = None if self.reference is None else self.reference[going]
         self._index()
 
@@ -178,7 +229,7 @@ def _log_probability(
     return -torch.nn.functional.cross_entropy(wide, tokens, reduction="none")
 
 
-def _norm(delta: Float[Tensor, "n d_value"]) -> Float[Tensor, "n"]:
+def _norm(delta: Float[Tensor, "sites n d_value"]) -> Float[Tensor, "sites n"]:
     """|delta| with gradient 0, not NaN, at 0."""
-    squared = (delta * delta).sum(dim=1)
+    squared = (delta * delta).sum(dim=-1)
     return torch.where(squared > 0, squared.clamp(min=torch.finfo(delta.dtype).tiny).sqrt(), squared)

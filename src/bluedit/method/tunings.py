@@ -62,6 +62,6 @@ def tuning_for(config: Any, d_key: int) -> Tuning:
     first = min(round(depth / 8), depth - 1)
     last = min(max(first + 1, round(depth / 4)), depth - 1)
     numbers: dict[str, Any] = {"layers": list(range(first, last + 1)), "preserve.lambda": 1.3 * d_key}
-    null = {"preserve.relative": True, "preserve.threshold": 0.02}
+    null = {"preserve.unit": "energy", "preserve.threshold": 0.02}
     rome = {"objective.clamp": 4.0, "objective.steps": 20}
     return Tuning("generic", "scaled to the model's size", {}, numbers, {"alphaedit": null, "rome": rome})

@@ -1,0 +1,85 @@
+"""Fine-tuning one projection: the baselines that editing is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from bluedit.errors import EditError
+from bluedit.lm.capture import hooked
+from bluedit.lm.memory import EditableModel
+from bluedit.lm.prompts import Row
+from bluedit.method.recipe import FineTune
+from bluedit.progress import Advance
+from bluedit.shapes import Float, Tensor
+
+
+def finetune(
+    lm: EditableModel, rows: Sequence[Row], layer: int, settings: FineTune, advance: Advance
+) -> Float[Tensor, "d_value d_key"]:
+    """dW of one projection by Adam on the likelihood of the facts' targets. The model itself is not changed.
+
+    FT-L (Zhu et al., arXiv 2012.00363, as ROME's section 3.1 runs it): every target token at the prompt's last token, and no weight
+    may change by more than `norm`. LocFT-BF (arXiv 2509.22072): the usual loss, mini-batches, several epochs over all facts.
+
+    Args:
+        lm: the model.
+        rows: prompts; only the bare ones are used.
+        layer: whose projection is trained.
+        settings: loss, step size, epochs, mini-batch, norm.
+        advance: called once for each epoch.
+
+    Raises:
+        EditError: the loss is not finite.
+    """
+    rows = [row for row in rows if row.kind == "bare"]
+    matrix = lm.projection(layer).matrix()
+    wide = torch.float64 if matrix.dtype == torch.float64 else torch.float32
+    dW = torch.zeros(matrix.shape, dtype=wide, device=matrix.device, requires_grad=True)
+    adam = torch.optim.Adam([dW], lr=settings.learning_rate)
+    order = torch.Generator().manual_seed(settings.seed)
+    size = settings.minibatch or len(rows)
+    for _ in range(settings.epochs):
+        total = 0.0
+        shuffled = torch.randperm(len(rows), generator=order).tolist() if settings.minibatch else list(range(len(rows)))
+        for start in range(0, len(rows), size):
+            part = [rows[i] for i in shuffled[start : start + size]]
+            loss = _loss(lm, part, layer, dW, settings.loss)
+            if not torch.isfinite(loss):
+                raise EditError(
+                    "the loss of fine-tuning is not finite; check the model's weights, or lower finetune.learning_rate"
+                )
+            total += float(loss.detach()) * len(part)
+            adam.zero_grad()
+            (dW.grad,) = torch.autograd.grad(loss, dW)
+            adam.step()
+            if settings.norm:
+                with torch.no_grad():
+                    dW.clamp_(-settings.norm, settings.norm)
+        advance()
+        if total / len(rows) < settings.stop_loss:
+            break
+    return dW.detach()
+
+
+def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, kind: str) -> Tensor:
+    """Mean over facts of the mean -log p of their target tokens, in nats."""
+
+    def changed(_module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return output + nn.functional.linear(args[0], dW.to(args[0].dtype))
+
+    ids, mask = lm.pad([row.ids for row in rows])
+    with hooked([(lm.projection(layer).module, "forward", changed)]):
+        logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    losses = []
+    for lane, row in enumerate(rows):
+        wanted = torch.tensor(row.targets, device=logits.device)
+        at = torch.full_like(wanted, row.target_start - 1)
+        if kind == "all":
+            at = at + torch.arange(len(wanted), device=logits.device)
+        told = logits[lane, at].to(dW.dtype)
+        losses.append(nn.functional.cross_entropy(told, wanted))
+    return torch.stack(losses).mean()

@@ -178,7 +178,7 @@ def test_subjects_with_nothing_before_them(family):
 
 @pytest.mark.parametrize("padding", [0, 10_000])
 def test_grouping_does_not_change_results(monkeypatch, padding):
-    monkeypatch.setattr(module, "_PADDING", padding)
+    monkeypatch.setattr("bluedit.lm.prompts._PADDING", padding)
     lm = toy("llama", bos=True)
     rows = rows_of(lm.tokenizer, MIXED, PREFIXES, drift=True)
     runner = SuffixRunner(lm, rows, [Site("block", 2)])

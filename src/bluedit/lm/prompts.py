@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from bluedit.errors import FactError, ModelError
 from bluedit.facts.fact import Fact
 
+_PADDING = 32  # tokens: reading all weights once more costs about as much time as this many tokens
 _NO_SPACE_BEFORE = tuple(" \t\n.,;:!?)]}'’”%")
 
 
@@ -152,4 +154,16 @@ def chunks_by_cost(costs: Sequence[int], budget: int) -> list[list[int]]:
             groups[-1].append(index)
         else:
             groups.append([index])
+    return groups
+
+
+def groups_by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of ascending lengths, cut where padding to the longer one would cost more than a pass of its own."""
+    groups: list[list[int]] = []
+    for length, members in groupby(range(len(lengths)), key=lambda i: lengths[i]):
+        padding = sum(length - lengths[i] for i in groups[-1]) if groups else 0
+        if groups and padding <= _PADDING:
+            groups[-1] += members
+        else:
+            groups.append(list(members))
     return groups

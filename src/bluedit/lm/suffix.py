@@ -9,33 +9,19 @@ The head sees only the positions asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from itertools import groupby
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from bluedit.lm.capture import Hook, StopForward, first_tensor, hooked, with_first_tensor
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site, output_module
-from bluedit.lm.prompts import Row
+from bluedit.lm.precision import reduced_linears
+from bluedit.lm.prefix import Past, past_of
+from bluedit.lm.prompts import Row, groups_by_length
 from bluedit.shapes import Float, Int, Tensor
-
-_PADDING = 32  # tokens: reading all weights once more costs about as much time as this many tokens
-
-
-class _FixedLayer(DynamicLayer):
-    """Attention keys and values of tokens that never change: `update` joins the new ones without keeping them."""
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
-        self.lazy_initialization(keys, values)
-        self.keys, self.values = keys, values
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 class SuffixRunner:
@@ -48,15 +34,25 @@ class SuffixRunner:
         values: the unchanged activations, sites x rows x width.
     """
 
-    def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> None:
+    def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], precision: str = "full") -> None:
         self.rows = tuple(sorted(rows, key=lambda row: row.suffix))
-        self._passes = [_Pass(lm, group, sites) for group in _groups(self.rows)]
+        self._reduced = reduced_linears(lm, precision, lm.anatomy.blocks[_skipped(sites) :])
+        with self._precision():
+            past = past_of(lm, [row.ids[: row.subject_last] for row in self.rows])
+        self._passes: list[_Pass] = []
+        for group in groups_by_length([row.suffix for row in self.rows]):
+            lanes = torch.tensor(group, device=lm.device)
+            self._passes.append(_Pass(lm, [self.rows[i] for i in group], sites, past.rows(lanes)))
         self.values = torch.cat([part.values for part in self._passes], dim=1)
 
     def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
         sizes = [len(part.rows) for part in self._passes]
-        return torch.cat([part.logits(d) for part, d in zip(self._passes, delta.split(sizes, dim=1), strict=True)])
+        with self._precision():
+            return torch.cat([part.logits(d) for part, d in zip(self._passes, delta.split(sizes, dim=1), strict=True)])
+
+    def _precision(self) -> AbstractContextManager[None]:
+        return self._reduced.active() if self._reduced else nullcontext()
 
     def keep(self, lanes: Sequence[int]) -> None:
         """Drop all rows but these (ascending indices into `rows`)."""
@@ -72,18 +68,6 @@ class SuffixRunner:
         self.values = torch.cat([part.values for part in passes], dim=1)
 
 
-def _groups(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of ascending suffix, cut where padding to the longer suffix would cost more than a pass of its own."""
-    groups: list[list[Row]] = []
-    for suffix, members in groupby(rows, key=lambda row: row.suffix):
-        padding = sum(suffix - row.suffix for row in groups[-1]) if groups else 0
-        if groups and padding <= _PADDING:
-            groups[-1] += members
-        else:
-            groups.append(list(members))
-    return groups
-
-
 class _Pass:
     """Rows whose suffixes have nearly one length.
 
@@ -92,12 +76,15 @@ class _Pass:
         values: the unchanged activations, sites x rows x width.
     """
 
-    def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> None:
-        self.lm, self.rows, self.sites = lm, tuple(rows), tuple(sites)
+    def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], past: Past) -> None:
+        self.lm, self.rows, self.sites, self._past = lm, tuple(rows), tuple(sites), past
         self._tuples = False
         self._positions = self._read_positions()
+        self._ids, mask = lm.pad([row.ids[row.subject_last :] for row in self.rows])
+        start = past.mask.sum(dim=1, keepdim=True)
+        self._place = start + torch.arange(self._ids.shape[1], device=self._ids.device)
+        self._mask = torch.cat([past.mask, mask], dim=1)
         with torch.no_grad():
-            self._run_prefix()
             self._record_suffix()
 
     def keep(self, lanes: Sequence[int]) -> None:
@@ -105,9 +92,11 @@ class _Pass:
         index = torch.tensor(list(lanes), device=self.lm.device)
         self.rows = tuple(self.rows[i] for i in lanes)
         self._positions = self._read_positions()
-        self._ids, self._mask, self._place = self._ids[index], self._mask[index], self._place[index]
+        self._ids, self._place = self._ids[index], self._place[index]
+        own = self._mask[index, self._past.mask.shape[1] :]
+        self._past = self._past.rows(index)
+        self._mask = torch.cat([self._past.mask, own], dim=1)
         self.values, self._states = self.values[:, index], [s[index] for s in self._states]
-        self._past = [(k[index], v[index]) for k, v in self._past]
 
     def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
@@ -139,30 +128,6 @@ class _Pass:
         device = self.lm.device
         return torch.tensor(lanes, device=device), torch.tensor(offsets, device=device)
 
-    def _run_prefix(self) -> None:
-        """Attention keys and values of the tokens before the subject's last one, left-padded to one length."""
-        before = [row.ids[: row.subject_last] for row in self.rows]
-        suffixes = [row.ids[row.subject_last :] for row in self.rows]
-        self._ids, suffix_mask = self.lm.pad(suffixes)
-        ids, mask = self.lm.pad(before, left=True)
-        start = mask.sum(dim=1, keepdim=True)
-        self._place = start + torch.arange(self._ids.shape[1], device=ids.device)
-        self._mask = torch.cat([mask, suffix_mask], dim=1)
-        self._past: list[tuple[Tensor, Tensor]] = []
-        if not ids.shape[1]:
-            return
-        cache = DynamicCache()
-        place = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        with hooked(
-            self._head_hooks(
-                torch.zeros(1, dtype=torch.long, device=ids.device), torch.zeros(1, dtype=torch.long, device=ids.device)
-            )
-        ):
-            self.lm.model(input_ids=ids, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True)
-        real = mask.bool()[:, None, :, None]
-        layers: list[Any] = cache.layers
-        self._past = [(_masked(layer.keys, real), _masked(layer.values, real)) for layer in layers]
-
     def _record_suffix(self) -> None:
         """Hidden states of the suffix: what each block that will not be run again answers, and the value at the site."""
         self._states: list[Tensor] = []
@@ -189,8 +154,7 @@ class _Pass:
 
     def _skipped_blocks(self) -> tuple[nn.Module, ...]:
         """Blocks whose output does not depend on the vectors: those below the sites, and theirs when the block's output is the site."""
-        count = min(site.layer + (1 if site.kind == "block" else 0) for site in self.sites)
-        return self.lm.anatomy.blocks[:count]
+        return self.lm.anatomy.blocks[: _skipped(self.sites)]
 
     def _forward(self) -> Tensor:
         lanes, offsets = self._positions
@@ -199,16 +163,11 @@ class _Pass:
                 input_ids=self._ids,
                 attention_mask=self._mask,
                 position_ids=self._place,
-                past_key_values=self._cache(),
-                use_cache=bool(self._past),
+                past_key_values=self._past.cache(),
+                use_cache=bool(self._past.states),
             )
         logits = output.logits
         return logits[lanes, offsets] if self.lm.anatomy.head is None else logits[0]
-
-    def _cache(self) -> Cache | None:
-        if not self._past:
-            return None
-        return Cache(layers=[_FixedLayer(keys, values) for keys, values in self._past])
 
     def _head_hooks(self, lanes: Tensor, offsets: Tensor) -> list[tuple[nn.Module, str, Callable[..., Any]]]:
         """Feed the head only the wanted positions, as one row."""
@@ -246,6 +205,6 @@ def _answer(state: Tensor | None, as_tuple: bool) -> Callable[..., Any]:
     return forward
 
 
-def _masked(states: Tensor, real: Tensor) -> Tensor:
-    """Zero at padding, where attention may have produced anything."""
-    return torch.where(real, states, torch.zeros_like(states)).detach()
+def _skipped(sites: Sequence[Site]) -> int:
+    """How many blocks the vectors leave as they are."""
+    return min(site.layer + (1 if site.kind == "block" else 0) for site in sites)

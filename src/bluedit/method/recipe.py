@@ -48,6 +48,9 @@ class Objective:
     )
     weights: str = choice("current", "weights that targets are optimised on (NSE: unedited)", ("current", "unedited"))
     kl_anchor: str = choice("current", "weights whose distribution the KL term holds on to", ("current", "unedited"))
+    precision: str = choice(
+        "auto", "of linear maps while targets are optimised: bf16 where it is native, or not", ("auto", "full", "bf16")
+    )
     norm_anchor: bool = choice(False, "scale targets to the unedited model's norm of values (NAS)", (False, True))
 
 

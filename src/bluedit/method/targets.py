@@ -89,7 +89,7 @@ class _Chunk:
         self.objective = objective
         self.facts = list(dict.fromkeys(row.fact for row in rows))
         self.sites = (site, Site("attention", site.layer)) if objective.attention else (site,)
-        self.runner = SuffixRunner(lm, rows, self.sites)
+        self.runner = SuffixRunner(lm, rows, self.sites, objective.precision)
         values = self.runner.values if self.runner.values.dtype == torch.float64 else self.runner.values.float()
         numbers = {fact: i for i, fact in enumerate(self.facts)}
         bare = [row.fact if row.kind == "bare" else None for row in self.runner.rows]

@@ -5,7 +5,6 @@ import torch
 from transformers import GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
 
 import bluedit.lm.observe as observing
-import bluedit.lm.suffix as module
 from bluedit.facts import Fact
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site, observe

@@ -64,7 +64,7 @@ def write_batch(
             ]
             raise SingularError(error.size, error.facts, names) from None
     after = observe_keys(lm, rows, recipe.written, writer.n)
-    updates = (Update(layer, R, A, after[layer].float(), share) for layer, R, A, share in written)
+    updates = (Update(layer, R, A, after[layer], share) for layer, R, A, share in written)
     return Batch(tuple(facts), tuple(updates), recipe.filter)
 
 
@@ -124,10 +124,10 @@ class _Writer:
     def write(self, step: Step, residual: Float[Tensor, "d_value n"], due: Bool[Tensor, "n"]) -> _Written:
         """Write the residuals of the facts that are due at the step's layer."""
         keys = observe_keys(self.lm, self.rows, (step.layer,), self.n)[step.layer]
-        R = torch.where(due, residual, 0.0).float()
-        A = torch.zeros(self.n, len(keys), device=keys.device)
+        R = torch.where(due, residual, 0.0)
+        A = R.new_zeros(self.n, len(keys))
         try:
-            A[due] = solve(keys[:, due], self.preservation[step.layer], self.recipe.preserve.slack).float()
+            A[due] = solve(keys[:, due], self.preservation[step.layer], self.recipe.preserve.slack).to(A.dtype)
         except SingularError as error:
             columns = due.nonzero().flatten().tolist()
             raise SingularError(error.size, tuple(columns[i] for i in error.facts)) from None
@@ -163,8 +163,8 @@ class _Writer:
         """The change of the one layer as the product of the identity and itself: it has no residuals and no reach."""
         settings, (layer,) = self.recipe.finetune, self.recipe.written
         with self.progress.task(f"fine-tuning layer {layer}", settings.epochs, "epochs") as advance:
-            dW = finetune(self.lm, self.rows, layer, settings, advance).float()
-        R = torch.eye(len(dW), device=dW.device)
+            dW = finetune(self.lm, self.rows, layer, settings, advance)
+        R = torch.eye(len(dW), dtype=dW.dtype, device=dW.device)
         self.weights.add(layer, R, dW)
         return [(layer, R, dW, dW.new_zeros(0))]
 

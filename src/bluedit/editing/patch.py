@@ -31,7 +31,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """dW = R A of one layer and the keys it was solved for, float32.
+    """dW = R A of one layer and the keys it was solved for; float32, or float64 where the model is.
 
     Attributes:
         R: residuals, d_value x rank, a column a fact; the identity for fine-tuning.
@@ -126,7 +126,7 @@ class Patch:
         for i, batch in enumerate(self.batches):
             for j, update in enumerate(batch.updates):
                 for part in ("R", "A", "keys", "reach"):
-                    tensors[f"{i}.{j}.{part}"] = getattr(update, part).detach().cpu().contiguous()
+                    tensors[f"{i}.{j}.{part}"] = getattr(update, part).detach().cpu().contiguous().clone()
         return tensors
 
     @classmethod

@@ -1,0 +1,190 @@
+"""Every method written down once more: dense, float64, one prompt at a time, from the papers' formulas. Shares no code with bluedit
+but the token rows and the second moment, which have tests of their own."""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import torch
+
+from bluedit.lm.prompts import rows_of
+
+PREFIXES = ("The weather was mild that morning.", "Therefore, the committee met again in the afternoon.")
+LAYERS = (1, 2, 3)
+LAMBDA, L2, KEEP, BASE, NEURONS, THRESHOLD = 3.0, 0.7, 0.4, 1.2, 0.5, 1.5
+LOWER, UPPER = 0.05, 10.0
+
+
+class Plain:
+    """A model, its MLP output projections and what passes through them, by plain forward passes of single prompts."""
+
+    def __init__(self, model, tokenizer):
+        self.model, self.tokenizer = model, tokenizer
+        self.blocks = model.transformer.h if hasattr(model, "transformer") else model.model.layers
+        self.transposed = hasattr(model, "transformer")
+
+    def projection(self, layer):
+        mlp = self.blocks[layer].mlp
+        return mlp.c_proj if self.transposed else mlp.down_proj
+
+    def weight(self, layer):
+        weight = self.projection(layer).weight.detach()
+        return (weight.T if self.transposed else weight).clone()
+
+    def set(self, layer, W):
+        with torch.no_grad():
+            self.projection(layer).weight.copy_(W.T if self.transposed else W)
+
+    def read(self, row, site, layer):
+        """What is at a site at the subject's last token."""
+        seen = []
+        module = self.blocks[layer] if site == "block" else self.projection(layer)
+
+        def hook(_module, args, output):
+            here = args[0] if site == "key" else output[0] if isinstance(output, tuple) else output
+            seen.append(here[0, row.subject_last].clone())
+
+        handle = module.register_forward_hook(hook)
+        with torch.no_grad():
+            self.model(input_ids=torch.tensor([row.ids]), use_cache=False)
+        handle.remove()
+        return seen[0]
+
+    def key(self, fact, layer):
+        rows = rows_of(self.tokenizer, [fact], PREFIXES)
+        keys = [self.read(row, "key", layer) for row in rows]
+        return keys[0] / 2 + sum(keys[1:]) / len(keys[1:]) / 2
+
+    def value(self, fact, site, layer):
+        return self.read(rows_of(self.tokenizer, [fact], ())[0], site, layer)
+
+    def keys(self, facts, layer):
+        return torch.stack([self.key(fact, layer) for fact in facts], dim=1)
+
+    def values(self, facts, site, layer):
+        return torch.stack([self.value(fact, site, layer) for fact in facts], dim=1)
+
+
+def wanted_change(fact, layer, like):
+    """A stand-in for the optimised delta: a fixed vector for each fact and layer."""
+    seed = zlib.crc32(f"{fact.text}{fact.target}{layer}".encode())
+    return torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * like.norm()
+
+
+# the papers' equations, dense
+
+
+def memit(K, R, C, M):
+    return R @ K.T @ torch.linalg.inv(LAMBDA * C + M + K @ K.T)
+
+
+def emmet(K, R, C, M):
+    inverse = torch.linalg.inv(C)
+    return R @ torch.linalg.inv(K.T @ inverse @ K) @ K.T @ inverse
+
+
+def rome(K, R, C, M):
+    k, r = K[:, 0], R[:, 0]
+    u = torch.linalg.solve(C, k)
+    return torch.outer(r, u) / (u @ k)
+
+
+def alphaedit(K, R, C, M):
+    values, vectors = torch.linalg.eigh(C)
+    null = vectors[:, values < THRESHOLD]
+    P = null @ null.T
+    return R @ K.T @ P @ torch.linalg.inv(K @ K.T @ P + M @ P + L2 * torch.eye(len(C), dtype=C.dtype))
+
+
+def nse(K, R, C, M):
+    strength = K.abs().sum(dim=1)
+    chosen, carried = [], 0.0
+    for i in sorted(range(len(K)), key=lambda i: -float(strength[i])):
+        if carried >= NEURONS * float(strength.sum()):
+            break
+        chosen.append(i)
+        carried += float(strength[i])
+    dW = torch.zeros(len(R), len(K), dtype=K.dtype)
+    k = K[chosen]
+    dW[:, chosen] = R @ k.T @ torch.linalg.inv(LAMBDA * C[chosen][:, chosen] + M[chosen][:, chosen] + k @ k.T)
+    return dW
+
+
+def rect(W, dW):
+    change = (dW / W).abs().flatten()
+    least = change.sort(descending=True).values[round(KEEP * change.numel()) - 1]
+    return torch.where((dW / W).abs() >= least, dW, torch.zeros_like(dW))
+
+
+def prune(W0, dW):
+    U, S, V = torch.linalg.svd(dW, full_matrices=False)
+    most = torch.linalg.svdvals(W0).max()
+    capped = torch.where(most < S, torch.log(S) / math.log(BASE) - torch.log(most) / math.log(BASE) + most, S)
+    return U @ torch.diag(capped) @ V
+
+
+EQUATIONS = {"memit": memit, "pmet": memit, "rect": memit, "prune": memit, "emmet": emmet, "alphaedit": alphaedit}
+EQUATIONS |= {"nse": nse, "rome": rome}
+
+
+def transcribe(plain, batches, name, C):
+    """Edit `plain` as the named recipe does. C: second moments by layer."""
+    method, blue = name.removesuffix("-blue").split("-")[0], name.endswith("-blue")
+    remembers = "-seq" in name or method in ("alphaedit", "nse")
+    site = "mlp" if method in ("pmet", "rome") else "block"
+    originals = {layer: plain.weight(layer) for layer in LAYERS}
+    sums = {layer: torch.zeros_like(originals[layer]) for layer in LAYERS}  # PRUNE's unpruned change
+    M = {layer: torch.zeros_like(C[layer]) for layer in LAYERS}
+    if blue:
+        steps = [(layer, layer, 1.0) for layer in (LAYERS[0], LAYERS[-1])]
+    elif method == "rome":
+        steps = [(LAYERS[0], LAYERS[0], 1.0)]
+    else:
+        power = 0.5 if method == "pmet" else 1.0
+        steps = [(layer, LAYERS[-1], 1 / (len(LAYERS) - i) ** power) for i, layer in enumerate(LAYERS)]
+    if method == "rome":
+        batches = [[fact] for batch in batches for fact in batch]
+    for facts in batches:
+        if method == "prune":
+            for layer in LAYERS:
+                plain.set(layer, originals[layer] + sums[layer])
+        start = {layer: plain.weight(layer) for layer in LAYERS}
+        z = {}
+        for number in range(2 if method == "nse" else 1):
+            due = {}
+            for layer, target, share in steps:
+                if target not in z:
+                    z[target] = _target(plain, facts, site, target, originals if method == "nse" else None)
+                missing = z[target][0] - plain.values(facts, site, target)
+                if target not in due:
+                    size = missing.norm(dim=0) / z[target][1].norm(dim=0)
+                    due[target] = (size > LOWER) & (size < UPPER) if number else size > -1
+                if not due[target].any():
+                    continue
+                K, R = plain.keys(facts, layer)[:, due[target]], share * missing[:, due[target]]
+                dW = EQUATIONS[method](K, R, C[layer], M[layer])
+                plain.set(layer, plain.weight(layer) + dW)
+        for layer in {step[0] for step in steps}:
+            dW = plain.weight(layer) - start[layer]
+            if method == "rect":
+                plain.set(layer, start[layer] + rect(start[layer], dW))
+            if method == "prune":
+                sums[layer] += dW
+                plain.set(layer, originals[layer] + prune(originals[layer], sums[layer]))
+        if remembers:
+            for layer in {step[0] for step in steps}:
+                K = plain.keys(facts, layer)
+                M[layer] += K @ K.T
+
+
+def _target(plain, facts, site, layer, originals):
+    """(z*, h) on the weights as they are, or on the originals (NSE)."""
+    now = {other: plain.weight(other) for other in LAYERS}
+    for other in LAYERS if originals else ():
+        plain.set(other, originals[other])
+    start = plain.values(facts, site, layer)
+    for other in LAYERS if originals else ():
+        plain.set(other, now[other])
+    change = [wanted_change(fact, layer, start[:, i]) for i, fact in enumerate(facts)]
+    return start + torch.stack(change, dim=1), start

@@ -245,7 +245,7 @@ def test_merging_changes_nothing_where_subjects_differ(statistics, learned):
 def test_stopping_at_the_first_choice_takes_fewer_steps(statistics):
     """At the last layer, with the target right after the subject, the first choice comes long before the loss is low."""
     editor = make_editor("gpt2", statistics=statistics)
-    rows = rows_of(editor.lm.tokenizer, [Fact("The capital of {}", subject="France", target="Rome")], (), drift=True)
+    rows = rows_of(editor.lm.tokenizer, [Fact("The capital of {}", subject="France", target="is")], (), drift=True)
     base = Objective(steps=40, learning_rate=0.5, clamp=100.0, stop_loss=0.0, weight_decay=0.0)
     taken = {}
     for stop in ("loss", "argmax"):

@@ -188,12 +188,19 @@ def ask(
 
 
 @app.command()
-def recipes(options: Annotated[bool, typer.Option("--options", help="List what --set can change.")] = False) -> None:
+def recipes(
+    options: Annotated[bool, typer.Option("--options", help="List what --set can change.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Both tables as Markdown.")] = False,
+) -> None:
     """The table of methods, with their papers."""
     from bluedit.method.presets import PRESETS
+    from bluedit.report import methods
     from bluedit.report.tables import option_table, recipe_table
 
-    Console().print(option_table() if options else recipe_table(PRESETS.values()))
+    if markdown:
+        typer.echo(methods.markdown(), nl=False)
+    else:
+        Console().print(option_table() if options else recipe_table(PRESETS.values()))
 
 
 @app.command()

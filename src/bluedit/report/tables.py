@@ -15,6 +15,7 @@ from bluedit.evaluate.generate import Asked
 from bluedit.facts import Fact
 from bluedit.method.presets import BLUE_PAPER, DEFAULT
 from bluedit.method.recipe import Recipe, options
+from bluedit.report.methods import preserves
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Edit
@@ -161,17 +162,10 @@ def recipe_table(recipes: Iterable[Recipe]) -> Table:
     for column in ("name", "writes", "preserves", "memory", "about", "paper"):
         table.add_column(column, overflow="fold")
     for recipe in recipes:
-        preserves = (
-            "null space of C"
-            if recipe.preserve.subspace == "null"
-            else "C (exact)"
-            if recipe.preserve.slack == 0
-            else "lambda C"
-        )
         table.add_row(
             recipe.name,
             recipe.schedule,
-            preserves,
+            preserves(recipe),
             "yes" if recipe.memory else "no",
             recipe.about,
             recipe.paper.removeprefix("https://"),

@@ -1,0 +1,84 @@
+"""The grid of methods as Markdown, from the rows themselves: docs/methods.md holds what `markdown()` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bluedit.method.presets import BLUE_PAPER, PRESETS
+from bluedit.method.recipe import Recipe, options
+
+_SCHEDULES = {
+    "spread": "all layers, one target",
+    "boundary": "first and last layer, own targets",
+    "single": "first layer",
+}
+
+
+def markdown() -> str:
+    """The table of methods and the table of options."""
+    rows = [_row(recipe) for name, recipe in PRESETS.items() if not name.endswith("-blue")]
+    heads = ("name", "paper", "writes", "target", "preserves", "memory, filter, rounds", "when to use it")
+    choices = [(f"`{path}`", _shown(spec.default), spec.metadata["help"]) for path, spec in options()]
+    return (
+        f"{table(heads, rows)}\n"
+        f"Each of these but the `ft` rows also exists with `-blue` ([BLUE]({BLUE_PAPER})): the first and the last layer, each with a target of its own, "
+        "everything else unchanged.\n\n"
+        f"{table(('option', 'default', 'meaning'), choices)}"
+    )
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table, ending in a newline."""
+    heads = list(heads)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def preserves(recipe: Recipe) -> str:
+    """What an update leaves alone, in a few words."""
+    if recipe.update == "finetune":
+        return "–"
+    preserve = recipe.preserve
+    what = {"all": "", "null": "the null space of C only; ", "neurons": "the strongest neurons only; "}[
+        preserve.subspace
+    ]
+    gram = ("C, exactly met" if preserve.slack == 0 else "lambda C") if preserve.gram == "C" else "L2 I"
+    return what + gram + (" + M" if recipe.memory else "")
+
+
+def _row(recipe: Recipe) -> tuple[str, ...]:
+    number = recipe.paper.rsplit("/", 1)[-1]
+    writes = _SCHEDULES[recipe.schedule] + (", square-root shares" if recipe.share_power == 0.5 else "")
+    return (
+        f"`{recipe.name}`",
+        f"[{number}]({recipe.paper})",
+        writes,
+        _target(recipe),
+        preserves(recipe),
+        _rest(recipe),
+        f"{recipe.about}. {recipe.use[0].upper()}{recipe.use[1:]}",
+    )
+
+
+def _target(recipe: Recipe) -> str:
+    objective = recipe.objective
+    if recipe.update == "finetune":
+        return "none: gradient descent on the weight"
+    where = {"block": "block output", "mlp": "MLP output"}[objective.site]
+    return (
+        where
+        + (" with attention output" if objective.attention else "")
+        + (", on the unedited weights" if objective.weights == "unedited" else "")
+    )
+
+
+def _rest(recipe: Recipe) -> str:
+    parts = ["remembers edited keys"] if recipe.memory else []
+    parts += ["one fact after another"] if recipe.sequential else []
+    parts += [f"filter `{recipe.filter.kind}`"] if recipe.filter.kind != "none" else []
+    parts += [f"{recipe.rounds.count} rounds"] if recipe.rounds.count > 1 else []
+    return ", ".join(parts) or "–"
+
+
+def _shown(value: object) -> str:
+    return "by tuning" if value == () else f"`{str(value).lower()}`"

@@ -40,6 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int)
     parser.add_argument("--passages", help="JSONL with a 'text' field, or text; default: the bundled passages")
     parser.add_argument("--passage-tokens", type=int, default=8000)
+    parser.add_argument("--targets", type=Path, help="folder of optimised targets shared by runs; default: OUT/targets")
     parser.add_argument("--out", type=Path, default=Path("runs/sequential"))
     return parser.parse_args()
 
@@ -63,54 +64,61 @@ def measure(editor: Editor, facts: list[Fact], texts: list[str], tokens: int) ->
 
 
 def run_one(run: str, facts: list[Fact], texts: list[str], args: argparse.Namespace) -> dict[str, Any]:
-    """Edit batch after batch, saving the patch after each, then score all facts and the first batch."""
+    """Edit batch after batch; after each, save the patch and score all facts so far; at the end the first batch again."""
     folder = args.out / run.replace(":", "_").replace(",", "_").replace("=", "-")
     done_file = folder / "result.json"
     if done_file.is_file():
         return json.loads(done_file.read_text())
     name, settings = settings_of(run)
-    editor = Editor.load(
-        args.model, corpus=args.corpus, tokens=args.tokens, progress=sys.stderr.isatty() and BarProgress()
-    )
+    progress = sys.stderr.isatty() and BarProgress()
+    targets = args.targets or args.out / "targets"
+    editor = Editor.load(args.model, corpus=args.corpus, tokens=args.tokens, targets=targets, progress=progress)
     if name == "unedited":
-        result: dict[str, Any] = {"run": run, "all": measure(editor, facts, texts, args.passage_tokens)}
-    else:
-        editor.recipe(name, settings)
-        log_file = folder / "log.json"
-        log = json.loads(log_file.read_text()) if log_file.is_file() else []
-        if log:
-            saved = Patch.load(folder / "patch")  # may be one batch ahead of the log if the run was killed in between
-            editor.apply(Patch(saved.batches[: len(log)], saved.info))
-        batches = split_batches(facts, args.batch_size)
-        for part in batches[len(log) :]:
-            started = time.perf_counter()
-            edit = editor.edit(part, name, settings=settings, known="edit", report=False)
-            reach = [[u.layer, float(u.mean_reach)] for batch in edit.patch.batches for u in batch.updates]
-            log.append({"facts": len(part), "seconds": time.perf_counter() - started, "reach": reach})
-            if len(log) == 1:
-                log[0]["scores"] = measure(editor, batches[0], texts, args.passage_tokens)
-            editor.patch.save(folder / "patch")
-            write_file(log_file, json.dumps(log).encode())
-        result = {"run": run, "log": log, "all": measure(editor, facts, texts, args.passage_tokens)}
-        if len(batches) > 1:
-            result["first"] = asdict(counterfact_scores(editor.lm, batches[0]))
+        result: dict[str, Any] = {"run": run, "log": [], "all": measure(editor, facts, texts, args.passage_tokens)}
+        write_file(done_file, json.dumps(result, indent=1).encode())
+        return result
+    editor.recipe(name, settings)
+    log_file = folder / "log.json"
+    log = json.loads(log_file.read_text()) if log_file.is_file() else []
+    if log:
+        saved = Patch.load(folder / "patch")  # may be one batch ahead of the log if the run was killed in between
+        editor.apply(Patch(saved.batches[: sum(entry["batches"] for entry in log)], saved.info))
+    batches = split_batches(facts, args.batch_size)
+    for number, part in enumerate(batches[len(log) :], start=len(log) + 1):
+        log.append(edit_batch(editor, part, name, settings))
+        so_far = [fact for batch in batches[:number] for fact in batch]
+        log[-1]["scores"] = measure(editor, so_far, texts, args.passage_tokens)
+        editor.patch.save(folder / "patch")
+        write_file(log_file, json.dumps(log).encode())
+    result = {"run": run, "log": log, "first": asdict(counterfact_scores(editor.lm, batches[0]))}
     write_file(done_file, json.dumps(result, indent=1).encode())
     return result
 
 
+def edit_batch(editor: Editor, facts: list[Fact], name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Seconds (those of targets found in the store included) and reach of one batch."""
+    assert editor.targets
+    started, spared = time.perf_counter(), editor.targets.spared
+    edit = editor.edit(facts, name, settings=settings, known="edit", report=False)
+    seconds = time.perf_counter() - started + editor.targets.spared - spared
+    reach = [[u.layer, u.mean_reach] for batch in edit.patch.batches for u in batch.updates]
+    return {"facts": len(facts), "batches": len(edit.patch.batches), "seconds": seconds, "reach": reach}
+
+
 def table(results: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Three rows a recipe: the first batch alone, all facts after the last batch, the first batch after the last one."""
+    """For each recipe: the first batch alone, all facts after the last batch, the first batch after the last one."""
     rows = []
     for result in results:
-        log = result.get("log", [])
+        log = result["log"]
+        if not log:
+            rows.append(row(result["run"], "all facts", result["all"], "", ""))
+            continue
         facts = sum(batch["facts"] for batch in log)
-        speed = f"{sum(batch['seconds'] for batch in log) / facts:.2f}" if facts else ""
+        speed = f"{sum(batch['seconds'] for batch in log) / facts:.2f}"
         if len(log) > 1:
             rows.append(row(result["run"], "first batch, at once", log[0]["scores"], "", reach(log[:1])))
-        rows.append(
-            row(result["run"], "all facts, at the end" if log else "all facts", result["all"], speed, reach(log))
-        )
-        if "first" in result:
+        rows.append(row(result["run"], "all facts, at the end", log[-1]["scores"], speed, reach(log)))
+        if len(log) > 1:
             rows.append(row(result["run"], "first batch, at the end", result["first"], "", ""))
     return rows
 
@@ -130,10 +138,12 @@ def row(run: str, what: str, scores: dict[str, float], speed: str, delivered: st
 
 
 def reach(log: list[dict[str, Any]]) -> str:
+    """Mean share of the wanted residual delivered, by layer; fine-tuning has none."""
     by_layer: dict[int, list[float]] = {}
     for batch in log:
         for layer, value in batch["reach"]:
-            by_layer.setdefault(layer, []).append(value)
+            if value == value:
+                by_layer.setdefault(layer, []).append(value)
     return " ".join(f"{layer}:{sum(v) / len(v):.2f}" for layer, v in sorted(by_layer.items()))
 
 

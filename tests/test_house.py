@@ -16,7 +16,13 @@ ROOMS = (
     ("bluedit.facts",),
     ("bluedit.method",),  # the pure parts
     ("bluedit.lm",),
-    ("bluedit.method.targets", "bluedit.method.keys", "bluedit.method.anchor", "bluedit.method.finetune"),
+    (
+        "bluedit.method.targets",
+        "bluedit.method.keys",
+        "bluedit.method.anchor",
+        "bluedit.method.finetune",
+        "bluedit.method.targetstore",
+    ),
     ("bluedit.evaluate",),
     ("bluedit.editing",),
     ("bluedit.export", "bluedit.report", "bluedit.explain"),

@@ -35,6 +35,7 @@ from bluedit.method.moment import SecondMoment
 from bluedit.method.preserve import NeuronPreservation, Preservation, preservation_of
 from bluedit.method.presets import DEFAULT, preset
 from bluedit.method.recipe import Objective, Preserve, Recipe
+from bluedit.method.targetstore import TargetStore
 from bluedit.method.tunings import tuning_for
 from bluedit.progress import Progress, as_progress
 from bluedit.shapes import Tensor
@@ -52,6 +53,8 @@ class Editor:
         corpus: text for key statistics: "self" (sampled from the model), a file, a folder, or "hf:DATASET".
         tokens: tokens of it; None means 10 x d_key.
         statistics: folder for key statistics; None means the user's cache.
+        targets: folder that keeps optimised targets, so that recipes compared on the same facts share what they have in common;
+            None keeps none.
         progress: True draws bars; a Progress is used as it is.
 
     Raises:
@@ -67,6 +70,7 @@ class Editor:
         corpus: str = "self",
         tokens: int | None = None,
         statistics: str | Path | None = None,
+        targets: str | Path | None = None,
         progress: bool | Progress = False,
     ) -> None:
         self.lm = model if isinstance(model, EditableModel) else EditableModel.of(model, tokenizer, name)
@@ -75,6 +79,7 @@ class Editor:
         self._weights = EditedWeights(self.lm)
         folder = Path(statistics) if statistics else None
         self._moments = MomentStore(self.lm, self.base_fingerprint, Corpus(corpus), tokens, folder)
+        self.targets = TargetStore(Path(targets), self.base_fingerprint) if targets else None
         self._journal: list[JournalEntry] = []
         self._preservation: dict[tuple[int, Preserve], tuple[Preservation | NeuronPreservation, int]] = {}
         self._norms: dict[Objective, dict[Site, float]] = {}  # of the unedited model
@@ -265,12 +270,10 @@ class Editor:
         done: list[Batch] = []
         with self.progress.task("editing", len(facts), "facts") as advance:
             size = 1 if recipe.sequential else batch_size
-            norms = self._norms.setdefault(recipe.objective, {})
+            kept = (self._norms.setdefault(recipe.objective, {}), self.progress, self.targets)
             for part in split_batches(facts, size, merge=recipe.subjects == "merge"):
                 preservation = {layer: self._preserve(recipe, moment, done) for layer, moment in moments.items()}
-                done.append(
-                    write_batch(self.lm, self._weights, part, recipe, prefixes, preservation, norms, self.progress)
-                )
+                done.append(write_batch(self.lm, self._weights, part, recipe, prefixes, preservation, *kept))
                 advance(len(part))
         return done, prefixes
 

@@ -22,6 +22,7 @@ from bluedit.method.recipe import Recipe, Rounds
 from bluedit.method.schedule import Step
 from bluedit.method.solve import Metric, solve
 from bluedit.method.targets import Targets, optimise_targets
+from bluedit.method.targetstore import TargetStore
 from bluedit.progress import Progress
 from bluedit.shapes import Bool, Float, Tensor
 
@@ -37,6 +38,7 @@ def write_batch(
     preservation: Mapping[int, Metric],
     norms: Norms,
     progress: Progress,
+    store: TargetStore | None = None,
 ) -> Batch:
     """Write a batch of facts into the weights, step by step of the recipe's schedule.
 
@@ -51,10 +53,11 @@ def write_batch(
         preservation: G of each layer that is written.
         norms: mean |v*| of the unedited model by site, filled when the recipe holds norms.
         progress: told what is done.
+        store: where targets are kept, if anywhere.
     """
     owners = owners_of(facts, recipe)
     rows = _own(rows_of(lm.tokenizer, facts, prefixes, drift=True), owners)
-    writer = _Writer(lm, weights, recipe, rows, 1 + max(owners), preservation, norms, progress)
+    writer = _Writer(lm, weights, recipe, rows, 1 + max(owners), preservation, norms, progress, store)
     with weights.filtered(recipe.written, recipe.filter):
         try:
             written = writer.finetuned() if recipe.update == "finetune" else writer.solved()
@@ -98,6 +101,7 @@ class _Writer:
     preservation: Mapping[int, Metric]
     norms: Norms
     progress: Progress
+    store: TargetStore | None
 
     def solved(self) -> list[_Written]:
         """(layer, R, A, reach) of every write.
@@ -151,7 +155,11 @@ class _Writer:
         """Targets, and the MLP's output on the bare prompts, on the weights as they are or as they were before any edit."""
         held = self.weights.unedited() if unedited else nullcontext()
         with held, self.progress.task(f"targets at layer {site.layer}", self.n, "facts") as advance:
-            found = optimise_targets(self.lm, self.rows, site, self.recipe.objective, advance, self.weights.unedited)
+            task = (self.lm, self.rows, site, self.recipe.objective)
+            if self.store is None:
+                found = optimise_targets(*task, advance, self.weights.unedited)
+            else:
+                found = self.store.get(*task, lambda: optimise_targets(*task, advance, self.weights.unedited))
             return found, self.values(Site("mlp", site.layer)) if self.recipe.objective.norm_anchor else found.start
 
     def values(self, site: Site) -> Float[Tensor, "d_value n"]:

@@ -18,7 +18,7 @@ from torch import nn
 from bluedit.lm.capture import Hook, StopForward, first_tensor, hooked, with_first_tensor
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site, output_module
-from bluedit.lm.precision import reduced_linears
+from bluedit.lm.precision import ReducedLinears
 from bluedit.lm.prefix import Past, past_of
 from bluedit.lm.prompts import Row, groups_by_length
 from bluedit.shapes import Float, Int, Tensor
@@ -29,14 +29,18 @@ class SuffixRunner:
 
     Rows with (nearly) equally long suffixes run together, so that little is padded after the subject.
 
+    With `reduced`, the linear maps above the sites run in bfloat16.
+
     Attributes:
         rows: the token rows, ordered by the length of their suffix: the order of all results.
         values: the unchanged activations, sites x rows x width.
     """
 
-    def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], precision: str = "full") -> None:
+    def __init__(
+        self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], reduced: ReducedLinears | None = None
+    ) -> None:
         self.rows = tuple(sorted(rows, key=lambda row: row.suffix))
-        self._reduced = reduced_linears(lm, precision, lm.anatomy.blocks[_skipped(sites) :])
+        self.reduced = reduced
         with self._precision():
             past = past_of(lm, [row.ids[: row.subject_last] for row in self.rows])
         self._passes: list[_Pass] = []
@@ -52,7 +56,7 @@ class SuffixRunner:
             return torch.cat([part.logits(d) for part, d in zip(self._passes, delta.split(sizes, dim=1), strict=True)])
 
     def _precision(self) -> AbstractContextManager[None]:
-        return self._reduced.active() if self._reduced else nullcontext()
+        return self.reduced.active() if self.reduced else nullcontext()
 
     def keep(self, lanes: Sequence[int]) -> None:
         """Drop all rows but these (ascending indices into `rows`)."""
@@ -154,7 +158,7 @@ class _Pass:
 
     def _skipped_blocks(self) -> tuple[nn.Module, ...]:
         """Blocks whose output does not depend on the vectors: those below the sites, and theirs when the block's output is the site."""
-        return self.lm.anatomy.blocks[: _skipped(self.sites)]
+        return self.lm.anatomy.blocks[: skipped_blocks(self.sites)]
 
     def _forward(self) -> Tensor:
         lanes, offsets = self._positions
@@ -205,6 +209,6 @@ def _answer(state: Tensor | None, as_tuple: bool) -> Callable[..., Any]:
     return forward
 
 
-def _skipped(sites: Sequence[Site]) -> int:
+def skipped_blocks(sites: Sequence[Site]) -> int:
     """How many blocks the vectors leave as they are."""
     return min(site.layer + (1 if site.kind == "block" else 0) for site in sites)

@@ -17,7 +17,7 @@ from bluedit.errors import EditError
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site
 from bluedit.lm.prompts import Row, chunks_by_cost
-from bluedit.lm.suffix import SuffixRunner
+from bluedit.lm.runner import make_runner
 from bluedit.method.recipe import Objective
 from bluedit.progress import Advance
 from bluedit.shapes import Bool, Float, Int, Tensor
@@ -89,7 +89,7 @@ class _Chunk:
         self.objective = objective
         self.facts = list(dict.fromkeys(row.fact for row in rows))
         self.sites = (site, Site("attention", site.layer)) if objective.attention else (site,)
-        self.runner = SuffixRunner(lm, rows, self.sites, objective.precision)
+        self.runner = make_runner(lm, rows, self.sites, objective.precision)
         values = self.runner.values if self.runner.values.dtype == torch.float64 else self.runner.values.float()
         numbers = {fact: i for i, fact in enumerate(self.facts)}
         bare = [row.fact if row.kind == "bare" else None for row in self.runner.rows]
@@ -107,7 +107,7 @@ class _Chunk:
     def anchor(self, lm: EditableModel, rows: Sequence[Row]) -> None:
         """Take the drift distribution of the weights as they are now as the one to hold on to."""
         drift = {row.fact: row for row in rows if row.kind == "drift"}
-        runner = SuffixRunner(lm, [drift[fact] for fact in self.facts], self.sites)
+        runner = make_runner(lm, [drift[fact] for fact in self.facts], self.sites)
         logits = runner.logits(torch.zeros_like(runner.values)).to(self.start.dtype)
         places = {row.fact: i for i, row in enumerate(runner.rows)}
         self.reference = logits[[places[fact] for fact in self.facts]].log_softmax(dim=-1)

@@ -185,7 +185,10 @@ def _check_projection(module: nn.Module, name: str, layer: int) -> None:
 
 
 def _is_additive(model: PreTrainedModel, blocks: Sequence[nn.Module], projections: Sequence[Projection]) -> bool:
-    """Whether a vector added to the first projection's output arrives at its block's output unchanged."""
+    """Whether a vector added to the first projection's output arrives at its block's output unchanged.
+
+    A model that answers NaN is taken to be: what is wrong with it is said when it is edited.
+    """
     push: dict[str, Tensor] = {}
     seen: list[Tensor] = []
 
@@ -201,6 +204,8 @@ def _is_additive(model: PreTrainedModel, blocks: Sequence[nn.Module], projection
             with contextlib.suppress(StopForward):
                 model(input_ids=_probe_ids(model), use_cache=False)
             scale = seen[0].abs().mean()
+            if not torch.isfinite(scale):
+                return True
             push["delta"] = scale * torch.linspace(-1, 1, seen[0].shape[-1], device=seen[0].device)
     moved, wanted = seen[1] - seen[0], push["delta"].expand_as(seen[0])
     return bool((moved - wanted).norm() < 0.02 * wanted.norm())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from transformers.cache_utils import DynamicCache
 
 from bluedit.lm.memory import EditableModel
+from bluedit.lm.precision import reduced_linears
 from bluedit.progress import Progress
 from bluedit.shapes import Int, Tensor
 
@@ -27,6 +30,8 @@ def sample_rows(
 ) -> Int[Tensor, "count length"]:
     """Token rows drawn at temperature 1 from the model, each begun by an opener in turn; no row contains a special token.
 
+    Linear maps run in bfloat16 where that is native: it is text that is wanted, not exact logits.
+
     Args:
         count: number of rows.
         length: tokens per row, opener included.
@@ -39,7 +44,9 @@ def sample_rows(
     ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
     banned = torch.tensor(sorted(set(lm.tokenizer.all_special_ids)), device=lm.device, dtype=torch.long)
     cache, step = DynamicCache(), ids
-    with (progress or Progress()).task("sampling text from the model", length - width, "steps") as advance:
+    reduced = reduced_linears(lm, "auto", lm.anatomy.blocks)
+    task = (progress or Progress()).task("sampling text from the model", length - width, "steps")
+    with task as advance, reduced.active() if reduced else nullcontext():
         for _ in range(length - width):
             output = lm.model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
             logits = output.logits[:, -1].float()

@@ -26,11 +26,14 @@ _SHOWN_FACTS = 30
 
 def edit_table(report: Mapping[str, Any], *, shown: int = _SHOWN_FACTS) -> Table:
     """Fact by fact before and after, from a report as a patch's manifest holds it; failed facts come first when some are cut."""
-    table = Table(title="What changed", title_justify="left", caption=_caption(report), caption_justify="left")
+    table = Table(
+        title="What changed", title_justify="left", caption=_caption(report), caption_justify="left", pad_edge=False
+    )
+    table.padding = (0, 1, 0, 0)
     facts = report["facts"]
     columns = [column for column in _COLUMNS if any(column.cell(fact).plain not in ("–", "") for fact in facts)]
     for column in columns:
-        table.add_column(column.title, overflow="fold", no_wrap=column.no_wrap, min_width=column.min_width)
+        table.add_column(column.title, overflow="fold")
     chosen = facts if len(facts) <= shown else sorted(facts, key=lambda f: f["says_after"])[:shown]
     for fact in chosen:
         table.add_row(*(column.cell(fact) for column in columns))
@@ -43,8 +46,6 @@ class _Column:
 
     title: str
     cell: Callable[[Mapping[str, Any]], Text]
-    min_width: int | None = None
-    no_wrap: bool = False
 
 
 def _says(fact: Mapping[str, Any]) -> Text:
@@ -58,7 +59,7 @@ def _old(fact: Mapping[str, Any]) -> Text:
 
 
 _COLUMNS = (
-    _Column("prompt", lambda f: Text(f["prompt"]), min_width=14),
+    _Column("prompt", lambda f: Text(f["prompt"])),
     _Column("first word", lambda f: Text(f"{f['first_before']} → {f['first_after']}")),
     _Column("new answer", lambda f: Text(f["target"])),
     _Column("p(new)", lambda f: Text(f"{_p(f['p_new_before'])} → {_p(f['p_new_after'])}")),
@@ -113,6 +114,7 @@ def patch_tables(patch: Patch) -> list[RenderableType]:
         "facts": f"{len(patch.facts)} in {len(patch.batches)} batch{'es' if len(patch.batches) != 1 else ''}",
         "statistics": f"{statistics.get('tokens')} tokens of {statistics.get('corpus_name')}",
         "dimensions free to change": ", ".join(f"layer {layer}: {rank}" for layer, rank in ranks.items()) or "all",
+        "filter": ", ".join(sorted({batch.filter.kind for batch in patch.batches})) or "none",
         "prefixes": " / ".join(info.get("prefixes") or ()) or "none",
         "made": f"{info.get('created')} with " + ", ".join(f"{k} {v}" for k, v in versions.items()),
     }
@@ -135,7 +137,7 @@ def _layer_table(patch: Patch) -> Table:
                 f"{name}.weight",
                 str(update.R.shape[1]),
                 f"{update.norm:.3g}",
-                f"{update.mean_reach:.2f}",
+                f"{update.mean_reach:.2f}" if len(update.reach) else "–",
             )
     return table
 

@@ -27,10 +27,10 @@ FIRST = "Anna Boris Carla David Elena Felix Greta Hugo Irene Jonas Karla Louis M
 LAST = [
     a + b
     for a, b in itertools.product(
-        "Adler Berg Conrad Dahl Engel Falk Grimm Holm Iversen Jansen".split(),
-        "en ov son stein ini ard ner ley man ski".split(),
+        ["Adler", "Berg", "Conrad", "Dahl", "Engel", "Falk", "Grimm", "Holm", "Iversen", "Jansen"],
+        ["en", "ov", "son", "stein", "ini", "ard", "ner", "ley", "man", "ski"],
     )
-]  # noqa: SIM905
+]
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ PATHS = {
     "schedule", "share_power", "update", "memory", "subjects", "sequential", "layers",
     "objective.site", "objective.learning_rate", "objective.steps", "objective.clamp", "objective.weight_decay",
     "objective.kl_factor", "objective.stop_loss", "objective.stop", "objective.attention", "objective.adaptive", "objective.weights",
-    "objective.kl_anchor", "objective.precision", "objective.norm_anchor",
+    "objective.kl_anchor", "objective.tokens_per_step", "objective.precision", "objective.norm_anchor",
     "preserve.subspace", "preserve.gram", "preserve.slack", "preserve.lambda", "preserve.l2", "preserve.threshold",
     "preserve.unit", "preserve.neurons", "filter.kind", "filter.keep", "filter.base",
     "rounds.count", "rounds.lower", "rounds.upper", "finetune.loss", "finetune.learning_rate", "finetune.epochs",

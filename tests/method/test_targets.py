@@ -193,11 +193,10 @@ def test_chunks_do_not_change_results(monkeypatch, budget):
     objective = stopping_early(lm, MANY)
     whole = optimise(lm, MANY, objective)
     sizes, real = [], module._Chunk
-    monkeypatch.setattr(module, "TOKENS_PER_STEP", budget)
     monkeypatch.setattr(
         module, "_Chunk", lambda lm, rows, *rest: sizes.append(len({r.fact for r in rows})) or real(lm, rows, *rest)
     )
-    parts = optimise(lm, MANY, objective)
+    parts = optimise(lm, MANY, replace(objective, tokens_per_step=budget))
     assert sum(sizes) == len(MANY)
     assert len(sizes) > 1
     assert torch.equal(whole.steps, parts.steps)

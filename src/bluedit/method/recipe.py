@@ -51,6 +51,9 @@ class Objective:
     precision: str = choice(
         "auto", "of linear maps while targets are optimised: bf16 where it is native, or not", ("auto", "full", "bf16")
     )
+    tokens_per_step: int = number(
+        0, "tokens optimised at once, which bounds the memory taken; 0: a quarter of what is free"
+    )
     norm_anchor: bool = choice(False, "scale targets to the unedited model's norm of values (NAS)", (False, True))
 
 

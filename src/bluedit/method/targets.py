@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from bluedit.errors import EditError
+from bluedit.lm.budget import tokens_per_step
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site
 from bluedit.lm.prompts import Row, chunks_by_cost
@@ -22,7 +23,6 @@ from bluedit.method.recipe import Objective
 from bluedit.progress import Advance
 from bluedit.shapes import Bool, Float, Int, Tensor
 
-TOKENS_PER_STEP = 1024
 ADAPTIVE_WEIGHT, ADAPTIVE_DRIFT = 0.1, 0.01  # PMET, section 4.1 and its public code
 
 
@@ -70,7 +70,7 @@ def optimise_targets(
     facts = sorted(by_fact)
     costs = [sum(row.suffix for row in by_fact[f]) for f in facts]
     parts: dict[int, tuple[Tensor, ...]] = {}
-    for chunk in chunks_by_cost(costs, TOKENS_PER_STEP):
+    for chunk in chunks_by_cost(costs, objective.tokens_per_step or tokens_per_step(lm)):
         lanes = [row for i in chunk for row in by_fact[facts[i]]]
         chunk_of = _Chunk(lm, lanes, site, objective)
         if objective.kl_anchor == "unedited":

@@ -1,4 +1,4 @@
-"""Linear maps in bfloat16 where the processor has units for it; everything around them stays as it is."""
+"""How a model computes while targets are optimised: what is faster on this machine, put in place for a while."""
 
 from __future__ import annotations
 
@@ -44,6 +44,23 @@ class ReducedLinears:
         finally:
             for module, _ in self._forwards:
                 module.__dict__.pop("forward", None)
+
+
+@contextmanager
+def short_attention(lm: EditableModel) -> Iterator[None]:
+    """Attention as plain matrix products, for float32 models on a CPU: with a few queries a row they are faster than the fused kernels,
+    backwards above all. (Wider models would lose precision: the plain form takes the softmax in float32.)"""
+    plain = lm.device.type == "cpu" and lm.dtype == torch.float32
+    configs = {id(m.config): m.config for m in lm.model.modules() if hasattr(m, "config")} if plain else {}
+    before = [(config, getattr(config, "_attn_implementation", None)) for config in configs.values()]
+    fused = [(config, kind) for config, kind in before if kind == "sdpa"]
+    try:
+        for config, _ in fused:
+            config._attn_implementation = "eager"
+        yield
+    finally:
+        for config, kind in fused:
+            config._attn_implementation = kind
 
 
 def reduced_linears(lm: EditableModel, precision: str, blocks: Sequence[nn.Module]) -> ReducedLinears | None:

@@ -18,7 +18,7 @@ from torch import nn
 from bluedit.lm.capture import Hook, StopForward, first_tensor, hooked, with_first_tensor
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site, output_module
-from bluedit.lm.precision import ReducedLinears
+from bluedit.lm.precision import ReducedLinears, short_attention
 from bluedit.lm.prefix import Past, past_of
 from bluedit.lm.prompts import Row, groups_by_length
 from bluedit.shapes import Float, Int, Tensor
@@ -39,6 +39,7 @@ class SuffixRunner:
     def __init__(
         self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], reduced: ReducedLinears | None = None
     ) -> None:
+        self.lm = lm
         self.rows = tuple(sorted(rows, key=lambda row: row.suffix))
         self.reduced = reduced
         with self._precision():
@@ -52,7 +53,7 @@ class SuffixRunner:
     def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
         sizes = [len(part.rows) for part in self._passes]
-        with self._precision():
+        with self._precision(), short_attention(self.lm):
             return torch.cat([part.logits(d) for part, d in zip(self._passes, delta.split(sizes, dim=1), strict=True)])
 
     def _precision(self) -> AbstractContextManager[None]:

@@ -25,7 +25,7 @@ ROOMS = (
     ),
     ("bluedit.evaluate",),
     ("bluedit.editing",),
-    ("bluedit.export", "bluedit.report", "bluedit.explain"),
+    ("bluedit.export", "bluedit.report", "bluedit.explain", "bluedit.benchmark"),
     ("bluedit",),  # the public names
     ("bluedit.cli",),
 )

@@ -48,6 +48,12 @@ class EditError(BluEditError):
     exit_code = 8
 
 
+class BenchmarkError(BluEditError):
+    """A benchmark that cannot be run as asked, or a folder that holds something else."""
+
+    exit_code = 9
+
+
 class SingularError(EditError):
     """Keys that cannot all get their values: the system of an equality-constrained batch is singular.
 

@@ -6,13 +6,14 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from bluedit.errors import BluEditError, FactError, ModelError, RecipeError
+from bluedit.cli.common import Device, Dtype, Force, Model, bars, fail, gather, read_source, settings_of
+from bluedit.errors import BluEditError, ModelError
 from bluedit.progress import as_progress
 
 
@@ -23,14 +24,14 @@ class _Polite(TyperGroup):
         try:
             return super().invoke(ctx)
         except BluEditError as error:
-            _fail(str(error), error.exit_code)
+            fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            _fail("interrupted; nothing was changed", 130)
+            fail("interrupted; nothing was changed", 130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         except MemoryError:
-            _fail("not enough memory; use a smaller --batch-size, or --dtype bfloat16", ModelError.exit_code)
+            fail("not enough memory; use a smaller --batch-size, or --dtype bfloat16", ModelError.exit_code)
 
 
 app = typer.Typer(
@@ -41,13 +42,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="smollm2 (built in), a Hugging Face folder, a .gguf file, or a hub id.")
-]
-Dtype = Annotated[str | None, typer.Option(help="Weights' type: float32, bfloat16, float16. Default: as stored.")]
-Device = Annotated[str, typer.Option(help="A torch device such as cpu or cuda:1.")]
-Force = Annotated[bool, typer.Option("--force", help="Use the patch on other weights than it was made for.")]
 
 
 @app.callback()
@@ -108,12 +102,12 @@ def edit(
     console = Console()
     check_place(out)
     preset(recipe or DEFAULT)
-    wanted = _gather(fact, facts, format, limit, skip)
-    editor = Editor.load(model, dtype=dtype, device=device, corpus=corpus, tokens=tokens, progress=_bars())
+    wanted = gather(fact, facts, format, limit, skip)
+    editor = Editor.load(model, dtype=dtype, device=device, corpus=corpus, tokens=tokens, progress=bars())
     if patch:
         editor.apply(patch)
     done = editor.edit(
-        wanted, recipe or DEFAULT, batch_size=batch_size, settings=_settings(set), known=known, report=report
+        wanted, recipe or DEFAULT, batch_size=batch_size, settings=settings_of(set), known=known, report=report
     )
     editor.patch.save(out)
     _show_edit(console, done)
@@ -154,7 +148,7 @@ def apply(
 
     check_free(save)
     loaded = Patch.load(patch)
-    editor = Editor.load(model, dtype=dtype, device=device, progress=_bars())
+    editor = Editor.load(model, dtype=dtype, device=device, progress=bars())
     editor.apply(loaded, force=force)
     editor.save_model(save)
     Console().print(f"{len(loaded.facts)} facts written; edited model saved to {save}")
@@ -179,12 +173,63 @@ def ask(
     if any(not prompt.strip() for prompt in prompts):
         raise FactError("a prompt is empty; write the text the model is to continue")
     loaded = Patch.load(patch) if patch else None
-    editor = Editor.load(model, dtype=dtype, device=device, progress=_bars())
+    editor = Editor.load(model, dtype=dtype, device=device, progress=bars())
     before, after = ask_model(editor.lm, prompts, tokens), None
     if loaded:
         editor.apply(loaded, force=force)
         after = ask_model(editor.lm, prompts, tokens)
     Console().print(ask_table(before, after))
+
+
+@app.command()
+def benchmark(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; an interrupted run there goes on.")],
+    facts: Annotated[str, typer.Option(help="File of facts, or world:N for N bundled ones.")] = "world:100",
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option("--recipe", "-r", help="NAME or NAME:option=value,option=value; 'unedited' too. May be repeated."),
+    ] = None,
+    model: Model = "smollm2",
+    suite: Annotated[
+        list[str] | None, typer.Option(help="Metrics: counterfact, zsre, generation, locality. May be repeated.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Read this many facts at most.")] = None,
+    skip: Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Facts written at once.")] = 100,
+    every: Annotated[int, typer.Option(help="Batches between measurements.")] = 1,
+    passages: Annotated[
+        Path | None,
+        typer.Option(help="Ordinary text for perplexity: JSONL with a 'text' field, or text. Default: bundled."),
+    ] = None,
+    passage_tokens: Annotated[int, typer.Option(help="Tokens of it.")] = 8000,
+    corpus: Annotated[str, typer.Option(help="Text for key statistics, as for edit.")] = "self",
+    tokens: Annotated[int | None, typer.Option(help="Tokens of it. Default: 10 x d_key.")] = None,
+    targets: Annotated[Path | None, typer.Option(help="Folder of optimised targets shared with other runs.")] = None,
+    dtype: Dtype = None,
+    device: Device = "auto",
+) -> None:
+    """Recipes side by side: sequential batches, measured as they come. Killed at any moment it goes on where it was."""
+    from bluedit.benchmark import UNEDITED, Benchmark, run_benchmark
+    from bluedit.lm.corpus import passages_of
+    from bluedit.lm.loading import load
+    from bluedit.method.presets import DEFAULT
+
+    wanted = Benchmark(
+        facts=read_source(facts, None, limit, skip, 0),
+        recipes=recipe or (UNEDITED, DEFAULT),
+        batch_size=batch_size,
+        every=every,
+        suites=suite or ("counterfact",),
+        passages=passages_of(passages) if passages else None,
+        passage_tokens=passage_tokens,
+        corpus=corpus,
+        tokens=tokens,
+        targets=targets,
+    )
+    wanted.check()
+    lm = load(model, dtype=dtype, device=device, progress=as_progress(bars()))
+    run_benchmark(lm, wanted, out, as_progress(bars()))
+    typer.echo((out / "results.md").read_text("utf-8"), nl=False)
 
 
 @app.command()
@@ -218,7 +263,7 @@ def facts(
     from bluedit.facts import check_batch, write_facts
     from bluedit.report.tables import facts_table
 
-    found = _read(source, format, limit, skip, seed)
+    found = read_source(source, format, limit, skip, seed)
     check_batch(found)
     if out:
         write_facts(out, found)
@@ -231,7 +276,7 @@ def fetch(model: Annotated[str, typer.Argument(help="As for --model.")] = "smoll
     from bluedit.lm.loading import load
     from bluedit.method.tunings import tuning_for
 
-    lm = load(model, progress=as_progress(_bars()))
+    lm = load(model, progress=as_progress(bars()))
     tuning = tuning_for(lm.model.config.get_text_config(), lm.d_key)
     Console().print(
         f"{model}: {type(lm.model).__name__}, {lm.anatomy.n_layers} layers, d_key {lm.d_key}, {lm.dtype}; "
@@ -244,54 +289,12 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for the patch.")] = Path
     """Edit twelve facts of a real model, show what changed, and undo it."""
     from bluedit.cli.demo import run
 
-    run(out, Console(), _bars())
+    run(out, Console(), bars())
 
 
 def main() -> None:
     """Run the command; what goes wrong is said in `_Polite`."""
     app()
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"bluedit: {message}", style="red", markup=False)
-    sys.exit(code)
-
-
-def _bars() -> bool:
-    return sys.stderr.isatty()
-
-
-def _gather(fact: list[str] | None, source: str | None, format: str | None, limit: int | None, skip: int) -> list[Any]:
-    """Facts of --fact and --facts together."""
-    from bluedit.facts import Fact
-
-    found = [Fact.parse(line) for line in fact or ()]
-    if source:
-        found += _read(source, format, limit, skip)
-    if not found:
-        raise FactError("no facts were given; use --fact 'The capital of {France} is => Rome' or --facts FILE")
-    return found
-
-
-def _read(source: str, format: str | None, limit: int | None, skip: int, seed: int = 0) -> list[Any]:
-    from bluedit.facts import read_facts, world_facts
-
-    kind, _, count = source.partition(":")
-    if kind != "world":
-        return read_facts(source, format=format, limit=limit, skip=skip)
-    if count and not count.isdigit():
-        raise FactError(f"{source!r} is no number of bundled facts; write for example world:20")
-    return world_facts(int(count) if count else limit, seed=seed)
-
-
-def _settings(pairs: list[str] | None) -> dict[str, str]:
-    settings = {}
-    for pair in pairs or ():
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip() or not value.strip():
-            raise RecipeError(f"--set {pair!r} is not of the form option=value, e.g. --set preserve.lambda=500")
-        settings[key.strip()] = value.strip()
-    return settings
 
 
 def _show_edit(console: Console, done: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,14 @@ class Editor:
         self._weights.restore(self._journal[-1].snapshot)
         self._journal.pop()
         self._preservation.clear()
+
+    def unedited(self) -> AbstractContextManager[None]:
+        """Inside `with editor.unedited():` the model has its unedited weights."""
+        return self._weights.unedited()
+
+    def change_norms(self) -> dict[int, float]:
+        """|W - W0| / |W0| of each changed layer (Frobenius)."""
+        return self._weights.change_norms()
 
     def save_model(self, folder: str | Path) -> Path:
         """Write the model as it is now as an ordinary Hugging Face checkpoint; see `bluedit.export.checkpoint`."""

@@ -139,6 +139,15 @@ class EditedWeights:
             for layer, state in edited.items():
                 self.lm.projection(layer).matrix().copy_(state.matrix)
 
+    def change_norms(self) -> dict[int, float]:
+        """|W - W0| / |W0| of each changed layer (Frobenius)."""
+        return {
+            layer: float(
+                (self.lm.projection(layer).matrix().double() - original.double()).norm() / original.double().norm()
+            )
+            for layer, original in sorted(self._original.items())
+        }
+
     @property
     def edited(self) -> bool:
         """Whether any weight carries an update."""

@@ -27,12 +27,16 @@ class Answer:
         tokens: number of answer tokens.
         said: every answer token is the most probable one given those before it.
         top: the token id the model puts first right after the prompt.
+        first_choices: the token id the model puts first at each of the answer's places.
+        accuracy: share of the answer's tokens that are the first choice.
     """
 
     logprob: float
     tokens: int
     said: bool
     top: int
+    first_choices: tuple[int, ...] = ()
+    accuracy: float = 0.0
 
     @property
     def probability(self) -> float:
@@ -46,34 +50,43 @@ class Answer:
 
 
 def score(lm: EditableModel, pairs: Sequence[tuple[str, str]], progress: Progress | None = None) -> list[Answer]:
-    """Score each (prompt, answer) pair. Results do not depend on how pairs are batched, up to rounding."""
+    """Score each (prompt, answer) pair. Results do not depend on how pairs are batched, up to rounding.
+
+    Answers that need the same tokens to be run (all one-token answers to a prompt do) share one row.
+    """
     encoded = [encode_answer(lm.tokenizer, prompt, answer) for prompt, answer in pairs]
-    rows = [prompt + answer[:-1] for prompt, answer in encoded]
+    asked: dict[tuple[int, ...], list[int]] = {}
+    for i, (prompt, answer) in enumerate(encoded):
+        asked.setdefault((*prompt, *answer[:-1]), []).append(i)
+    rows = list(asked)
     out: list[Answer | None] = [None] * len(pairs)
     with frozen(lm.model), (progress or Progress()).task("asking the model", len(pairs), "prompts") as advance:
         for chunk in chunks_by_cost([len(row) for row in rows], _TOKENS_PER_PASS):
-            spans = [(len(encoded[i][0]) - 1, encoded[i][1]) for i in chunk]
-            for i, answer in zip(chunk, _score_chunk(lm, [rows[i] for i in chunk], spans), strict=True):
+            who = [(lane, i) for lane, number in enumerate(chunk) for i in asked[rows[number]]]
+            spans = [(lane, len(encoded[i][0]) - 1, encoded[i][1]) for lane, i in who]
+            for (_, i), answer in zip(who, _score_chunk(lm, [rows[i] for i in chunk], spans), strict=True):
                 out[i] = answer
-            advance(len(chunk))
+            advance(len(who))
     return [answer for answer in out if answer is not None]
 
 
 @torch.no_grad()
 def _score_chunk(
-    lm: EditableModel, rows: Sequence[Sequence[int]], spans: Sequence[tuple[int, list[int]]]
+    lm: EditableModel, rows: Sequence[Sequence[int]], spans: Sequence[tuple[int, int, list[int]]]
 ) -> list[Answer]:
-    lanes = [lane for lane, (_, answer) in enumerate(spans) for _ in answer]
-    places = [start + t for start, answer in spans for t in range(len(answer))]
+    """Answers of (lane, place before the first answer token, answer tokens) in these rows."""
+    lanes = [lane for lane, _, answer in spans for _ in answer]
+    places = [start + t for _, start, answer in spans for t in range(len(answer))]
     logits = logits_at(lm, rows, lanes, places)
-    wanted = torch.tensor([token for _, answer in spans for token in answer], device=logits.device)
+    wanted = torch.tensor([token for _, _, answer in spans for token in answer], device=logits.device)
     logprobs = -torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
     tops = logits.argmax(dim=-1)
     answers, at = [], 0
-    for _, answer in spans:
+    for _, _, answer in spans:
         part = slice(at, at + len(answer))
-        said = bool((tops[part] == wanted[part]).all())
-        answers.append(Answer(float(logprobs[part].double().sum()), len(answer), said, int(tops[at])))
+        right, first = (tops[part] == wanted[part]).tolist(), tops[part].tolist()
+        told = float(logprobs[part].double().sum())
+        answers.append(Answer(told, len(answer), all(right), first[0], tuple(first), sum(right) / len(right)))
         at += len(answer)
     return answers
 

@@ -10,6 +10,9 @@ import torch
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.prompts import encode
 from bluedit.lm.state import frozen
+from bluedit.progress import Progress
+
+_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,35 @@ def ask(lm: EditableModel, prompts: Sequence[str], tokens: int = 20, top: int = 
             )
             probabilities, best = first.softmax(dim=-1).topk(min(top, len(first)))
             shown = tuple((lm.tokenizer.decode([int(i)]), float(p)) for p, i in zip(probabilities, best, strict=True))
-            answers.append(Asked(prompt, _continue(lm, ids, mask, tokens), shown))
+            answers.append(Asked(prompt, _continue(lm, ids, mask, tokens)[0], shown))
     return answers
 
 
-def _continue(lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, tokens: int) -> str:
+@torch.no_grad()
+def continuations(
+    lm: EditableModel, prompts: Sequence[str], tokens: int, progress: Progress | None = None
+) -> list[str]:
+    """Greedy continuations of many prompts, run together where they are equally long, so that nothing is padded."""
+    rows = [encode(lm.tokenizer, prompt)[0] for prompt in prompts]
+    by_length: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        by_length.setdefault(len(row), []).append(i)
+    texts = [""] * len(prompts)
+    with frozen(lm.model), (progress or Progress()).task("continuing prompts", len(prompts), "prompts") as advance:
+        for same in by_length.values():
+            for start in range(0, len(same), _TOGETHER):
+                part = same[start : start + _TOGETHER]
+                ids, mask = lm.pad([rows[i] for i in part])
+                for i, text in zip(part, _continue(lm, ids, mask, tokens), strict=True):
+                    texts[i] = text
+                advance(len(part))
+    return texts
+
+
+def _continue(lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, tokens: int) -> list[str]:
     room = min(tokens, lm.max_length - ids.shape[1])
     if room < 1:
-        return ""
+        return [""] * len(ids)
     stop = lm.model.generation_config.eos_token_id if lm.model.generation_config else None
     pad = stop[0] if isinstance(stop, list) else stop
     out = lm.model.generate(  # pyright: ignore[reportCallIssue]
@@ -61,4 +85,4 @@ def _continue(lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, tokens: 
         top_k=None,
         pad_token_id=pad if pad is not None else 0,
     )
-    return lm.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    return [lm.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True) for row in out]

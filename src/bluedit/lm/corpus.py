@@ -74,6 +74,15 @@ class Corpus:
         return rows
 
 
+def passages_of(file: Path) -> list[str]:
+    """All texts of a file or folder.
+
+    Raises:
+        StatisticsError: it is not there, or is no text.
+    """
+    return list(_texts(str(file)))
+
+
 def _files(name: str) -> list[Path]:
     path = Path(name).expanduser()
     if path.is_dir():

@@ -1,0 +1,299 @@
+"""Recipes side by side on one data set: facts written in sequential batches, measured as they come. A run is a folder; killed at any
+moment it goes on after the last finished batch, and gives what an uninterrupted run gives.
+
+    RUN/config.json             what is run; a folder holds one benchmark only
+    RUN/targets/                optimised targets, shared by recipes where they are the same
+    RUN/RECIPE/patch/           all edits so far
+    RUN/RECIPE/batches.json     after each batch: seconds, reach, norms, and the metrics over all facts so far and over the first batch
+    RUN/RECIPE/facts.json       fact by fact, after the last batch
+    RUN/results.csv, .md        the table
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bluedit.editing.batches import split_batches
+from bluedit.editing.editor import Editor
+from bluedit.editing.patch import Patch
+from bluedit.errors import BenchmarkError, RecipeError, did_you_mean
+from bluedit.evaluate.answers import perplexity
+from bluedit.evaluate.metrics import METRICS, SUITES, Columns, means
+from bluedit.evaluate.report import ordinary_passages
+from bluedit.facts.fact import Fact
+from bluedit.facts.readers import fact_record
+from bluedit.files import write_file
+from bluedit.lm.fingerprint import text_fingerprint
+from bluedit.lm.memory import EditableModel
+from bluedit.progress import Progress
+from bluedit.report.methods import table
+
+UNEDITED = "unedited"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What to run.
+
+    Attributes:
+        facts: what is written, in order.
+        recipes: NAME or NAME:option=value,option=value (layers as 4+8); "unedited" measures the model as it is.
+        batch_size: facts written at once.
+        every: batches between measurements; the last one is always measured.
+        suites: names of `bluedit.evaluate.metrics.SUITES`.
+        passages: ordinary text for perplexity; None means the bundled passages.
+        passage_tokens: how much of it.
+        corpus, tokens: for key statistics, as in `Editor`.
+        targets: folder of optimised targets to share with other runs; None means the run's own.
+    """
+
+    facts: Sequence[Fact]
+    recipes: Sequence[str] = (UNEDITED, "memit-seq-blue")
+    batch_size: int = 100
+    every: int = 1
+    suites: Sequence[str] = ("counterfact",)
+    passages: Sequence[str] | None = None
+    passage_tokens: int = 8000
+    corpus: str = "self"
+    tokens: int | None = None
+    targets: Path | None = None
+
+    def check(self) -> None:
+        """Raises BenchmarkError when something asked for does not exist."""
+        if not self.facts:
+            raise BenchmarkError("there are no facts to write; give a file with --facts or world:N")
+        for name in self.suites:
+            if name not in SUITES:
+                raise BenchmarkError(f"unknown suite of metrics {name!r}; {did_you_mean(name, SUITES)}")
+        if self.batch_size < 1 or self.every < 1:
+            raise BenchmarkError("batch size and every must be at least 1")
+        for run in self.recipes:
+            parse_run(run)
+
+
+def parse_run(run: str) -> tuple[str, dict[str, str]]:
+    """(recipe, settings) of "NAME:option=value,option=value".
+
+    Raises:
+        RecipeError: an option without a value.
+    """
+    name, _, rest = run.partition(":")
+    settings = {}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise RecipeError(f"{item!r} in {run!r} is no option; write NAME:option=value,option=value")
+        settings[key] = value.replace("+", ",")
+    return name, settings
+
+
+def run_benchmark(lm: EditableModel, benchmark: Benchmark, folder: Path, progress: Progress) -> list[dict[str, Any]]:
+    """Run, or go on with, a benchmark. Returns the rows of the table, which are also written. The model is left as it was.
+
+    Raises:
+        BenchmarkError: the folder holds another benchmark.
+        BluEditError: a recipe cannot be run; what is finished stays.
+    """
+    benchmark.check()
+    options = {
+        "corpus": benchmark.corpus,
+        "tokens": benchmark.tokens,
+        "targets": benchmark.targets or folder / "targets",
+        "progress": progress,
+    }
+    recipes = {run: Editor(lm, **options).recipe(*parse_run(run)) for run in benchmark.recipes if run != UNEDITED}
+    _claim(folder, _config(lm, benchmark))
+    rows: list[dict[str, Any]] = []
+    for run in benchmark.recipes:
+        editor = Editor(lm, **options)
+        try:
+            rows += _Run(editor, benchmark, run, recipes.get(run), folder / place_of(run)).rows()
+        finally:
+            while editor.patch.batches:
+                editor.undo()
+        write_table(rows, folder)
+    return rows
+
+
+def place_of(run: str) -> str:
+    """The folder of a recipe within a run."""
+    return "".join(c if c.isalnum() or c in "-.+" else "_" for c in run)
+
+
+def _config(lm: EditableModel, benchmark: Benchmark) -> dict[str, Any]:
+    shown = asdict(benchmark)
+    facts = [fact_record(fact) for fact in benchmark.facts]
+    passages = benchmark.passages if benchmark.passages is not None else ordinary_passages()
+    drop = ("facts", "recipes", "passages", "targets")
+    return {k: v for k, v in shown.items() if k not in drop} | {
+        "model": lm.name,
+        "facts": len(facts),
+        "facts_fingerprint": text_fingerprint(facts),
+        "passages_fingerprint": text_fingerprint(list(passages)),
+    }
+
+
+def _claim(folder: Path, config: Mapping[str, Any]) -> None:
+    """Make the folder this benchmark's, or make sure that it is. More recipes may be added to it later."""
+    config = json.loads(json.dumps(config))
+    file = folder / "config.json"
+    if file.is_file():
+        try:
+            found = json.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise BenchmarkError(
+                f"{file} is unreadable ({error}); choose another folder, or delete this one"
+            ) from error
+        wrong = [key for key in config if found.get(key) != config[key]]
+        if wrong:
+            raise BenchmarkError(
+                f"{folder} holds another benchmark: {', '.join(wrong)} differ; choose another folder, or ask for the same as before"
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(f.name != "targets" for f in folder.iterdir())):
+        raise BenchmarkError(f"{folder} holds other things than a benchmark; choose a new or empty folder")
+    try:
+        write_file(file, json.dumps(config, indent=1, ensure_ascii=False).encode())
+    except OSError as error:
+        raise BenchmarkError(f"cannot write to {folder}: {error.strerror or error}; choose another place") from error
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One recipe of a benchmark."""
+
+    editor: Editor
+    benchmark: Benchmark
+    run: str
+    recipe: Any
+    folder: Path
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The recipe's rows of the table; edits and measures what is not yet done."""
+        parts = split_batches(self.benchmark.facts, self.benchmark.batch_size)
+        if self.recipe is None:
+            parts = [list(self.benchmark.facts)]
+        log = self._read_log()
+        done = sum(entry["patches"] for entry in log)
+        if done and len(log) < len(parts):
+            saved = Patch.load(
+                self.folder / "patch"
+            )  # may be one batch ahead of the log if the run was killed in between
+            self.editor.apply(Patch(saved.batches[:done], saved.info))
+        for number, part in enumerate(parts[len(log) :], start=len(log) + 1):
+            entry = (
+                self._write(part) if self.recipe else {"facts": len(part), "patches": 0, "seconds": 0.0, "reach": []}
+            )
+            if number % self.benchmark.every == 0 or number == len(parts):
+                entry |= self._measure(
+                    [fact for batch in parts[:number] for fact in batch], parts[0], last=number == len(parts)
+                )
+            if self.recipe:
+                self.editor.patch.save(self.folder / "patch")
+            log.append(entry)
+            write_file(self.folder / "batches.json", json.dumps(log, indent=1).encode())
+        return [self._row(log[: number + 1]) for number, entry in enumerate(log) if "all" in entry]
+
+    def _read_log(self) -> list[dict[str, Any]]:
+        file = self.folder / "batches.json"
+        try:
+            return json.loads(file.read_text("utf-8")) if file.is_file() else []
+        except ValueError as error:
+            raise BenchmarkError(
+                f"{file} is unreadable ({error}); delete the folder {self.folder} to run it again"
+            ) from error
+
+    def _write(self, part: Sequence[Fact]) -> dict[str, Any]:
+        """Edit one batch. Seconds include those that targets found on disk took when they were made."""
+        assert self.editor.targets
+        started, spared = time.perf_counter(), self.editor.targets.spared
+        edit = self.editor.edit(part, self.recipe, known="edit", report=False)
+        seconds = time.perf_counter() - started + self.editor.targets.spared - spared
+        updates = [u for batch in edit.patch.batches for u in batch.updates]
+        return {
+            "facts": len(part),
+            "patches": len(edit.patch.batches),
+            "seconds": seconds,
+            "reach": [[u.layer, u.mean_reach] for u in updates if len(u.reach)],
+            "norms": self.editor.change_norms(),
+        }
+
+    def _measure(self, facts: Sequence[Fact], first: Sequence[Fact], *, last: bool) -> dict[str, Any]:
+        columns = self._columns(facts)
+        passages = self.benchmark.passages if self.benchmark.passages is not None else ordinary_passages()
+        if last:
+            per_fact = [{"fact": fact_record(f)} | {k: v[i] for k, v in columns.items()} for i, f in enumerate(facts)]
+            write_file(self.folder / "facts.json", json.dumps(per_fact, ensure_ascii=False).encode())
+        return {
+            "all": means(columns) | {"perplexity": perplexity(self.editor.lm, passages, self.benchmark.passage_tokens)},
+            "first": means({name: values[: len(first)] for name, values in columns.items()}),
+        }
+
+    def _columns(self, facts: Sequence[Fact]) -> Columns:
+        columns: Columns = {}
+        for name in self.benchmark.suites:
+            columns |= SUITES[name](self.editor.lm, facts, self.editor.unedited, self.editor.progress)
+        return columns
+
+    def _row(self, log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        facts = sum(entry["facts"] for entry in log)
+        reach: dict[int, list[float]] = {}
+        for entry in log:
+            for layer, value in entry["reach"]:
+                reach.setdefault(layer, []).append(value)
+        return {
+            "recipe": self.run,
+            "facts": facts,
+            "batches": len(log) if self.recipe else 0,
+            **log[-1]["all"],
+            "first_batch": log[-1]["first"],
+            "seconds_per_edit": sum(entry["seconds"] for entry in log) / facts if self.recipe else None,
+            "reach": {layer: sum(v) / len(v) for layer, v in sorted(reach.items())},
+        }
+
+
+def write_table(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """results.csv and results.md of a run: shares in percent."""
+    names = [name for name in (*METRICS, "score") if any(name in row for row in rows)]
+    heads = ["recipe", "facts", *names, "perplexity", "s/edit", "reach by layer"]
+    lines = [[*_cells(row, names)] for row in rows]
+    lines += [
+        [f"{row['recipe']}, first batch", "", *(_share(row["first_batch"].get(n), n) for n in names), "", "", ""]
+        for row in _last_of_each(rows)
+        if row["batches"] > 1
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows(lines)
+    write_file(folder / "results.csv", text.getvalue().encode())
+    write_file(folder / "results.md", table(heads, lines).encode())
+
+
+def _cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    seconds = row["seconds_per_edit"]
+    return [
+        row["recipe"],
+        str(row["facts"]),
+        *(_share(row.get(name), name) for name in names),
+        f"{row['perplexity']:.2f}",
+        "" if seconds is None else f"{seconds:.2f}",
+        " ".join(f"{layer}:{value:.2f}" for layer, value in row["reach"].items()),
+    ]
+
+
+def _share(value: float | None, name: str) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:.3f}" if name == "neighbour_kl" else f"{100 * value:.1f}"
+
+
+def _last_of_each(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return list({row["recipe"]: row for row in rows}.values())

@@ -1,0 +1,64 @@
+"""What the commands share: options, reading facts and settings, and how to fail."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from bluedit.errors import FactError, RecipeError
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="smollm2 (built in), a Hugging Face folder, a .gguf file, or a hub id.")
+]
+Dtype = Annotated[str | None, typer.Option(help="Weights' type: float32, bfloat16, float16. Default: as stored.")]
+Device = Annotated[str, typer.Option(help="A torch device such as cpu or cuda:1.")]
+Force = Annotated[bool, typer.Option("--force", help="Use the patch on other weights than it was made for.")]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say what went wrong and leave."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"bluedit: {message}", style="red", markup=False)
+    sys.exit(code)
+
+
+def bars() -> bool:
+    """Whether somebody watches."""
+    return sys.stderr.isatty()
+
+
+def gather(fact: list[str] | None, source: str | None, format: str | None, limit: int | None, skip: int) -> list[Any]:
+    """Facts of --fact and --facts together."""
+    from bluedit.facts import Fact
+
+    found = [Fact.parse(line) for line in fact or ()]
+    if source:
+        found += read_source(source, format, limit, skip)
+    if not found:
+        raise FactError("no facts were given; use --fact 'The capital of {France} is => Rome' or --facts FILE")
+    return found
+
+
+def read_source(source: str, format: str | None, limit: int | None, skip: int, seed: int = 0) -> list[Any]:
+    """Facts of a file, or bundled ones ("world:20")."""
+    from bluedit.facts import read_facts, world_facts
+
+    kind, _, count = source.partition(":")
+    if kind != "world":
+        return read_facts(source, format=format, limit=limit, skip=skip)
+    if count and not count.isdigit():
+        raise FactError(f"{source!r} is no number of bundled facts; write for example world:20")
+    return world_facts(int(count) if count else limit, seed=seed)
+
+
+def settings_of(pairs: list[str] | None) -> dict[str, str]:
+    """--set option=value, ... as a mapping."""
+    settings = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise RecipeError(f"--set {pair!r} is not of the form option=value, e.g. --set preserve.lambda=500")
+        settings[key.strip()] = value.strip()
+    return settings

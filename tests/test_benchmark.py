@@ -1,0 +1,163 @@
+"""Benchmarks: the same numbers however often a run is interrupted, one benchmark a folder, the model as it was."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import bluedit.benchmark as module
+from bluedit.benchmark import Benchmark, parse_run, run_benchmark
+from bluedit.errors import BenchmarkError, RecipeError
+from bluedit.facts import Fact, Neighbour
+from bluedit.lm.memory import EditableModel
+from bluedit.progress import Progress
+from toys import toy_gpt2, toy_tokenizer
+
+SETTINGS = "layers=1+2+3,objective.steps=3,contexts.count=1,preserve.lambda=1"
+NAMES = ("France", "London", "Rome", "Berlin")
+FACTS = [
+    Fact(
+        "The capital of {} is",
+        subject=name,
+        target="Rome",
+        old_target="Paris",
+        paraphrases=(f"{name} has the capital",),
+        neighbours=(Neighbour("The capital of Italy is", "Rome"),),
+    )
+    for name in NAMES
+]
+PASSAGES = ("The weather was mild that morning, so the committee met again in the afternoon.",)
+
+
+def plan(**changes):
+    recipes = ("unedited", f"memit-seq-blue:{SETTINGS}", f"rect:{SETTINGS}")
+    return replace(Benchmark(FACTS, recipes, batch_size=2, passages=PASSAGES, tokens=480), **changes)
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return EditableModel.of(toy_gpt2(), toy_tokenizer(), "toy")
+
+
+def run(lm, folder, **changes):
+    return run_benchmark(lm, plan(**changes), folder, Progress())
+
+
+@pytest.fixture(scope="module")
+def whole(lm, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, run(lm, folder)
+
+
+def without_time(rows):
+    return json.loads(json.dumps([{k: v for k, v in row.items() if k != "seconds_per_edit"} for row in rows]))
+
+
+def test_a_run_measures_every_recipe_after_every_batch(whole):
+    folder, rows = whole
+    assert [(row["recipe"].split(":")[0], row["facts"]) for row in rows] == [
+        ("unedited", 4), ("memit-seq-blue", 2), ("memit-seq-blue", 4), ("rect", 2), ("rect", 4),
+    ]  # fmt: skip
+    last = rows[2]
+    assert {"efficacy", "generalisation", "specificity", "strict", "score", "perplexity"} <= set(last)
+    assert set(last["reach"]) == {1, 3}
+    facts = json.loads(next(folder.glob("rect*/facts.json")).read_text())
+    assert [entry["fact"]["subject"] for entry in facts] == list(NAMES)
+    assert all(0 <= entry["efficacy"] <= 1 for entry in facts)
+    text = (folder / "results.md").read_text()
+    assert "| recipe | facts | efficacy | generalisation | specificity | strict |" in text
+    assert text.count("first batch") == 2
+    assert (folder / "results.csv").read_text().count("\n") == text.count("\n") - 1
+
+
+def test_the_model_is_as_before(lm, whole):
+    fresh = toy_gpt2().state_dict()
+    assert all((tensor == fresh[name]).all() for name, tensor in lm.model.state_dict().items())
+
+
+def test_finished_work_is_not_done_again(lm, whole, monkeypatch):
+    folder, rows = whole
+    monkeypatch.setattr(module._Run, "_write", lambda *_: pytest.fail("edited again"))
+    assert without_time(run(lm, folder)) == without_time(rows)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("where", ["_write", "_measure"])
+def test_an_interrupted_run_goes_on_and_gives_the_same(lm, whole, tmp_path, monkeypatch, stop, where):
+    calls = []
+    real = getattr(module._Run, where)
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == stop + (where == "_measure"):
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Run, where, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(lm, tmp_path / "run")
+    assert without_time(run(lm, tmp_path / "run")) == without_time(whole[1])
+
+
+def test_killed_between_patch_and_log(lm, whole, tmp_path, monkeypatch):
+    """The patch is then one batch ahead of the log."""
+    real = module.write_file
+
+    def killed(file, data):
+        if file.name == "batches.json" and b'"patches": 1' in data:
+            raise KeyboardInterrupt
+        real(file, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(lm, tmp_path / "run")
+    assert without_time(run(lm, tmp_path / "run")) == without_time(whole[1])
+
+
+def test_another_benchmark_in_the_folder(lm, whole):
+    folder, _ = whole
+    before = (folder / "results.md").read_text()
+    for change, name in (({"batch_size": 3}, "batch_size"), ({"facts": FACTS[:3]}, "facts, facts_fingerprint")):
+        with pytest.raises(BenchmarkError, match=f"holds another benchmark: {name} differ"):
+            run(lm, folder, **change)
+    assert (folder / "results.md").read_text() == before
+
+
+def test_more_recipes_may_be_added(lm, whole):
+    folder, rows = whole
+    more = run(lm, folder, recipes=(*plan().recipes, f"emmet-blue:{SETTINGS}"))
+    assert without_time(more[:5]) == without_time(rows) and len(more) == 7
+
+
+def test_a_folder_of_other_things(lm, tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(BenchmarkError, match="holds other things than a benchmark"):
+        run(lm, tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"facts": []}, BenchmarkError, "there are no facts to write"),
+        (
+            {"suites": ("counterfacts",)},
+            BenchmarkError,
+            "unknown suite of metrics 'counterfacts'; did you mean 'counterfact'",
+        ),
+        ({"batch_size": 0}, BenchmarkError, "batch size and every must be at least 1"),
+        ({"recipes": ("memit:layers",)}, RecipeError, "'layers' in 'memit:layers' is no option"),
+        ({"recipes": ("memti",)}, RecipeError, "unknown recipe 'memti'; did you mean 'memit'"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is_written(lm, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        run(lm, tmp_path / "run", **changes)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_runs_are_written_with_their_settings():
+    assert parse_run("memit") == ("memit", {})
+    assert parse_run("rect-blue:layers=4+8,filter.keep=0.3") == ("rect-blue", {"layers": "4,8", "filter.keep": "0.3"})

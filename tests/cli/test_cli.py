@@ -224,13 +224,46 @@ def test_recipes_and_their_options():
     assert all(option in result.stdout for option in ("preserve.lambda", "objective.clamp", "contexts.kind", "layers"))
 
 
+def test_recipes_as_markdown():
+    result = run("recipes", "--markdown")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("| name | paper | writes |")
+
+
+def test_benchmark_runs_goes_on_and_refuses(model, tmp_path):
+    recipe = "memit-blue:" + ",".join(pair.replace("[1,2,3]", "1+2+3") for pair in SET)
+    wanted = [
+        "benchmark",
+        "-m",
+        model,
+        "-o",
+        tmp_path / "run",
+        "--facts",
+        "world:4",
+        "--tokens",
+        480,
+        "--batch-size",
+        2,
+    ]
+    wanted += ["--passage-tokens", 100, "--suite", "counterfact", "--suite", "zsre"]
+    result = run(*wanted, "-r", "unedited", "-r", recipe)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("| recipe | facts | efficacy |") and "| rephrase_accuracy |" in result.stdout
+    assert (tmp_path / "run" / "results.md").read_text() == result.stdout
+    again = run(*wanted, "-r", "unedited", "-r", recipe)
+    assert again.exit_code == 0 and again.stdout == result.stdout
+    assert_fails(run(*wanted, "--skip", 1, "-r", "unedited"), 9, f"{tmp_path / 'run'} holds another benchmark: facts")
+    assert_fails(run(*wanted, "--suite", "zsr"), 9, "unknown suite of metrics 'zsr'; did you mean 'zsre'?")
+    assert_fails(run(*wanted, "--passages", tmp_path / "none.txt"), 6, "there is no corpus")
+
+
 def test_fetch_says_what_it_sees(model):
     result = run("fetch", model)
     assert result.exit_code == 0
     assert "LlamaForCausalLM, 5 layers, d_key 48, torch.float32; layers [1, 2] will be edited" in flat(result.stdout)
 
 
-@pytest.mark.parametrize("command", ["edit", "show", "apply", "ask", "recipes", "facts", "fetch", "demo"])
+@pytest.mark.parametrize("command", ["edit", "show", "apply", "ask", "benchmark", "recipes", "facts", "fetch", "demo"])
 def test_every_command_explains_itself(command):
     result = run(command, "--help")
     assert result.exit_code == 0

@@ -9,9 +9,8 @@ import torch
 
 from bluedit import Fact, Neighbour
 from bluedit.errors import FactError
-from bluedit.evaluate import answers, counterfact
+from bluedit.evaluate import answers
 from bluedit.evaluate.answers import Answer, perplexity, score
-from bluedit.evaluate.counterfact import counterfact_scores
 from bluedit.evaluate.generate import ask
 from bluedit.evaluate.report import Measurement, Reading, compare, measure, ordinary_passages, read_facts_in
 from bluedit.lm.memory import EditableModel
@@ -186,93 +185,11 @@ def test_ordinary_passages_are_enough():
     assert sum(len(tokenizer(text)["input_ids"]) for text in ordinary_passages()) > 1200
 
 
-# CounterFact
+# the report
 
 
 def _answer(mean: float, said: bool = False, tokens: int = 2, top: int = 0) -> Answer:
     return Answer(mean * tokens, tokens, said, top)
-
-
-def counterfact_facts() -> list[Fact]:
-    return [
-        Fact(
-            "The capital of {} is",
-            subject="France",
-            target="Rome",
-            old_target="Paris",
-            paraphrases=("France has the capital", "The seat of France is"),
-            neighbours=(Neighbour("The capital of Gaul is", "Paris"), Neighbour("Paris is in"), Neighbour("x is", "y")),
-        ),
-        Fact(
-            "{} plays the",
-            subject="Élise",
-            target="drum kit",
-            old_target="violin",
-            paraphrases=("Élise is good at the",),
-        ),
-    ]
-
-
-def test_counterfact_scores_by_hand(monkeypatch):
-    """Answers made up; every figure worked out on paper."""
-    asked = {
-        ("The capital of France is", "Rome"): _answer(-1.0, said=True),
-        ("The capital of France is", "Paris"): _answer(-2.0),
-        ("France has the capital", "Rome"): _answer(-3.0, said=True),  # loses to the old answer
-        ("France has the capital", "Paris"): _answer(-2.0),
-        ("The seat of France is", "Rome"): _answer(-1.0, tokens=9),  # wins per token, not in total
-        ("The seat of France is", "Paris"): _answer(-2.0, tokens=1),
-        ("The capital of Gaul is", "Rome"): _answer(-2.0),
-        ("The capital of Gaul is", "Paris"): _answer(-1.0),
-        ("Paris is in", "Rome"): _answer(-1.0),
-        ("Paris is in", "Paris"): _answer(-1.0),  # a tie is not kept
-        ("x is", "Rome"): _answer(-5.0),
-        ("x is", "y"): _answer(-4.0),
-        ("Élise plays the", "drum kit"): _answer(-2.0, said=False),
-        ("Élise plays the", "violin"): _answer(-2.0),  # a tie is no success
-        ("Élise is good at the", "drum kit"): _answer(-1.0),
-        ("Élise is good at the", "violin"): _answer(-1.5),
-    }
-    monkeypatch.setattr(counterfact, "score", lambda _lm, pairs, _progress=None: [asked[pair] for pair in pairs])
-    found = counterfact_scores(None, counterfact_facts())
-    assert found.efficacy == pytest.approx(50.0)  # 1, 0
-    assert found.generalisation == pytest.approx(75.0)  # 1/2, 1: by fact, not 2 of 3
-    assert found.specificity == pytest.approx(200 / 3)  # 2 of 3; the second fact has no neighbours
-    assert found.strict == pytest.approx(50.0)
-    assert found.strict_paraphrase == pytest.approx(25.0)  # 1/2, 0
-    assert found.facts == 2
-
-
-@BOTH
-@BOS
-def test_counterfact_scores_of_a_model(family, bos):
-    lm = model_of(family, bos)
-    facts = counterfact_facts()
-    wins, general, kept = [], [], []
-    for fact in facts:
-        mean = lambda prompt, answer: plain_answer(lm, prompt, answer).mean_logprob  # noqa: E731
-        wins.append(mean(fact.text, fact.target) > mean(fact.text, fact.old_target))
-        each = [mean(p, fact.target) > mean(p, fact.old_target) for p in fact.paraphrases]
-        general.append(sum(each) / len(each))
-        if fact.neighbours:
-            each = [mean(n.prompt, n.answer or fact.old_target) > mean(n.prompt, fact.target) for n in fact.neighbours]
-            kept.append(sum(each) / len(each))
-    found = counterfact_scores(lm, facts)
-    assert found.efficacy == pytest.approx(100 * sum(wins) / 2)
-    assert found.generalisation == pytest.approx(100 * sum(general) / 2)
-    assert found.specificity == pytest.approx(100 * sum(kept))
-
-
-def test_counterfact_scores_without_anything_to_score():
-    lm = model_of("llama")
-    found = counterfact_scores(lm, [FACTS[1]])
-    assert math.isnan(found.generalisation)
-    assert math.isnan(found.specificity)
-    with pytest.raises(ValueError, match=r"^CounterFact's metrics compare with old_target, and some facts have none$"):
-        counterfact_scores(lm, [FACTS[1], Fact("{} is", subject="x", target="y")])
-
-
-# the report
 
 
 def _reading(new, old=None, paraphrases=(), neighbours=()) -> Reading:

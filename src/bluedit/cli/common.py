@@ -50,7 +50,8 @@ def read_source(source: str, format: str | None, limit: int | None, skip: int, s
         return read_facts(source, format=format, limit=limit, skip=skip)
     if count and not count.isdigit():
         raise FactError(f"{source!r} is no number of bundled facts; write for example world:20")
-    return world_facts(int(count) if count else limit, seed=seed)
+    wanted = int(count) if count else limit
+    return world_facts(None if wanted is None else wanted + skip, seed=seed)[skip:]
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ score), shares between 0 and 1, so that means, intervals and tables can be made 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -222,11 +223,16 @@ def _plain(text: str) -> str:
 
 
 def _begins(text: str, target: str) -> float:
-    return float(_plain(text).startswith(_plain(target)))
+    return float(re.match(_whole(target), _plain(text)) is not None)
 
 
 def _holds(text: str, target: str) -> float:
-    return float(_plain(target) in _plain(text))
+    return float(re.search(_whole(target), _plain(text)) is not None)
+
+
+def _whole(target: str) -> str:
+    """A pattern for the target as whole words ("Rome" is not in "Romeo"); scripts without spaces need no boundary."""
+    return rf"(?<![a-z0-9]){re.escape(_plain(target))}(?![a-z0-9])"
 
 
 def _chat(lm: EditableModel, prompt: str) -> str:

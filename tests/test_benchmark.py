@@ -161,3 +161,12 @@ def test_what_cannot_be_run_is_said_before_anything_is_written(lm, tmp_path, cha
 def test_runs_are_written_with_their_settings():
     assert parse_run("memit") == ("memit", {})
     assert parse_run("rect-blue:layers=4+8,filter.keep=0.3") == ("rect-blue", {"layers": "4,8", "filter.keep": "0.3"})
+
+
+def test_general_ability_is_asked_at_the_end(lm, tmp_path):
+    items = tmp_path / "items.jsonl"
+    items.write_text("\n".join(json.dumps({"sentence": f"film {i}", "label": i % 2}) for i in range(8)))
+    rows = run(lm, tmp_path / "run", abilities={"sst2": items})
+    assert [bool(row["abilities"]) for row in rows] == [True, False, True, False, True]
+    assert rows[-1]["abilities"]["sst2"]["items"] == 4
+    assert (tmp_path / "run" / "results.md").read_text().count("| accuracy / F1 | facts | sst2 |") == 1

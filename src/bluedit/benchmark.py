@@ -16,7 +16,7 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from bluedit.editing.batches import split_batches
 from bluedit.editing.editor import Editor
 from bluedit.editing.patch import Patch
 from bluedit.errors import BenchmarkError, RecipeError, did_you_mean
+from bluedit.evaluate.ability import ability, read_items
 from bluedit.evaluate.answers import perplexity
 from bluedit.evaluate.metrics import METRICS, SUITES, Columns, means
 from bluedit.evaluate.report import ordinary_passages
@@ -51,6 +52,7 @@ class Benchmark:
         passages: ordinary text for perplexity; None means the bundled passages.
         passage_tokens: how much of it.
         corpus, tokens: for key statistics, as in `Editor`.
+        abilities: files of general-ability items by task (`bluedit.evaluate.ability.TASKS`), asked after the last batch.
         targets: folder of optimised targets to share with other runs; None means the run's own.
     """
 
@@ -64,6 +66,7 @@ class Benchmark:
     corpus: str = "self"
     tokens: int | None = None
     targets: Path | None = None
+    abilities: Mapping[str, Path] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises BenchmarkError when something asked for does not exist."""
@@ -76,6 +79,8 @@ class Benchmark:
             raise BenchmarkError("batch size and every must be at least 1")
         for run in self.recipes:
             parse_run(run)
+        for task, file in self.abilities.items():
+            read_items(task, file)
 
 
 def parse_run(run: str) -> tuple[str, dict[str, str]]:
@@ -131,12 +136,13 @@ def _config(lm: EditableModel, benchmark: Benchmark) -> dict[str, Any]:
     shown = asdict(benchmark)
     facts = [fact_record(fact) for fact in benchmark.facts]
     passages = benchmark.passages if benchmark.passages is not None else ordinary_passages()
-    drop = ("facts", "recipes", "passages", "targets")
+    drop = ("facts", "recipes", "passages", "targets", "abilities")
     return {k: v for k, v in shown.items() if k not in drop} | {
         "model": lm.name,
         "facts": len(facts),
         "facts_fingerprint": text_fingerprint(facts),
         "passages_fingerprint": text_fingerprint(list(passages)),
+        "abilities": {task: str(file) for task, file in benchmark.abilities.items()},
     }
 
 
@@ -231,7 +237,11 @@ class _Run:
         if last:
             per_fact = [{"fact": fact_record(f)} | {k: v[i] for k, v in columns.items()} for i, f in enumerate(facts)]
             write_file(self.folder / "facts.json", json.dumps(per_fact, ensure_ascii=False).encode())
+        tasks = {}
+        for task, file in self.benchmark.abilities.items() if last else ():
+            tasks[task] = asdict(ability(self.editor.lm, task, read_items(task, file), self.editor.progress))
         return {
+            "abilities": tasks,
             "all": means(columns) | {"perplexity": perplexity(self.editor.lm, passages, self.benchmark.passage_tokens)},
             "first": means({name: values[: len(first)] for name, values in columns.items()}),
         }
@@ -254,6 +264,7 @@ class _Run:
             "batches": len(log) if self.recipe else 0,
             **log[-1]["all"],
             "first_batch": log[-1]["first"],
+            "abilities": log[-1].get("abilities", {}),
             "seconds_per_edit": sum(entry["seconds"] for entry in log) / facts if self.recipe else None,
             "reach": {layer: sum(v) / len(v) for layer, v in sorted(reach.items())},
         }
@@ -274,7 +285,24 @@ def write_table(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     writer.writerow(heads)
     writer.writerows(lines)
     write_file(folder / "results.csv", text.getvalue().encode())
-    write_file(folder / "results.md", table(heads, lines).encode())
+    write_file(folder / "results.md", (table(heads, lines) + _ability_table(rows)).encode())
+
+
+def _ability_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy / F1 of each task in percent, for the recipes that were asked."""
+    asked = [row for row in rows if row["abilities"]]
+    if not asked:
+        return ""
+    tasks = list(asked[0]["abilities"])
+    lines = [
+        [
+            row["recipe"],
+            str(row["facts"]),
+            *(f"{100 * r['accuracy']:.1f} / {100 * r['f1']:.1f}" for r in row["abilities"].values()),
+        ]
+        for row in asked
+    ]
+    return "\n" + table(["accuracy / F1", "facts", *tasks], lines)
 
 
 def _cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:

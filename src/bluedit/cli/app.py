@@ -204,6 +204,12 @@ def benchmark(
     passage_tokens: Annotated[int, typer.Option(help="Tokens of it.")] = 8000,
     corpus: Annotated[str, typer.Option(help="Text for key statistics, as for edit.")] = "self",
     tokens: Annotated[int | None, typer.Option(help="Tokens of it. Default: 10 x d_key.")] = None,
+    ability: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="General ability after the last batch: TASK=FILE (sst2, mrpc, cola, rte, nli, mmlu). May be repeated."
+        ),
+    ] = None,
     targets: Annotated[Path | None, typer.Option(help="Folder of optimised targets shared with other runs.")] = None,
     dtype: Dtype = None,
     device: Device = "auto",
@@ -225,6 +231,7 @@ def benchmark(
         corpus=corpus,
         tokens=tokens,
         targets=targets,
+        abilities={task: Path(file) for task, file in settings_of(ability, "--ability").items()},
     )
     wanted.check()
     lm = load(model, dtype=dtype, device=device, progress=as_progress(bars()))

@@ -54,12 +54,13 @@ def read_source(source: str, format: str | None, limit: int | None, skip: int, s
     return world_facts(None if wanted is None else wanted + skip, seed=seed)[skip:]
 
 
-def settings_of(pairs: list[str] | None) -> dict[str, str]:
+def settings_of(pairs: list[str] | None, option: str = "--set") -> dict[str, str]:
     """--set option=value, ... as a mapping."""
     settings = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not equals or not key.strip() or not value.strip():
-            raise RecipeError(f"--set {pair!r} is not of the form option=value, e.g. --set preserve.lambda=500")
+            example = "preserve.lambda=500" if option == "--set" else "sst2=items.jsonl"
+            raise RecipeError(f"{option} {pair!r} is not of the form option=value, e.g. {option} {example}")
         settings[key.strip()] = value.strip()
     return settings

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from bluedit.lm.capture import hooked
 from bluedit.lm.memory import EditableModel
-from bluedit.lm.prompts import chunks_by_cost, encode, encode_answer
+from bluedit.lm.prefix import Past, past_of
+from bluedit.lm.prompts import chunks_by_cost, encode, encode_answer, leading_tokens
 from bluedit.lm.state import frozen
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
@@ -49,12 +51,19 @@ class Answer:
         return self.logprob / self.tokens
 
 
-def score(lm: EditableModel, pairs: Sequence[tuple[str, str]], progress: Progress | None = None) -> list[Answer]:
+def score(
+    lm: EditableModel, pairs: Sequence[tuple[str, str]], progress: Progress | None = None, *, beginning: str = ""
+) -> list[Answer]:
     """Score each (prompt, answer) pair. Results do not depend on how pairs are batched, up to rounding.
 
-    Answers that need the same tokens to be run (all one-token answers to a prompt do) share one row.
+    Answers that need the same tokens to be run (all one-token answers to a prompt do) share one row; a `beginning` before every
+    prompt (few-shot examples) is run once.
     """
     encoded = [encode_answer(lm.tokenizer, prompt, answer) for prompt, answer in pairs]
+    past = past_of(lm, [encode(lm.tokenizer, beginning)[0]]) if beginning else None
+    if past:  # what the tokenizer puts before a text stands before the beginning
+        leading = leading_tokens(lm.tokenizer)
+        encoded = [(prompt[leading:], answer) for prompt, answer in encoded]
     asked: dict[tuple[int, ...], list[int]] = {}
     for i, (prompt, answer) in enumerate(encoded):
         asked.setdefault((*prompt, *answer[:-1]), []).append(i)
@@ -64,7 +73,7 @@ def score(lm: EditableModel, pairs: Sequence[tuple[str, str]], progress: Progres
         for chunk in chunks_by_cost([len(row) for row in rows], _TOKENS_PER_PASS):
             who = [(lane, i) for lane, number in enumerate(chunk) for i in asked[rows[number]]]
             spans = [(lane, len(encoded[i][0]) - 1, encoded[i][1]) for lane, i in who]
-            for (_, i), answer in zip(who, _score_chunk(lm, [rows[i] for i in chunk], spans), strict=True):
+            for (_, i), answer in zip(who, _score_chunk(lm, [rows[i] for i in chunk], spans, past), strict=True):
                 out[i] = answer
             advance(len(who))
     return [answer for answer in out if answer is not None]
@@ -72,12 +81,15 @@ def score(lm: EditableModel, pairs: Sequence[tuple[str, str]], progress: Progres
 
 @torch.no_grad()
 def _score_chunk(
-    lm: EditableModel, rows: Sequence[Sequence[int]], spans: Sequence[tuple[int, int, list[int]]]
+    lm: EditableModel,
+    rows: Sequence[Sequence[int]],
+    spans: Sequence[tuple[int, int, list[int]]],
+    past: Past | None,
 ) -> list[Answer]:
     """Answers of (lane, place before the first answer token, answer tokens) in these rows."""
     lanes = [lane for lane, _, answer in spans for _ in answer]
     places = [start + t for _, start, answer in spans for t in range(len(answer))]
-    logits = logits_at(lm, rows, lanes, places)
+    logits = logits_at(lm, rows, lanes, places, past)
     wanted = torch.tensor([token for _, _, answer in spans for token in answer], device=logits.device)
     logprobs = -torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
     tops = logits.argmax(dim=-1)
@@ -92,14 +104,27 @@ def _score_chunk(
 
 
 @torch.no_grad()
-def logits_at(lm: EditableModel, rows: Sequence[Sequence[int]], lanes: Sequence[int], places: Sequence[int]) -> Tensor:
-    """Logits (positions x vocabulary, float32 or wider) at (lane, place) of right-padded rows."""
+def logits_at(
+    lm: EditableModel,
+    rows: Sequence[Sequence[int]],
+    lanes: Sequence[int],
+    places: Sequence[int],
+    past: Past | None = None,
+) -> Tensor:
+    """Logits (positions x vocabulary, float32 or wider) at (lane, place) of right-padded rows, which follow `past` (one row) if given."""
     ids, mask = lm.pad(rows)
+    more: dict[str, Any] = {"use_cache": False}
+    if past:
+        past = past.rows(torch.zeros(len(rows), dtype=torch.long, device=ids.device))
+        start = past.mask.shape[1]
+        place = start + torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        mask = torch.cat([past.mask, mask], dim=1)
+        more = {"use_cache": True, "past_key_values": past.cache(), "position_ids": place}
     lane, place = torch.tensor(list(lanes), device=ids.device), torch.tensor(list(places), device=ids.device)
     head = lm.anatomy.head
     hooks = [] if head is None else [(head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:]))]
     with frozen(lm.model), hooked(hooks):
-        logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        logits = lm.model(input_ids=ids, attention_mask=mask, **more).logits
     logits = logits[lane, place] if head is None else logits[0]
     return logits if logits.dtype == torch.float64 else logits.float()
 

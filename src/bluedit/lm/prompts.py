@@ -79,6 +79,13 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]
     return list(ids[:end]), [tuple(o) for o in offsets[:end]]
 
 
+def leading_tokens(tokenizer: Any) -> int:
+    """How many special tokens the tokenizer puts before a text."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    ids = encode(tokenizer, "a")[0]
+    return len(ids) - len(plain)
+
+
 def encode_answer(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
     """Token ids of a prompt and of the answer that follows it.
 

@@ -26,6 +26,7 @@ from bluedit.editing.patch import Patch
 from bluedit.errors import BenchmarkError, RecipeError, did_you_mean
 from bluedit.evaluate.ability import ability, read_items
 from bluedit.evaluate.answers import perplexity
+from bluedit.evaluate.generate import continuations
 from bluedit.evaluate.metrics import METRICS, SUITES, Columns, means
 from bluedit.evaluate.report import ordinary_passages
 from bluedit.facts.fact import Fact
@@ -37,6 +38,7 @@ from bluedit.progress import Progress
 from bluedit.report.methods import table
 
 UNEDITED = "unedited"
+_SHOWN = 8  # tokens of what the model says, kept for each fact
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def _config(lm: EditableModel, benchmark: Benchmark) -> dict[str, Any]:
         "facts_fingerprint": text_fingerprint(facts),
         "passages_fingerprint": text_fingerprint(list(passages)),
         "abilities": {task: str(file) for task, file in benchmark.abilities.items()},
+        "order": list(benchmark.recipes),
     }
 
 
@@ -157,13 +160,13 @@ def _claim(folder: Path, config: Mapping[str, Any]) -> None:
             raise BenchmarkError(
                 f"{file} is unreadable ({error}); choose another folder, or delete this one"
             ) from error
-        wrong = [key for key in config if found.get(key) != config[key]]
+        wrong = [key for key in config if key != "order" and found.get(key) != config[key]]
         if wrong:
             raise BenchmarkError(
                 f"{folder} holds another benchmark: {', '.join(wrong)} differ; choose another folder, or ask for the same as before"
             )
-        return
-    if folder.exists() and (not folder.is_dir() or any(f.name != "targets" for f in folder.iterdir())):
+        config["order"] = list(dict.fromkeys([*found.get("order", ()), *config["order"]]))
+    elif folder.exists() and (not folder.is_dir() or any(f.name != "targets" for f in folder.iterdir())):
         raise BenchmarkError(f"{folder} holds other things than a benchmark; choose a new or empty folder")
     try:
         write_file(file, json.dumps(config, indent=1, ensure_ascii=False).encode())
@@ -203,7 +206,7 @@ class _Run:
                 )
             if self.recipe:
                 self.editor.patch.save(self.folder / "patch")
-            log.append(entry)
+            log.append({"recipe": self.run} | entry)
             write_file(self.folder / "batches.json", json.dumps(log, indent=1).encode())
         return [self._row(log[: number + 1]) for number, entry in enumerate(log) if "all" in entry]
 
@@ -235,7 +238,11 @@ class _Run:
         columns = self._columns(facts)
         passages = self.benchmark.passages if self.benchmark.passages is not None else ordinary_passages()
         if last:
-            per_fact = [{"fact": fact_record(f)} | {k: v[i] for k, v in columns.items()} for i, f in enumerate(facts)]
+            says = continuations(self.editor.lm, [fact.text for fact in facts], _SHOWN, self.editor.progress)
+            per_fact = [
+                {"fact": fact_record(fact), "says": text} | {name: values[i] for name, values in columns.items()}
+                for i, (fact, text) in enumerate(zip(facts, says, strict=True))
+            ]
             write_file(self.folder / "facts.json", json.dumps(per_fact, ensure_ascii=False).encode())
         tasks = {}
         for task, file in self.benchmark.abilities.items() if last else ():

@@ -240,6 +240,17 @@ def benchmark(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished benchmarks.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+) -> None:
+    """Benchmarks as one HTML page: tables with intervals, curves, and every fact. It needs no network to look at."""
+    from bluedit.report.page import write_page
+
+    typer.echo(f"Look at {write_page(runs, out)}")
+
+
+@app.command()
 def recipes(
     options: Annotated[bool, typer.Option("--options", help="List what --set can change.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Both tables as Markdown.")] = False,

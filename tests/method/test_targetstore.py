@@ -54,6 +54,7 @@ def test_anything_else_is_another_question(lm, tmp_path):
         {"prefixes": ("The weather was mild that morning.",)},
     ]
     assert all(ask(store, lm, **other)[1] for other in others)
+    assert not ask(store, lm, objective=replace(OBJECTIVE, weights="unedited"))[1]  # the weights say where it was made
     assert ask(TargetStore(tmp_path, "other base"), lm)[1]
     with torch.no_grad():
         lm.projection(0).matrix()[0, 0] += 1e-9

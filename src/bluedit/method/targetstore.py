@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -46,7 +46,9 @@ class TargetStore:
     ) -> Targets:
         """The stored targets for the model's weights as they are, or those that `make` optimises now. An unreadable file is made anew."""
         prompts = [(row.fact, row.kind, row.ids, row.subject_last, row.targets) for row in rows]
-        name = text_fingerprint(weights_fingerprint(lm.model), self.unedited, prompts, asdict(site), asdict(objective))
+        # where z* is optimised shows in the weights, and what becomes of it afterwards does not matter
+        asked = replace(objective, weights="current", norm_anchor=False)
+        name = text_fingerprint(weights_fingerprint(lm.model), self.unedited, prompts, asdict(site), asdict(asked))
         file = self.folder / f"{name}.safetensors"
         try:
             if file.is_file():

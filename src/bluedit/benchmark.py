@@ -151,7 +151,7 @@ def _config(lm: EditableModel, benchmark: Benchmark) -> dict[str, Any]:
 
 def _claim(folder: Path, config: Mapping[str, Any]) -> None:
     """Make the folder this benchmark's, or make sure that it is. More recipes may be added to it later."""
-    config = json.loads(json.dumps(config))
+    config = dict(json.loads(json.dumps(config)))
     file = folder / "config.json"
     if file.is_file():
         try:

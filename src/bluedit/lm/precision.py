@@ -51,7 +51,9 @@ def short_attention(lm: EditableModel) -> Iterator[None]:
     """Attention as plain matrix products, for float32 models on a CPU: with a few queries a row they are faster than the fused kernels,
     backwards above all. (Wider models would lose precision: the plain form takes the softmax in float32.)"""
     plain = lm.device.type == "cpu" and lm.dtype == torch.float32
-    configs = {id(m.config): m.config for m in lm.model.modules() if hasattr(m, "config")} if plain else {}
+    configs: dict[int, Any] = (
+        {id(m.config): m.config for m in lm.model.modules() if hasattr(m, "config")} if plain else {}
+    )
     before = [(config, getattr(config, "_attn_implementation", None)) for config in configs.values()]
     fused = [(config, kind) for config, kind in before if kind == "sdpa"]
     try:

@@ -173,7 +173,7 @@ def interval(one: Sequence[float], other: Sequence[float]) -> tuple[float, float
     apart = torch.tensor(one, dtype=torch.float64) - torch.tensor(other, dtype=torch.float64)
     apart = apart[~apart.isnan()]
     if not len(apart):
-        return (float("nan"),) * 3
+        return float("nan"), float("nan"), float("nan")
     chosen = torch.randint(len(apart), (_RESAMPLES, len(apart)), generator=torch.Generator().manual_seed(0))
     means = apart[chosen].mean(dim=1).sort().values
     return float(means[int(0.025 * _RESAMPLES)]), float(apart.mean()), float(means[int(0.975 * _RESAMPLES) - 1])

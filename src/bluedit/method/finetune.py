@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bluedit.errors import EditError
-from bluedit.lm.capture import hooked
+from bluedit.lm.capture import Hook, hooked
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.prompts import Row
 from bluedit.method.recipe import FineTune
@@ -72,14 +72,19 @@ def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, kind: 
         return output + nn.functional.linear(args[0], dW.to(args[0].dtype))
 
     ids, mask = lm.pad([row.ids for row in rows])
-    with hooked([(lm.projection(layer).module, "forward", changed)]):
+    lanes = [lane for lane, row in enumerate(rows) for _ in row.targets]
+    steps = [t if kind == "all" else 0 for row in rows for t in range(len(row.targets))]
+    at = [rows[lane].target_start - 1 + t for lane, t in zip(lanes, steps, strict=True)]
+    lane, place = torch.tensor(lanes, device=ids.device), torch.tensor(at, device=ids.device)
+    hooks: list[Hook] = [(lm.projection(layer).module, "forward", changed)]
+    head = lm.anatomy.head
+    if head is not None:
+        hooks.append((head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:])))
+    with hooked(hooks):
         logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    losses = []
-    for lane, row in enumerate(rows):
-        wanted = torch.tensor(row.targets, device=logits.device)
-        at = torch.full_like(wanted, row.target_start - 1)
-        if kind == "all":
-            at = at + torch.arange(len(wanted), device=logits.device)
-        told = logits[lane, at].to(dW.dtype)
-        losses.append(nn.functional.cross_entropy(told, wanted))
-    return torch.stack(losses).mean()
+    told = (logits[lane, place] if head is None else logits[0]).to(dW.dtype)
+    wanted = torch.tensor([token for row in rows for token in row.targets], device=ids.device)
+    weight = torch.tensor(
+        [1 / len(row.targets) for row in rows for _ in row.targets], dtype=dW.dtype, device=ids.device
+    )
+    return (nn.functional.cross_entropy(told, wanted, reduction="none") * weight).sum() / len(rows)

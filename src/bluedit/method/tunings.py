@@ -20,7 +20,7 @@ class Tuning:
         name, source: which tuning, and where its numbers come from.
         match: configuration entries a model must have.
         set: overrides for every recipe.
-        recipes: further overrides by recipe name or stem.
+        recipes: further overrides by schedule, by stem of the name (what comes before "-"), or by name.
     """
 
     name: str
@@ -30,9 +30,9 @@ class Tuning:
     recipes: Mapping[str, Mapping[str, Any]]
 
     def apply(self, recipe: Recipe) -> Recipe:
-        """The recipe with this model's numbers; those of the exact name win over those of the stem."""
+        """The recipe with this model's numbers; those of the name win over those of the stem, and these over the schedule's."""
         tuned = recipe.override(self.set, f"tuning {self.name}")
-        for key in (recipe.name.split("-")[0], recipe.name):
+        for key in (recipe.schedule, recipe.name.split("-")[0], recipe.name):
             tuned = tuned.override(self.recipes.get(key, {}), f"tuning {self.name}")
         return tuned
 

@@ -12,6 +12,7 @@ from transformers import GPT2Config, LlamaConfig
 from bluedit.errors import RecipeError
 from bluedit.method.presets import BLUE_PAPER, DEFAULT, PRESETS, preset
 from bluedit.method.recipe import Contexts, Filter, FineTune, Objective, Preserve, Recipe, Rounds, blue, options
+from bluedit.method.schedule import SCHEDULES
 from bluedit.method.tunings import Tuning, tuning_for, tunings
 
 PATHS = {
@@ -250,7 +251,7 @@ def test_the_tunings_that_come_along_fit_every_recipe():
     for tuning in tunings():
         assert tuning.source
         assert tuning.match
-        assert set(tuning.recipes) <= set(PRESETS)
+        assert set(tuning.recipes) <= set(PRESETS) | set(SCHEDULES)
         for recipe in PRESETS.values():
             tuned = tuning.apply(recipe)
             assert tuned.layers
@@ -279,6 +280,11 @@ def test_exact_names_win_over_stems():
     assert numbers["memit"] == numbers["memit-seq"] == numbers["memit-blue"] == (4.0, 7)
     assert numbers["memit-seq-blue"] == (5.0, 7)
     assert numbers["rome"][0] == 3.0
+    by_schedule = Tuning(
+        "toy", "here", {}, {"layers": [1, 2]}, {"spread": {"preserve.l2": 6.0}, "alphaedit": {"preserve.l2": 7.0}}
+    )
+    found = {name: by_schedule.apply(r).preserve.l2 for name, r in PRESETS.items()}
+    assert (found["memit"], found["memit-blue"], found["alphaedit"]) == (6.0, 10.0, 7.0)
 
 
 def test_a_bad_tuning_names_itself():

@@ -36,7 +36,7 @@ from bluedit.method.preserve import NeuronPreservation, Preservation, preservati
 from bluedit.method.presets import DEFAULT, preset
 from bluedit.method.recipe import Objective, Preserve, Recipe
 from bluedit.method.targetstore import TargetStore
-from bluedit.method.tunings import tuning_for
+from bluedit.method.tunings import tuned
 from bluedit.progress import Progress, as_progress
 from bluedit.shapes import Tensor
 
@@ -125,7 +125,7 @@ class Editor:
         """
         recipe = name
         if isinstance(recipe, str):
-            recipe = tuning_for(self.lm.model.config.get_text_config(), self.lm.d_key).apply(preset(recipe))
+            recipe = tuned(preset(recipe), settings or {}, self.lm.model.config.get_text_config(), self.lm.d_key)
         recipe = recipe.override(settings or {})
         if not recipe.layers:
             raise RecipeError(f"the recipe {recipe.name} has no layers; set layers, e.g. layers=[4,5,6,7,8]")

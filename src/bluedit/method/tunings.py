@@ -65,3 +65,9 @@ def tuning_for(config: Any, d_key: int) -> Tuning:
     null = {"preserve.unit": "energy", "preserve.threshold": 0.02}
     rome = {"objective.clamp": 4.0, "objective.steps": 20}
     return Tuning("generic", "scaled to the model's size", {}, numbers, {"alphaedit": null, "rome": rome})
+
+
+def tuned(recipe: Recipe, settings: Mapping[str, Any], config: Any, d_key: int) -> Recipe:
+    """A recipe with a model's numbers, which may depend on the schedule that the settings ask for."""
+    chosen = {"schedule": settings["schedule"]} if "schedule" in settings else {}
+    return tuning_for(config, d_key).apply(recipe.override(chosen))

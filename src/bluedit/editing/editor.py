@@ -338,13 +338,5 @@ class Editor:
         ranks = {
             layer: p.rank for (layer, preserve), (p, _) in self._preservation.items() if preserve == recipe.preserve
         }
-        return describe(
-            self.lm,
-            self._moments,
-            recipe,
-            fingerprint=standing,
-            prefixes=prefixes,
-            ranks=ranks,
-            seconds=seconds,
-            report=report,
-        )
+        origin = {"fingerprint": standing, "prefixes": prefixes, "ranks": ranks, "seconds": seconds, "report": report}
+        return describe(self.lm, self._moments, recipe, **origin)

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from bluedit.cli.common import Device, Dtype, Force, Model, bars, fail, gather, read_source, settings_of
-from bluedit.errors import BluEditError, ModelError
+from bluedit.errors import BluEditError, FactError, ModelError
 from bluedit.progress import as_progress
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -61,7 +62,7 @@ class MomentStore:
     def budget(self) -> int:
         return self.tokens or TOKENS_PER_KEY * self.lm.d_key
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, str | int]:
         """What the statistics belong to; stored beside them and compared when they are read."""
         return {

@@ -122,6 +122,9 @@ def test_another_benchmark_in_the_folder(lm, whole):
     for change, name in (({"batch_size": 3}, "batch_size"), ({"facts": FACTS[:3]}, "facts, facts_fingerprint")):
         with pytest.raises(BenchmarkError, match=f"holds another benchmark: {name} differ"):
             run(lm, folder, **change)
+    other = EditableModel.of(toy_gpt2(seed=1), toy_tokenizer(), "toy")
+    with pytest.raises(BenchmarkError, match="holds another benchmark: weights differ"):
+        run(other, folder)
     assert (folder / "results.md").read_text() == before
 
 

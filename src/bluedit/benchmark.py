@@ -32,7 +32,7 @@ from bluedit.evaluate.report import ordinary_passages
 from bluedit.facts.fact import Fact
 from bluedit.facts.readers import fact_record
 from bluedit.files import write_file
-from bluedit.lm.fingerprint import text_fingerprint
+from bluedit.lm.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.lm.memory import EditableModel
 from bluedit.progress import Progress
 from bluedit.report.methods import table
@@ -141,6 +141,7 @@ def _config(lm: EditableModel, benchmark: Benchmark) -> dict[str, Any]:
     drop = ("facts", "recipes", "passages", "targets", "abilities")
     return {k: v for k, v in shown.items() if k not in drop} | {
         "model": lm.name,
+        "weights": weights_fingerprint(lm.model),
         "facts": len(facts),
         "facts_fingerprint": text_fingerprint(facts),
         "passages_fingerprint": text_fingerprint(list(passages)),

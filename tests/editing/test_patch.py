@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from editing_help import OTHER, bits, dense, edit, make_editor, same_bits
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bluedit import Editor, Patch
+from bluedit import Editor, Fact, Neighbour, Patch, Probe
 from bluedit.editing import loop
 from bluedit.errors import EditError, ModelError, PatchError
 from bluedit.export.checkpoint import save_checkpoint
@@ -70,6 +71,20 @@ def test_a_saved_patch_reads_back_bit_for_bit(patch, tmp_path):
     names = sorted(f.name for f in (tmp_path / "deep" / "er" / "patch").iterdir())
     assert len(names) == 2
     assert names[1] == "manifest.json"
+
+
+def test_facts_with_everything_read_back(patch, tmp_path):
+    rich = Fact(
+        "{} is in",
+        subject="Rome",
+        target="Asia",
+        neighbours=(Neighbour("Oslo is in"), Neighbour("Paris is in", "Europe")),
+        probes=(Probe("portability", "Rome's continent is", ("Asia",)), Probe("subject", "Rome's mayor is")),
+        references=("a continent",),
+        id="1",
+    )
+    Patch([replace(patch.batches[0], facts=(rich,))], patch.info).save(tmp_path / "p")
+    assert Patch.load(tmp_path / "p").batches[0].facts == (rich,)
 
 
 def test_numbers_derived_from_the_factors(patch):

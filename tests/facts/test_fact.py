@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bluedit.errors import FactError
-from bluedit.facts import Fact, Neighbour, check_batch
+from bluedit.facts import Fact, Neighbour, Probe, check_batch
 
 
 def refusal(call: Any, *args: Any, **kwargs: Any) -> str:
@@ -23,12 +23,28 @@ def test_text_has_the_subject_in_the_prompt() -> None:
 
 
 def test_lists_become_tuples_and_the_fact_is_frozen_and_hashable() -> None:
-    fact = Fact("{} is in", "Rome", "Italy", paraphrases=["Where is Rome? In"], neighbours=[Neighbour("Oslo is in")])
+    fact = Fact(
+        "{} is in",
+        "Rome",
+        "Italy",
+        paraphrases=["Where is Rome? In"],
+        neighbours=[Neighbour("Oslo is in")],
+        probes=[Probe("subject", "The river of Rome is the", ["Tiber"])],
+        references=["Italy is a country."],
+    )
     assert fact.paraphrases == ("Where is Rome? In",)
     assert fact.neighbours == (Neighbour("Oslo is in", None),)
+    assert fact.probes == (Probe("subject", "The river of Rome is the", ("Tiber",)),)
+    assert fact.references == ("Italy is a country.",)
     assert hash(fact) == hash(dataclasses.replace(fact))
     with pytest.raises(dataclasses.FrozenInstanceError):
         fact.target = "Spain"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("name", ["paraphrases", "references"])
+def test_one_text_is_no_list_of_texts(name: str) -> None:
+    expected = f"{name} must be a list of texts, not the text 'one'"
+    assert refusal(Fact, "{} is in", "Rome", "Italy", **{name: "one"}) == expected
 
 
 def test_the_id_does_not_count_in_comparisons() -> None:
@@ -66,6 +82,27 @@ def test_the_id_does_not_count_in_comparisons() -> None:
         (
             {"neighbours": [Neighbour(" ")]},
             "fact '{} is in': a neighbour is not a Neighbour with a prompt and an answer that is text or None",
+        ),
+        ({"references": ["fine", " "]}, "fact '{} is in': a reference is empty or not text"),
+        ({"probes": ["Rome speaks"]}, "fact '{} is in': a probe is not a Probe with a prompt"),
+        ({"probes": [Probe("subject", " ")]}, "fact '{} is in': a probe is not a Probe with a prompt"),
+        (
+            {"probes": [Probe("paraphrase", "x"), Probe("multihop", "y"), Probe("alias", "z")]},
+            "fact '{} is in': the probe 'x' is of the unknown kind 'paraphrase'; choose one of alias, generation, "
+            "multihop, portability, subject; the probe 'y' has no answer; the probe 'z' has no answer",
+        ),
+        ({"probes": [Probe("portability", "x")]}, "fact '{} is in': the probe 'x' has no answer"),
+        (
+            {"probes": [Probe("subject", "x", "Tiber")]},
+            "fact '{} is in': the answers of the probe 'x' must be a list of texts, none of them empty",
+        ),
+        (
+            {"probes": [Probe("subject", "x", ["Tiber", ""])]},
+            "fact '{} is in': the answers of the probe 'x' must be a list of texts, none of them empty",
+        ),
+        (
+            {"probes": [Probe("generation", "x", ["y"])]},
+            "fact '{} is in': the probe 'x' is to be continued freely; it takes no answers",
         ),
         ({"id": "17", "target": ""}, "fact '17': target is empty"),
         (

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from facts_help import Write, lines, refusal, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluedit.errors import FactError
-from bluedit.facts import Fact, Neighbour, formats, read_facts, write_facts
-
-Write = Callable[..., Path]
+from bluedit.facts import Fact, Neighbour, Probe, formats, read_facts, write_facts
+from bluedit.facts.fact import PROBES
 
 ROME = {"prompt": "{} is in", "subject": "Rome", "target": "Spain"}
 FACT = Fact("{} is in", "Rome", "Spain")
@@ -57,36 +56,6 @@ ZSRE = {
 }
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write text, bytes, or a JSON value to a file in tmp_path."""
-
-    def to(name: str, content: object) -> Path:
-        path = tmp_path / name
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            path.write_bytes((content if isinstance(content, str) else json.dumps(content)).encode())
-        return path
-
-    return to
-
-
-def refusal(path: Path | str, **options: Any) -> str:
-    """The text of the FactError that reading must raise, with the path written as FILE."""
-    with pytest.raises(FactError) as caught:
-        read_facts(path, **options)
-    return str(caught.value).replace(str(path), "FILE")
-
-
-def lines(*records: object) -> str:
-    return "".join(json.dumps(r) + "\n" for r in records)
-
-
-def without(record: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {k: v for k, v in record.items() if k not in keys}
-
-
 # bluedit's own format
 
 
@@ -96,11 +65,25 @@ def test_own_format_with_everything(write: Write) -> None:
         "old_target": "Italy",
         "paraphrases": ["Where is Rome? In"],
         "neighbours": ["Milan is in", {"prompt": "Oslo is in", "answer": "Norway"}],
+        "probes": [
+            {"kind": "portability", "prompt": "In Rome they speak", "answers": ["Spanish", "Castilian"]},
+            {"kind": "subject", "prompt": "The river of Rome is the"},
+            {"kind": "generation", "prompt": "Rome is", "answers": []},
+        ],
+        "references": ["Spain lies south of France.", "Madrid is in Spain."],
         "id": 7,
     }
     (fact,) = read_facts(write("a.jsonl", lines(record)))
     expected = [Neighbour("Milan is in"), Neighbour("Oslo is in", "Norway")]
-    assert fact == Fact("{} is in", "Rome", "Spain", "Italy", ["Where is Rome? In"], expected)
+    probes = [
+        Probe("portability", "In Rome they speak", ("Spanish", "Castilian")),
+        Probe("subject", "The river of Rome is the"),
+        Probe("generation", "Rome is"),
+    ]
+    references = ("Spain lies south of France.", "Madrid is in Spain.")
+    assert fact == Fact("{} is in", "Rome", "Spain", "Italy", ["Where is Rome? In"], expected, probes, references)
+    assert fact.probes == tuple(probes)
+    assert fact.references == references
     assert fact.id == "7"
 
 
@@ -123,6 +106,20 @@ def test_own_format_with_the_subject_in_the_prompt(write: Write) -> None:
             {"neighbours": [{"prompt": "x", "anwser": "y"}]},
             "unknown key 'neighbours[0].anwser' (did you mean 'answer'?)",
         ),
+        ({"probes": ["x"]}, "'probes[0]' must be an object, not text"),
+        (
+            {"probes": [{"kind": "alias", "prompt": "x", "answers": "y"}, {"answer": ["z"]}]},
+            "'probes[0].answers' must be a list, not text; unknown key 'probes[1].answer' (did you mean 'answers'?); "
+            "'probes[1].kind' is missing; 'probes[1].prompt' is missing",
+        ),
+        (
+            {"probes": [{"kind": "multi-hop", "prompt": "x"}, {"kind": "alias", "prompt": "y"}]},
+            "fact '{} is in': the probe 'x' is of the unknown kind 'multi-hop'; did you mean 'multihop'?; "
+            "the probe 'y' has no answer",
+        ),
+        ({"references": "one"}, "'references' must be a list, not text"),
+        ({"references": ["one", 2]}, "'references[1]' must be text, not a number"),
+        ({"references": [" "]}, "fact '{} is in': a reference is empty or not text"),
         ({"id": [1]}, "'id' must be text, not a list"),
         ({"subject": "\ud800"}, "'subject' has half a surrogate pair in '\\ud800'; write the character itself"),
         ({"target": ""}, "fact '{} is in': target is empty"),
@@ -148,7 +145,7 @@ def test_own_format_refuses(write: Write, changes: dict[str, Any], words: str) -
 
 def test_an_unknown_key_like_no_other_gets_the_whole_list(write: Write) -> None:
     text = refusal(write("a.jsonl", lines({**ROME, "zzz": 1})))
-    known = "id, neighbours, old_target, paraphrases, prompt, subject, target"
+    known = "id, neighbours, old_target, paraphrases, probes, prompt, references, subject, target"
     assert text.endswith(f"line 1: unknown key 'zzz' (choose one of {known})")
 
 
@@ -158,14 +155,16 @@ def test_an_unknown_key_like_no_other_gets_the_whole_list(write: Write) -> None:
 def test_csv_with_everything(write: Write) -> None:
     path = write(
         "a.csv",
-        "prompt,subject,target,old_target,paraphrases,neighbours,id\n"
-        '{} is in,Rome,Spain,Italy,"Where is Rome, really? In | Rome lies in",Oslo is in => Norway | Milan is in,r1\n'
-        "Oslo is in,Oslo,Peru,,,,\n",
+        "prompt,subject,target,old_target,paraphrases,neighbours,references,id\n"
+        '{} is in,Rome,Spain,Italy,"Where is Rome, really? In | Rome lies in",Oslo is in => Norway | Milan is in,'
+        '"Spain is hot, mostly. | Spain => Madrid",r1\n'
+        "Oslo is in,Oslo,Peru,,,,,\n",
     )
     first, second = read_facts(path)
     paraphrases = ["Where is Rome, really? In", "Rome lies in"]
     neighbours = [Neighbour("Oslo is in", "Norway"), Neighbour("Milan is in")]
-    assert first == Fact("{} is in", "Rome", "Spain", "Italy", paraphrases, neighbours)
+    references = ["Spain is hot, mostly.", "Spain => Madrid"]
+    assert first == Fact("{} is in", "Rome", "Spain", "Italy", paraphrases, neighbours, references=references)
     assert second == Fact("{} is in", "Oslo", "Peru")
     assert (first.id, second.id) == ("r1", "")
 
@@ -220,6 +219,11 @@ def test_csv_refuses_empty_parts_of_a_list(write: Write, row: str, words: str) -
             "prompt,subject,target,id,id",
             "FILE: the header in line 1 cannot be used: column 'id' stands there 2 times",
         ),
+        (
+            "prompt,subject,target,probes,reference",
+            "FILE: the header in line 1 cannot be used: 'probes' cannot be a column, for its values are objects; "
+            "write these facts as JSON or JSONL; unknown column 'reference' (did you mean 'references'?)",
+        ),
         ("\n\nprompt,subject", "FILE: the header in line 3 cannot be used: column 'target' is missing"),
         ("prompt;subject;target", "FILE: the columns are separated by semicolons; separate them by commas"),
         ("prompt\tsubject\ttarget", "FILE: the columns are separated by tabs; separate them by commas"),
@@ -250,7 +254,9 @@ def test_csv_with_an_open_quote_loses_nothing_in_silence(write: Write) -> None:
 def check_counterfact(fact: Fact) -> None:
     answers = [Neighbour(str(p), "French") for p in COUNTERFACT["neighborhood_prompts"]]
     paraphrases = COUNTERFACT["paraphrase_prompts"]
-    assert fact == Fact("The mother tongue of {} is", "Danielle Darrieux", "English", "French", paraphrases, answers)
+    probes = [Probe("generation", "Danielle Darrieux's mother tongue is")]
+    prompt = "The mother tongue of {} is"
+    assert fact == Fact(prompt, "Danielle Darrieux", "English", "French", paraphrases, answers, probes)
     assert fact.id == "0"
 
 
@@ -302,6 +308,10 @@ def test_counterfact_without_the_optional_parts(write: Write) -> None:
                 "neighborhood_prompts": [{"prompt": 1, "target": "a"}],
             },
             "'neighborhood_prompts[0].prompt' must be text, not a number",
+        ),
+        (
+            {**COUNTERFACT, "generation_prompts": [" "]},
+            "fact '0': a probe is not a Probe with a prompt",
         ),
     ],
 )
@@ -513,7 +523,7 @@ def test_a_format_that_is_asked_for_is_not_told_anew(write: Write) -> None:
          "Expecting property name enclosed in double quotes"),
         ("a.txt", "Rome is in Spain.", "cannot tell the format of FILE: it begins neither like JSON nor with a CSV "
          "header that has the columns prompt, subject, target; pass format= as one of "
-         "counterfact, easyedit, zsre, csv, bluedit"),
+         "mquake, counterfact, easyedit, zsre, rippleedits, csv, bluedit"),
     ],
 )  # fmt: skip
 def test_a_file_is_refused(write: Write, name: str, content: object, words: str) -> None:
@@ -552,7 +562,7 @@ def test_a_path_through_a_file_is_refused(write: Write) -> None:
 
 def test_formats_are_described() -> None:
     table = formats()
-    assert list(table) == ["counterfact", "easyedit", "zsre", "csv", "bluedit"]
+    assert list(table) == ["mquake", "counterfact", "easyedit", "zsre", "rippleedits", "csv", "bluedit"]
     assert all(len(text) > 20 and not text.endswith(".") for text in table.values())
 
 
@@ -561,7 +571,17 @@ def test_formats_are_described() -> None:
 
 def test_written_facts_are_read_again(tmp_path: Path) -> None:
     facts = [
-        Fact("{} is in", "Zürich\u2028", " Peru", "Italy\n", ["a", "b"], [Neighbour("c"), Neighbour("d", "e")], "1"),
+        Fact(
+            "{} is in",
+            "Zürich\u2028",
+            " Peru",
+            "Italy\n",
+            ["a", "b"],
+            [Neighbour("c"), Neighbour("d", "e")],
+            [Probe("alias", "f", ("g", "h")), Probe("generation", "i")],
+            ["j | k", "l"],
+            "1",
+        ),
         FACT,
     ]
     path = tmp_path / "facts.jsonl"
@@ -575,6 +595,15 @@ def test_written_facts_are_read_again(tmp_path: Path) -> None:
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda t: t.strip() and "{}" not in t)
 neighbours = st.builds(Neighbour, texts, st.none() | st.text(st.characters(exclude_categories=["Cs"])))
+some = st.lists(texts, min_size=1, max_size=2)
+probes = st.sampled_from(PROBES).flatmap(
+    lambda kind: st.builds(
+        Probe,
+        st.just(kind),
+        texts,
+        {"subject": st.just([]) | some, "generation": st.just([])}.get(kind, some),
+    )
+)
 any_fact = st.builds(
     lambda before, after, **rest: Fact(before + "{}" + after, **rest),
     texts.filter(lambda t: not t.endswith("{")),
@@ -584,6 +613,8 @@ any_fact = st.builds(
     old_target=st.none() | texts.map(lambda t: "old " + t),
     paraphrases=st.lists(texts, max_size=2),
     neighbours=st.lists(neighbours, max_size=2),
+    probes=st.lists(probes, max_size=2),
+    references=st.lists(texts, max_size=2),
     id=st.text(st.characters(exclude_categories=["Cs"]), max_size=3),
 )
 
@@ -615,3 +646,22 @@ def test_writing_is_refused_and_leaves_the_old_file(tmp_path: Path) -> None:
     assert written(below, [FACT]).startswith(f"cannot write {below}: File exists;")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["facts.jsonl"]
+
+
+def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
+    """A folder stands in for one: the package datasets reads both alike."""
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    records = [{"prompt": f"{name} is in", "subject": name, "target_new": "Asia"} for name in ("Oslo", "Bern", "Rome")]
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    facts = read_facts(f"hf:{tmp_path / 'set'}", skip=1, limit=1)
+    assert facts == [Fact("{} is in", subject="Bern", target="Asia")]
+    with pytest.raises(FactError, match="cannot read the dataset hf:"):
+        read_facts(f"hf:{tmp_path / 'nothing'}")
+
+
+def test_a_data_set_of_the_hub_without_the_package(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(FactError, match=r"hf:x needs the package datasets; run: pip install 'bluedit\[datasets\]'"):
+        read_facts("hf:x")

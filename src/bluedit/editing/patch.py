@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from bluedit.errors import BluEditError, PatchError
-from bluedit.facts.fact import Fact, Neighbour
-from bluedit.facts.readers import fact_record
+from bluedit.facts.fact import Fact
+from bluedit.facts.records import fact_record, read_record
 from bluedit.files import write_file
 from bluedit.method.recipe import Filter
 from bluedit.shapes import Float, Tensor
@@ -200,14 +200,9 @@ def _batch_entry(batch: Batch) -> dict[str, Any]:
 
 
 def _read_batch(index: int, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batch:
-    facts = tuple(_read_fact(fact) for fact in entry["facts"])
+    facts = tuple(read_record(fact) for fact in entry["facts"])
     updates = tuple(_read_update(f"{index}.{j}", row["layer"], tensors) for j, row in enumerate(entry["updates"]))
     return Batch(facts, updates, Filter(**entry.get("filter", {})))
-
-
-def _read_fact(entry: Mapping[str, Any]) -> Fact:
-    neighbours = [Neighbour(n) if isinstance(n, str) else Neighbour(**n) for n in entry.get("neighbours", ())]
-    return Fact(**{**entry, "neighbours": neighbours})
 
 
 def _read_update(name: str, layer: int, tensors: Mapping[str, Tensor]) -> Update:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bluedit.errors import FactError
+from bluedit.errors import FactError, did_you_mean
 
 _INLINE = re.compile(r"^(?P<prompt>.*\{(?P<subject>[^{}]+)\}.*?)\s*=>\s*(?P<target>.*)$", re.DOTALL)
 
@@ -23,6 +23,32 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """A question beyond the edited prompt, asked when an edit is evaluated.
+
+    Attributes:
+        kind: "portability" (what follows from the edit in one step), "multihop" (in several), "alias" (the same fact,
+            the subject by another name), "subject" (something else about the subject, which must stay) or "generation"
+            (a prompt to be continued freely, for fluency).
+        prompt: full text.
+        answers: names of the right answer, any of which counts. "subject" may have none: then the unedited model's
+            answer is the right one. "generation" has none.
+    """
+
+    kind: str
+    prompt: str
+    answers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.answers, str):
+            object.__setattr__(self, "answers", tuple(self.answers))
+
+
+PROBES = ("portability", "multihop", "alias", "subject", "generation")
+_ANSWERED = PROBES[:3]
+
+
+@dataclass(frozen=True)
 class Fact:
     """One change to a model's knowledge.
 
@@ -33,6 +59,8 @@ class Fact:
         old_target: what the model says today, if known; used only in reports and metrics.
         paraphrases: other full prompts (no `{}`) that ask for the same fact.
         neighbours: prompts that must keep their answer.
+        probes: further questions for evaluation.
+        references: texts about entities of which the new target is true, for the metric consistency.
         id: any name; readers fill it from the data set.
 
     Raises:
@@ -45,13 +73,16 @@ class Fact:
     old_target: str | None = None
     paraphrases: Sequence[str] = ()
     neighbours: Sequence[Neighbour] = ()
+    probes: Sequence[Probe] = ()
+    references: Sequence[str] = ()
     id: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.paraphrases, str):
-            raise FactError(f"paraphrases must be a list of texts, not the text {self.paraphrases!r}")
-        object.__setattr__(self, "paraphrases", tuple(self.paraphrases))
-        object.__setattr__(self, "neighbours", tuple(self.neighbours))
+        for name in ("paraphrases", "references"):
+            if isinstance(getattr(self, name), str):
+                raise FactError(f"{name} must be a list of texts, not the text {getattr(self, name)!r}")
+        for name in ("paraphrases", "neighbours", "probes", "references"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         faults = list(_faults(self))
         if faults:
             raise FactError(f"fact {self.id or self.prompt!r}: " + "; ".join(faults))
@@ -121,7 +152,24 @@ def _faults(fact: Fact) -> list[str]:
         faults.append("a paraphrase is empty or not text")
     if not all(_sound(neighbour) for neighbour in fact.neighbours):
         faults.append("a neighbour is not a Neighbour with a prompt and an answer that is text or None")
-    return faults
+    if any(not isinstance(r, str) or not r.strip() for r in fact.references):
+        faults.append("a reference is empty or not text")
+    return [*faults, *filter(None, map(_probe_fault, fact.probes))]
+
+
+def _probe_fault(probe: object) -> str:
+    if not isinstance(probe, Probe) or not isinstance(probe.prompt, str) or not probe.prompt.strip():
+        return "a probe is not a Probe with a prompt"
+    if probe.kind not in PROBES:
+        hint = did_you_mean(str(probe.kind), PROBES)
+        return f"the probe {probe.prompt!r} is of the unknown kind {probe.kind!r}; {hint}"
+    if isinstance(probe.answers, str) or any(not isinstance(a, str) or not a.strip() for a in probe.answers):
+        return f"the answers of the probe {probe.prompt!r} must be a list of texts, none of them empty"
+    if probe.kind in _ANSWERED and not probe.answers:
+        return f"the probe {probe.prompt!r} has no answer"
+    if probe.kind == "generation" and probe.answers:
+        return f"the probe {probe.prompt!r} is to be continued freely; it takes no answers"
+    return ""
 
 
 def _sound(neighbour: object) -> bool:

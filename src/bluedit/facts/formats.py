@@ -1,4 +1,4 @@
-"""The formats of fact files: one row of `FORMATS` each, with the function that turns a record into a `Fact`."""
+"""The formats of fact files: one row of `FORMATS` each, with the function that turns a record into facts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bluedit.errors import FactError, did_you_mean
-from bluedit.facts.fact import Fact, Neighbour
+from bluedit.facts.fact import Fact, Neighbour, Probe
+from bluedit.facts.fields import Fields
+from bluedit.facts.records import KEYS, REQUIRED, read_neighbours, read_record
+from bluedit.facts.rippleedits import CRITERIA, read_rippleedits
 
-REQUIRED = ("prompt", "subject", "target")
-OPTIONAL = ("old_target", "paraphrases", "neighbours", "id")
-COLUMNS = REQUIRED + OPTIONAL
+COLUMNS = tuple(key for key in KEYS if key != "probes")
 
 _SEPARATOR = re.compile(r"\s\|(?:\s|$)")
-_JSON_NAMES = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Format:
         name: what `read_facts(format=...)` calls it.
         description: one sentence for help texts.
         recognises: whether a record with this set of keys is of the format.
-        convert: one record to one fact; raises a FactError that names all faults of the record.
+        convert: one record to its facts, none if it has nothing to teach; raises a FactError that names all faults of
+            the record.
         layout: how the records lie in the file.
         aliases: other names for it.
     """
@@ -34,129 +35,20 @@ class Format:
     name: str
     description: str
     recognises: Callable[[frozenset[str]], bool]
-    convert: Callable[[Mapping[str, object]], Fact]
+    convert: Callable[[Mapping[str, object]], list[Fact]]
     layout: Literal["json", "csv"] = "json"
     aliases: tuple[str, ...] = ()
 
 
-def json_name(value: object) -> str:
-    """What a JSON value is, in words: "a list", "a number"."""
-    return _JSON_NAMES.get(type(value), "a number")
-
-
-class _Fields:
-    """The typed values of one record. What is missing or of the wrong type is collected; `check` raises it."""
-
-    def __init__(self, record: Mapping[str, object], within: str = "", faults: list[str] | None = None) -> None:
-        self.record = record
-        self.within = within
-        self.faults: list[str] = [] if faults is None else faults
-
-    def text(self, key: str) -> str:
-        """A text that must be there."""
-        if self._absent(key):
-            self.faults.append(f"'{self.within}{key}' is missing")
-            return ""
-        return self._as_text(self.record[key], self.within + key)
-
-    def maybe(self, key: str) -> str | None:
-        """A text that may be missing or null."""
-        return None if self._absent(key) else self._as_text(self.record[key], self.within + key)
-
-    def items(self, key: str) -> list[object]:
-        """A list of anything; missing or null is the empty list."""
-        value = [] if self._absent(key) else self.record[key]
-        if not isinstance(value, list):
-            self.faults.append(f"'{self.within}{key}' must be a list, not {json_name(value)}")
-            return []
-        return value
-
-    def texts(self, key: str) -> list[str]:
-        """A list of texts; missing or null is the empty list."""
-        return [self._as_text(v, f"{self.within}{key}[{i}]") for i, v in enumerate(self.items(key))]
-
-    def section(self, key: str) -> _Fields:
-        """The fields of the object under `key`, which must be there."""
-        if self._absent(key):
-            self.faults.append(f"'{self.within}{key}' is missing")
-        elif not isinstance(self.record[key], dict):
-            self.faults.append(f"'{self.within}{key}' must be an object, not {json_name(self.record[key])}")
-        else:
-            return self.inner(self.record[key], key)
-        return _Fields({}, faults=[])
-
-    def inner(self, value: object, name: str) -> _Fields:
-        """The fields of an object that stands inside this record; faults go to the same list."""
-        return _Fields(value if isinstance(value, dict) else {}, f"{self.within}{name}.", self.faults)
-
-    def label(self, key: str) -> str:
-        """A name: text or a whole number; empty where there is none."""
-        value = self.record.get(key)
-        return str(value) if type(value) is int else self.maybe(key) or ""
-
-    def known(self, choices: Iterable[str]) -> None:
-        """Note every key that is not among `choices`."""
-        choices = list(choices)
-        unknown = [key for key in self.record if key not in choices]
-        self.faults += [f"unknown key '{self.within}{key}' ({did_you_mean(key, choices)})" for key in unknown]
-
-    def check(self) -> None:
-        """Raise all that was noted as one FactError."""
-        if self.faults:
-            raise FactError("; ".join(self.faults))
-
-    def _absent(self, key: str) -> bool:
-        return self.record.get(key) is None
-
-    def _as_text(self, value: object, name: str) -> str:
-        if not isinstance(value, str):
-            self.faults.append(f"'{name}' must be text, not {json_name(value)}")
-            return ""
-        if any("\ud800" <= c <= "\udfff" for c in value):
-            self.faults.append(f"'{name}' has half a surrogate pair in {value!r}; write the character itself")
-        return value
-
-
-def _from_own(record: Mapping[str, object]) -> Fact:
-    """bluedit's own record: the attributes of `Fact`; the prompt has `{}` or the subject itself."""
-    fields = _Fields(record)
-    fields.known(COLUMNS)
-    prompt, subject, target = (fields.text(key) for key in REQUIRED)
-    paraphrases, old_target, name = fields.texts("paraphrases"), fields.maybe("old_target"), fields.label("id")
-    neighbours = _neighbours(fields, "neighbours", key="answer", strict=True)
-    fields.check()
-    make = Fact if "{}" in prompt else Fact.from_text
-    return make(prompt, subject, target, old_target=old_target, paraphrases=paraphrases, neighbours=neighbours, id=name)
-
-
-def _neighbours(
-    fields: _Fields, name: str, *, key: str, default: str | None = None, strict: bool = False
-) -> list[Neighbour]:
-    """Prompts, or objects with a prompt and its answer under `key`; a bare prompt has the default answer."""
-    found = []
-    for i, item in enumerate(fields.items(name)):
-        if isinstance(item, str):
-            item = {"prompt": item, key: default}
-        if not isinstance(item, dict):
-            fields.faults.append(f"'{name}[{i}]' must be text or an object, not {json_name(item)}")
-            continue
-        inner = fields.inner(item, f"{name}[{i}]")
-        if strict:
-            inner.known(("prompt", key))
-        answer = inner.maybe(key)
-        found.append(Neighbour(inner.text("prompt"), answer if strict else _trimmed(answer)))
-    return found
-
-
-def _from_csv(row: Mapping[str, object]) -> Fact:
+def _from_csv(row: Mapping[str, object]) -> list[Fact]:
     """A row of cells: an empty optional cell is absent; lists are split at " | ", neighbours at "=>"."""
     record: dict[str, object] = {k: v for k, v in row.items() if v or k in REQUIRED}
-    for key in ("paraphrases", "neighbours"):
+    for key in ("paraphrases", "neighbours", "references"):
         if key in record:
             record[key] = [part.strip() for part in _SEPARATOR.split(str(record[key]))]
     if isinstance(parts := record.get("neighbours"), list):
         record["neighbours"] = [_cell_neighbour(part) for part in parts]
-    return _from_own(record)
+    return [read_record(record)]
 
 
 def _cell_neighbour(part: str) -> str | dict[str, str]:
@@ -168,33 +60,65 @@ def _cell_neighbour(part: str) -> str | dict[str, str]:
     return {"prompt": prompt, "answer": answer}
 
 
-def _from_counterfact(record: Mapping[str, object]) -> Fact:
+def _from_counterfact(record: Mapping[str, object]) -> list[Fact]:
     """ROME's and MEMIT's record. A neighbour without an answer of its own has `target_true` (arXiv 2202.05262)."""
-    fields = _Fields(record)
-    rewrite = fields.section("requested_rewrite")
-    prompt, subject = rewrite.text("prompt"), rewrite.text("subject")
-    target = rewrite.section("target_new").text("str").strip()
-    known = rewrite.record.get("target_true") is not None
-    old = rewrite.section("target_true").text("str").strip() if known else None
+    fields = Fields(record)
+    prompt, subject, target, old = _rewrite(fields.section("requested_rewrite"))
     paraphrases = fields.texts("paraphrase_prompts")
-    neighbours = _neighbours(fields, "neighborhood_prompts", key="target", default=old)
+    neighbours = read_neighbours(fields, "neighborhood_prompts", key="target", default=old)
+    probes = [Probe("generation", text) for text in fields.texts("generation_prompts")]
     name = fields.label("case_id")
     fields.check()
-    return Fact(prompt, subject, target, old_target=old, paraphrases=paraphrases, neighbours=neighbours, id=name)
+    return [Fact(prompt, subject, target, old, paraphrases, neighbours, probes, id=name)]
 
 
-def _from_easyedit(record: Mapping[str, object]) -> Fact:
-    """EasyEdit's flat CounterFact: full prompts, one paraphrase, one neighbour."""
-    fields = _Fields(record)
-    prompt, subject, target = fields.text("prompt"), fields.text("subject"), fields.text("target_new").strip()
-    old, rephrase, name = (
-        _trimmed(fields.maybe("ground_truth")),
-        fields.maybe("rephrase_prompt"),
-        fields.label("case_id"),
-    )
-    locality, answer = fields.maybe("locality_prompt"), _trimmed(fields.maybe("locality_ground_truth"))
+def _rewrite(edit: Fields) -> tuple[str, str, str, str | None]:
+    """Prompt, subject, target and old target of one requested rewrite."""
+    prompt, subject = edit.text("prompt"), edit.text("subject")
+    target = edit.section("target_new").text("str").strip()
+    known = edit.record.get("target_true") is not None
+    return prompt, subject, target, edit.section("target_true").text("str").strip() if known else None
+
+
+def _from_mquake(record: Mapping[str, object]) -> list[Fact]:
+    """A case of MQuAKE (arXiv 2305.14795): a fact for each edit, with the edit's question as its paraphrase.
+
+    The multi-hop questions follow from all edits of the case together, so they stand at its last fact. So do the hops
+    that are not edited, as neighbours: the questions need them, too. They are about other entities than the edits, so
+    they are no probes of the subject.
+    """
+    fields = Fields(record)
+    edits = [(*_rewrite(edit), edit.maybe("question")) for edit in fields.objects("requested_rewrite")]
+    if not edits:
+        fields.faults.append("'requested_rewrite' has no edit")
+    answers = tuple(dict.fromkeys([fields.text("new_answer"), *fields.texts("new_answer_alias")]))
+    probes = [Probe("multihop", question, answers) for question in fields.texts("questions")]
+    hops = [(hop.text("cloze"), hop.maybe("question"), hop.text("answer")) for hop in fields.objects("new_single_hops")]
+    name = fields.label("case_id")
     fields.check()
-    return Fact.from_text(
+    edited = {text for prompt, subject, *_, asked in edits for text in (prompt.replace("{}", subject), asked) if text}
+    kept = [Neighbour(cloze, answer) for cloze, question, answer in hops if edited.isdisjoint((cloze, question))]
+    facts, faults = [], []
+    for i, (prompt, subject, target, old, question) in enumerate(edits, 1):
+        rest = {"neighbours": kept, "probes": probes} if i == len(edits) else {}
+        number = f"{name}/{i}" if name and len(edits) > 1 else name
+        try:
+            facts.append(Fact(prompt, subject, target, old, [question] if question else [], id=number, **rest))
+        except FactError as error:
+            faults.append(str(error))
+    if faults:
+        raise FactError("; ".join(faults))
+    return facts
+
+
+def _from_easyedit(record: Mapping[str, object]) -> list[Fact]:
+    """EasyEdit's flat CounterFact: full prompts, one paraphrase, one neighbour."""
+    fields = Fields(record)
+    prompt, subject, target = fields.text("prompt"), fields.text("subject"), fields.text("target_new").strip()
+    old, rephrase, name = fields.trimmed("ground_truth"), fields.maybe("rephrase_prompt"), fields.label("case_id")
+    locality, answer = fields.maybe("locality_prompt"), fields.trimmed("locality_ground_truth")
+    fields.check()
+    fact = Fact.from_text(
         prompt,
         subject,
         target,
@@ -203,22 +127,23 @@ def _from_easyedit(record: Mapping[str, object]) -> Fact:
         neighbours=() if locality is None else (Neighbour(locality, answer),),
         id=name,
     )
+    return [fact]
 
 
-def _from_zsre(record: Mapping[str, object]) -> Fact:
+def _from_zsre(record: Mapping[str, object]) -> list[Fact]:
     """MEND's zsRE, read as ROME and MEMIT do: the model is taught the true answer, `answers[0]`.
 
     MEND's own counterfactual target `alt` and the base model's prediction `pred` are ignored, so the old target is not
     known. The neighbour keeps its "nq question: " and ends in a question mark.
     """
-    fields = _Fields(record)
+    fields = Fields(record)
     question, subject, answers = fields.text("src"), fields.text("subject"), fields.texts("answers")
-    rephrase, loc, answer = fields.maybe("rephrase"), fields.maybe("loc"), _trimmed(fields.maybe("loc_ans"))
+    rephrase, loc, answer = fields.maybe("rephrase"), fields.maybe("loc"), fields.trimmed("loc_ans")
     name = fields.label("case_id")
     if not answers:
         fields.faults.append("'answers' has no answer; the first one is what the model is taught")
     fields.check()
-    return Fact.from_text(
+    fact = Fact.from_text(
         question,
         _as_it_stands(subject, question),
         answers[0].strip(),
@@ -226,10 +151,7 @@ def _from_zsre(record: Mapping[str, object]) -> Fact:
         neighbours=() if loc is None else (Neighbour(_question(loc), answer),),
         id=name,
     )
-
-
-def _trimmed(text: str | None) -> str | None:
-    return None if text is None else text.strip()
+    return [fact]
 
 
 def _as_it_stands(subject: str, text: str) -> str:
@@ -246,10 +168,18 @@ def _question(text: str) -> str:
 
 
 FORMATS: tuple[Format, ...] = (
+    # before counterfact, some of whose keys it has
+    Format(
+        "mquake",
+        "MQuAKE (CF, CF-3k, T) as its authors publish it: JSON with requested_rewrite (a list of edits, each of which "
+        "becomes a fact), questions, new_answer, new_answer_alias and new_single_hops",
+        lambda keys: {"requested_rewrite", "questions"} <= keys,
+        _from_mquake,
+    ),
     Format(
         "counterfact",
         "CounterFact as ROME and MEMIT publish it (also multi_counterfact): JSON with requested_rewrite, "
-        "paraphrase_prompts and neighborhood_prompts",
+        "paraphrase_prompts, neighborhood_prompts and generation_prompts",
         lambda keys: "requested_rewrite" in keys,
         _from_counterfact,
         aliases=("multi_counterfact",),
@@ -269,9 +199,16 @@ FORMATS: tuple[Format, ...] = (
         _from_zsre,
     ),
     Format(
+        "rippleedits",
+        "RippleEdits (popular, random, recent) as its authors publish it: JSON with edit, whose prompt is a sentence, and "
+        f"the tests {', '.join(CRITERIA)}",
+        lambda keys: "edit" in keys and not keys.isdisjoint(CRITERIA),
+        read_rippleedits,
+    ),
+    Format(
         "csv",
-        "CSV with the columns prompt, subject and target, and optionally old_target, paraphrases and neighbours "
-        "(several separated by ' | ', a neighbour may be 'prompt => answer') and id",
+        "CSV with the columns prompt, subject and target, and optionally old_target, paraphrases, neighbours and "
+        "references (several separated by ' | ', a neighbour may be 'prompt => answer') and id",
         lambda keys: len(keys.intersection(REQUIRED)) >= 2,
         _from_csv,
         layout="csv",
@@ -279,9 +216,10 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "bluedit",
         "bluedit's own: JSON or JSONL with prompt, subject and target, and optionally old_target, paraphrases, "
-        "neighbours (texts, or objects with prompt and answer) and id",
+        "neighbours (texts, or objects with prompt and answer), probes (objects with kind, prompt and answers), "
+        "references and id",
         lambda keys: len(keys.intersection(REQUIRED)) >= 2,
-        _from_own,
+        lambda record: [read_record(record)],
     ),
 )
 

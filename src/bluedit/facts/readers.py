@@ -1,4 +1,4 @@
-"""Reading and writing files of facts. What a record means is in `formats`; here is where it stands in the file."""
+"""Reading files of facts. What a record means is in `formats`; here is where it stands in the file."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import difflib
 import io
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from bluedit.errors import FactError, did_you_mean
-from bluedit.facts.fact import Fact, Neighbour
-from bluedit.facts.formats import COLUMNS, REQUIRED, Format, formats, json_name, named, recognised
-from bluedit.files import write_file
+from bluedit.facts.fact import Fact
+from bluedit.facts.fields import json_name
+from bluedit.facts.formats import COLUMNS, Format, formats, named, recognised
+from bluedit.facts.records import KEYS, REQUIRED
+from bluedit.hub import PREFIX, dataset_rows
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +39,11 @@ def read_facts(path: str | Path, *, format: str | None = None, limit: int | None
     """The facts of a file.
 
     The format is told from the extension and the content, never from the file's name. Blank lines of JSONL and CSV are
-    no records; everything else either becomes a fact or is named in the error.
+    no records. Every record becomes one fact, or as many as its format says; those that cannot be used are named in the
+    error, and those with nothing to teach are left out with a warning.
 
     Args:
-        path: a JSON, JSONL or CSV file in UTF-8, with or without byte order mark.
+        path: a JSON, JSONL or CSV file in UTF-8, with or without byte order mark; or "hf:DATASET", "hf:DATASET:CONFIG:SPLIT".
         format: one of `formats()`, for a file whose format cannot be told.
         limit: how many records to read at most; None reads all.
         skip: how many records to leave out at the beginning.
@@ -49,62 +53,21 @@ def read_facts(path: str | Path, *, format: str | None = None, limit: int | None
             their line (JSONL, CSV) or number (JSON).
     """
     _check_range(limit, skip)
-    path = Path(path)
     wanted = named(format) if format is not None else None
-    text = _text(path)
-    layout = wanted.layout if wanted else _layout(path, text)
-    entries = _csv_entries(path, text) if layout == "csv" else _json_entries(path, text)
+    end = None if limit is None else skip + limit
+    if str(path).startswith(PREFIX):
+        layout, entries = "json", _numbered(islice(dataset_rows(str(path), FactError), end))
+    else:
+        layout, entries = _file_entries(Path(path), wanted)
     if not entries:
         raise FactError(f"{path} holds no records; write at least one fact into it")
-    chosen = entries[skip : None if limit is None else skip + limit]
+    chosen = entries[skip:end]
     if not chosen:
         raise FactError(f"skip={skip} leaves no record of {path}, which has {len(entries)}; skip fewer")
     how = wanted or _format(path, entries, layout)
     facts = _convert(path, chosen, how)
     log.info("read %d facts from %s (format %s)", len(facts), path, how.name if how else layout)
     return facts
-
-
-def write_facts(path: str | Path, facts: Iterable[Fact]) -> None:
-    """Write facts as JSONL in bluedit's own format; `read_facts` gives back equal ones.
-
-    The file appears at once: it is written under another name in the same folder and then moved into place.
-
-    Raises:
-        FactError: no facts, text that is not valid Unicode, or a file that cannot be written.
-    """
-    path = Path(path)
-    lines = [json.dumps(fact_record(fact), ensure_ascii=False) + "\n" for fact in facts]
-    if not lines:
-        raise FactError(f"no facts were given to write to {path}; pass at least one Fact")
-    try:
-        write_file(path, "".join(lines).encode())
-    except UnicodeEncodeError as error:
-        raise FactError(
-            f"cannot write {path}: a fact has half a surrogate pair, {error.object[error.start]!r}"
-        ) from error
-    except OSError as error:
-        raise FactError(f"cannot write {path}: {error.strerror}; choose a place that exists and is writable") from error
-
-
-def fact_record(fact: Fact) -> dict[str, object]:
-    """The fact as a record of bluedit's own format; what is empty is left out."""
-    record: dict[str, object] = {"prompt": fact.prompt, "subject": fact.subject, "target": fact.target}
-    if fact.old_target is not None:
-        record["old_target"] = fact.old_target
-    if fact.paraphrases:
-        record["paraphrases"] = list(fact.paraphrases)
-    if fact.neighbours:
-        record["neighbours"] = [_neighbour(n) for n in fact.neighbours]
-    if fact.id:
-        record["id"] = fact.id
-    return record
-
-
-def _neighbour(neighbour: Neighbour) -> object:
-    if neighbour.answer is None:
-        return neighbour.prompt
-    return {"prompt": neighbour.prompt, "answer": neighbour.answer}
 
 
 # The file as text
@@ -168,6 +131,12 @@ def _similar(path: Path) -> str:
 
 
 # The records in the text
+
+
+def _file_entries(path: Path, wanted: Format | None) -> tuple[str, list[_Entry]]:
+    text = _text(path)
+    layout = wanted.layout if wanted else _layout(path, text)
+    return layout, _csv_entries(path, text) if layout == "csv" else _json_entries(path, text)
 
 
 def _layout(path: Path, text: str) -> str:
@@ -237,7 +206,7 @@ def _document(path: Path, text: str) -> list[object] | dict[str, object]:
     return value
 
 
-def _numbered(values: Sequence[object]) -> list[_Entry]:
+def _numbered(values: Iterable[object]) -> list[_Entry]:
     return [_Entry(f"record {i}", value) for i, value in enumerate(values, 1)]
 
 
@@ -290,11 +259,17 @@ def _check_header(path: Path, where: str, header: list[str]) -> None:
     for separator, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and separator in header[0]:
             raise FactError(f"{path}: the columns are separated by {name}; separate them by commas")
-    faults = [f"unknown column {c!r} ({did_you_mean(c, COLUMNS)})" for c in header if c not in COLUMNS]
+    faults = [_unknown_column(c) for c in header if c not in COLUMNS]
     faults += [f"column {c!r} is missing" for c in REQUIRED if c not in header]
     faults += [f"column {c!r} stands there {header.count(c)} times" for c in COLUMNS if header.count(c) > 1]
     if faults:
         raise FactError(f"{path}: the header in {where} cannot be used: " + "; ".join(faults))
+
+
+def _unknown_column(name: str) -> str:
+    if name in KEYS:
+        return f"{name!r} cannot be a column, for its values are objects; write these facts as JSON or JSONL"
+    return f"unknown column {name!r} ({did_you_mean(name, COLUMNS)})"
 
 
 def _named_cells(row: _Entry, header: list[str]) -> _Entry:
@@ -308,7 +283,7 @@ def _named_cells(row: _Entry, header: list[str]) -> _Entry:
 # From records to facts
 
 
-def _format(path: Path, entries: list[_Entry], layout: str) -> Format | None:
+def _format(path: str | Path, entries: list[_Entry], layout: str) -> Format | None:
     """The format of the first record that has keys; None if there is no such record."""
     first = next((e.value for e in entries if isinstance(e.value, dict)), None)
     if first is None:
@@ -320,20 +295,30 @@ def _format(path: Path, entries: list[_Entry], layout: str) -> Format | None:
     raise FactError(f"cannot tell the format of {path}: its first record has {keys}; known formats are\n{known}")
 
 
-def _convert(path: Path, entries: list[_Entry], how: Format | None) -> list[Fact]:
+def _convert(path: str | Path, entries: list[_Entry], how: Format | None) -> list[Fact]:
     facts: list[Fact] = []
     faults: list[str] = []
+    idle: list[str] = []
     for entry in entries:
         try:
-            facts.append(_fact(entry, how))
+            found = _facts(entry, how)
         except FactError as error:
             faults.append(f"{entry.where}: {error}")
+            continue
+        facts += found
+        if not found:
+            idle.append(entry.where)
     if faults:
         raise FactError(_report(path, faults, len(entries)))
+    if not facts:
+        raise FactError(f"{path}: none of the {len(entries)} records has anything to teach; read others")
+    if idle:
+        shown = ", ".join(idle[:_SHOWN]) + (", ..." if len(idle) > _SHOWN else "")
+        log.warning("%s: %d records have nothing to teach and are left out: %s", path, len(idle), shown)
     return facts
 
 
-def _fact(entry: _Entry, how: Format | None) -> Fact:
+def _facts(entry: _Entry, how: Format | None) -> list[Fact]:
     if entry.fault:
         raise FactError(entry.fault)
     if how is None or not isinstance(entry.value, dict):
@@ -341,7 +326,7 @@ def _fact(entry: _Entry, how: Format | None) -> Fact:
     return how.convert(entry.value)
 
 
-def _report(path: Path, faults: list[str], total: int) -> str:
+def _report(path: str | Path, faults: list[str], total: int) -> str:
     lines = [f"{path}: {len(faults)} of {total} records cannot be used", *faults[:_SHOWN]]
     if len(faults) > _SHOWN:
         lines.append(f"... and {len(faults) - _SHOWN} more")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bluedit.errors import StatisticsError, did_you_mean
+from bluedit.hub import PREFIX, dataset_rows
 from bluedit.lm.fingerprint import text_fingerprint
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.sampling import sample_rows
@@ -41,7 +41,7 @@ class Corpus:
         """
         if self.name == "self":
             return text_fingerprint("self", self.seed, SAMPLED_LENGTH, tokens)
-        if self.name.startswith("hf:"):
+        if self.name.startswith(PREFIX):
             return text_fingerprint(self.name, tokens)
         digest = hashlib.blake2b(digest_size=12)
         for file in _files(self.name):
@@ -100,7 +100,7 @@ def _files(name: str) -> list[Path]:
 
 
 def _texts(name: str) -> Iterator[str]:
-    if name.startswith("hf:"):
+    if name.startswith(PREFIX):
         yield from _dataset_texts(name)
         return
     for file in _files(name):
@@ -131,20 +131,7 @@ def _json_texts(file: Path) -> Iterator[str]:
 
 
 def _dataset_texts(name: str) -> Iterator[str]:
-    if importlib.util.find_spec("datasets") is None:
-        raise StatisticsError(f"the corpus {name} needs the package datasets; run: pip install 'bluedit[datasets]'")
-    import datasets  # pyright: ignore[reportMissingImports]
-
-    parts = name.removeprefix("hf:").split(":")
-    config, split = (parts[1] or None if len(parts) > 1 else None), (parts[2] if len(parts) > 2 else "train")
-    try:
-        stream: Any = datasets.load_dataset(parts[0], config, split=split, streaming=True)
-        for record in stream:
-            yield _text_field(record, name)
-    except StatisticsError:
-        raise
-    except Exception as error:  # the hub client raises its own many kinds
-        raise StatisticsError(f"cannot read the dataset {name}: {' '.join(str(error).split())[:200]}") from error
+    return (_text_field(row, name) for row in dataset_rows(name, StatisticsError))
 
 
 def _text_field(record: dict[str, Any], name: str) -> str:

@@ -1,14 +1,20 @@
 """Benchmarks: the same numbers however often a run is interrupted, one benchmark a folder, the model as it was."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
+import torch
 
 import bluedit.benchmark as module
 from bluedit.benchmark import Benchmark, parse_run, run_benchmark
 from bluedit.errors import BenchmarkError, RecipeError
-from bluedit.facts import Fact, Neighbour
+from bluedit.evaluate.training import Training
+from bluedit.export.checkpoint import save_checkpoint
+from bluedit.facts import Fact, Neighbour, write_facts
 from bluedit.lm.memory import EditableModel
 from bluedit.progress import Progress
 from toys import toy_gpt2, toy_tokenizer
@@ -128,6 +134,62 @@ def test_another_benchmark_in_the_folder(lm, whole):
     assert (folder / "results.md").read_text() == before
 
 
+def test_a_run_of_another_version(lm, tmp_path):
+    config = json.dumps({"format": 99, "facts": 4})
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(BenchmarkError, match="written by another version of bluedit"):
+        run(lm, tmp_path)
+    assert (tmp_path / "config.json").read_text() == config and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_model_that_is_not_finite(tmp_path):
+    broken = EditableModel.of(toy_gpt2(), toy_tokenizer(), "broken")
+    with torch.no_grad():
+        broken.anatomy.head.weight[0] = float("nan")
+    with pytest.raises(BenchmarkError, match="broken gives numbers that are not finite"):
+        run(broken, tmp_path / "r", recipes=("unedited",))
+    assert not list(tmp_path.glob("r/*/batches.json"))
+
+
+def test_killed_at_any_moment(lm, whole, tmp_path):
+    """kill -9, three times, of the command in a process of its own; what it then ends with is what it ends with undisturbed."""
+    model, facts, text = tmp_path / "model", tmp_path / "facts.jsonl", tmp_path / "text.txt"
+    save_checkpoint(lm, model)
+    write_facts(facts, FACTS)
+    text.write_text(PASSAGES[0])
+    command = [sys.executable, "-m", "bluedit", "--threads", "1", "benchmark", "--facts", facts, "--model", model]
+    command += ["--batch-size", 2, "--passages", text, "--tokens", 480, "--targets", tmp_path / "targets"]
+    command += [item for recipe in plan().recipes for item in ("-r", recipe)]
+
+    def start(folder):
+        return subprocess.Popen([*map(str, command), "--out", str(folder)], stdout=subprocess.DEVNULL)
+
+    def done(folder):
+        return len(list(folder.glob("*/batches.json"))) + len(list(folder.glob("*/facts.json")))
+
+    killed = tmp_path / "killed"
+    for progress in (1, 3, 5):
+        process = start(killed)
+        while process.poll() is None and done(killed) < progress:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    assert start(killed).wait() == 0
+    undisturbed = tmp_path / "undisturbed"
+    assert start(undisturbed).wait() == 0
+    for file in undisturbed.glob("*/*.json"):
+        one, other = (
+            _timeless(json.loads((f / file.parent.name / file.name).read_text())) for f in (killed, undisturbed)
+        )
+        assert one == other
+
+
+def _timeless(value):
+    if isinstance(value, dict):
+        return {key: _timeless(inner) for key, inner in value.items() if key != "seconds"}
+    return [_timeless(inner) for inner in value] if isinstance(value, list) else value
+
+
 def test_more_recipes_may_be_added(lm, whole):
     folder, rows = whole
     more = run(lm, folder, recipes=(*plan().recipes, f"emmet-blue:{SETTINGS}"))
@@ -173,3 +235,28 @@ def test_general_ability_is_asked_at_the_end(lm, tmp_path):
     assert [bool(row["abilities"]) for row in rows] == [True, False, True, False, True]
     assert rows[-1]["abilities"]["sst2"]["items"] == 4
     assert (tmp_path / "run" / "results.md").read_text().count("| accuracy / F1 | facts | sst2 |") == 1
+
+
+def test_locality_and_hidden_states_are_kept_with_the_run(lm, tmp_path):
+    facts = [replace(fact, neighbours=(*fact.neighbours, Neighbour(f"{fact.subject} is in"))) for fact in FACTS]
+    rows = run(lm, tmp_path / "r", facts=facts, suites=("counterfact", "locality"), every=2)
+    unedited, edited = rows[0], rows[1]
+    assert unedited["passage_kl"] == 0 and unedited["passage_same"] == 1
+    assert edited["passage_kl"] > 0 and edited["neighbour_kl"] > 0
+    hidden = json.loads(next((tmp_path / "r").glob("memit-seq-blue*/hidden.json")).read_text())
+    assert hidden["shift"] > 0 and len(hidden["before"]) == len(hidden["after"]) == 5
+
+
+def test_further_training_is_measured_once(lm, tmp_path, monkeypatch):
+    folder, training = tmp_path / "r", Training(steps=2, learning_rate=1e-4, rows=2)
+    more = {"passages": PASSAGES * 60, "passage_tokens": 100, "every": 2}
+    run(lm, folder, **more)
+    assert not list(folder.glob("*/finetuned.json"))
+    run(lm, folder, then_finetune=training, **more)  # edits are taken from the folder
+    found = [json.loads(file.read_text()) for file in sorted(folder.glob("*/finetuned.json"))]
+    assert len(found) == 3 and all(entry["before"] != entry["after"] for entry in found)
+    assert all(entry["training"]["steps"] == 2 and entry["tokens"] == 512 for entry in found)
+    monkeypatch.setattr(module, "trained", lambda *_: pytest.fail("trained again"))
+    run(lm, folder, then_finetune=training, **more)
+    fresh = toy_gpt2().state_dict()
+    assert all((tensor == fresh[name]).all() for name, tensor in lm.model.state_dict().items())

@@ -6,17 +6,18 @@ moment it goes on after the last finished batch, and gives what an uninterrupted
     RUN/RECIPE/patch/           all edits so far
     RUN/RECIPE/batches.json     after each batch: seconds, reach, norms, and the metrics over all facts so far and over the first batch
     RUN/RECIPE/facts.json       fact by fact, after the last batch
+    RUN/RECIPE/hidden.json      hidden states of known facts before and after all edits
+    RUN/RECIPE/finetuned.json   with `then_finetune`: the metrics before and after a short further fine-tuning
     RUN/results.csv, .md        the table
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,25 @@ from bluedit.editing.editor import Editor
 from bluedit.editing.patch import Patch
 from bluedit.errors import BenchmarkError, RecipeError, did_you_mean
 from bluedit.evaluate.ability import ability, read_items
-from bluedit.evaluate.answers import perplexity
+from bluedit.evaluate.answers import passages_beyond, perplexity
+from bluedit.evaluate.drift import hidden_drift, passage_drift
 from bluedit.evaluate.generate import continuations
-from bluedit.evaluate.metrics import METRICS, SUITES, Columns, means
+from bluedit.evaluate.metrics import Columns, means
 from bluedit.evaluate.report import ordinary_passages
+from bluedit.evaluate.suites import SUITES
+from bluedit.evaluate.training import Training, trained
 from bluedit.facts.fact import Fact
-from bluedit.facts.readers import fact_record
+from bluedit.facts.records import fact_record
 from bluedit.files import write_file
 from bluedit.lm.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.lm.memory import EditableModel
 from bluedit.progress import Progress
-from bluedit.report.methods import table
+from bluedit.report.results import write_table
 
 UNEDITED = "unedited"
+FORMAT = 1  # of a run's folder
+_NOT_COMPARED = ("order", "format", "versions")
+_KNOWN = 1000  # prompts whose hidden states are compared
 _SHOWN = 8  # tokens of what the model says, kept for each fact
 
 
@@ -50,12 +57,14 @@ class Benchmark:
         recipes: NAME or NAME:option=value,option=value (layers as 4+8); "unedited" measures the model as it is.
         batch_size: facts written at once.
         every: batches between measurements; the last one is always measured.
-        suites: names of `bluedit.evaluate.metrics.SUITES`.
+        suites: names of `bluedit.evaluate.suites.SUITES`.
         passages: ordinary text for perplexity; None means the bundled passages.
         passage_tokens: how much of it.
         corpus, tokens: for key statistics, as in `Editor`.
         abilities: files of general-ability items by task (`bluedit.evaluate.ability.TASKS`), asked after the last batch.
         targets: folder of optimised targets to share with other runs; None means the run's own.
+        then_finetune: after the last measurement, train the model further on the passages beyond those of the perplexity and measure
+            again (the claim of BLUE's section 5 that edited models stay fit for it); None leaves it out.
     """
 
     facts: Sequence[Fact]
@@ -69,6 +78,12 @@ class Benchmark:
     tokens: int | None = None
     targets: Path | None = None
     abilities: Mapping[str, Path] = field(default_factory=dict)
+    then_finetune: Training | None = None
+
+    @property
+    def text(self) -> Sequence[str]:
+        """The ordinary passages."""
+        return ordinary_passages() if self.passages is None else self.passages
 
     def check(self) -> None:
         """Raises BenchmarkError when something asked for does not exist."""
@@ -137,16 +152,17 @@ def place_of(run: str) -> str:
 def _config(lm: EditableModel, benchmark: Benchmark) -> dict[str, Any]:
     shown = asdict(benchmark)
     facts = [fact_record(fact) for fact in benchmark.facts]
-    passages = benchmark.passages if benchmark.passages is not None else ordinary_passages()
-    drop = ("facts", "recipes", "passages", "targets", "abilities")
+    drop = ("facts", "recipes", "passages", "targets", "abilities", "then_finetune")
     return {k: v for k, v in shown.items() if k not in drop} | {
         "model": lm.name,
         "weights": weights_fingerprint(lm.model),
         "facts": len(facts),
         "facts_fingerprint": text_fingerprint(facts),
-        "passages_fingerprint": text_fingerprint(list(passages)),
+        "passages_fingerprint": text_fingerprint(list(benchmark.text)),
         "abilities": {task: str(file) for task, file in benchmark.abilities.items()},
         "order": list(benchmark.recipes),
+        "format": FORMAT,
+        "versions": {name: version(name) for name in ("bluedit", "torch", "transformers")},
     }
 
 
@@ -161,7 +177,11 @@ def _claim(folder: Path, config: Mapping[str, Any]) -> None:
             raise BenchmarkError(
                 f"{file} is unreadable ({error}); choose another folder, or delete this one"
             ) from error
-        wrong = [key for key in config if key != "order" and found.get(key) != config[key]]
+        if found.get("format", 1) != FORMAT:
+            raise BenchmarkError(
+                f"{folder} was written by another version of bluedit; choose another folder, or run it with that version"
+            )
+        wrong = [key for key in config if key not in _NOT_COMPARED and found.get(key) != config[key]]
         if wrong:
             raise BenchmarkError(
                 f"{folder} holds another benchmark: {', '.join(wrong)} differ; choose another folder, or ask for the same as before"
@@ -192,7 +212,7 @@ class _Run:
             parts = [list(self.benchmark.facts)]
         log = self._read_log()
         done = sum(entry["patches"] for entry in log)
-        if done and len(log) < len(parts):
+        if done and (len(log) < len(parts) or self._to_finetune()):
             saved = Patch.load(
                 self.folder / "patch"
             )  # may be one batch ahead of the log if the run was killed in between
@@ -209,12 +229,17 @@ class _Run:
                 self.editor.patch.save(self.folder / "patch")
             log.append({"recipe": self.run} | entry)
             write_file(self.folder / "batches.json", json.dumps(log, indent=1).encode())
+        if self._to_finetune():
+            self._finetune(log[-1]["all"])
         return [self._row(log[: number + 1]) for number, entry in enumerate(log) if "all" in entry]
 
     def _read_log(self) -> list[dict[str, Any]]:
         file = self.folder / "batches.json"
+        return self._read(file) if file.is_file() else []
+
+    def _read(self, file: Path) -> Any:
         try:
-            return json.loads(file.read_text("utf-8")) if file.is_file() else []
+            return json.loads(file.read_text("utf-8"))
         except ValueError as error:
             raise BenchmarkError(
                 f"{file} is unreadable ({error}); delete the folder {self.folder} to run it again"
@@ -237,7 +262,6 @@ class _Run:
 
     def _measure(self, facts: Sequence[Fact], first: Sequence[Fact], *, last: bool) -> dict[str, Any]:
         columns = self._columns(facts)
-        passages = self.benchmark.passages if self.benchmark.passages is not None else ordinary_passages()
         if last:
             says = continuations(self.editor.lm, [fact.text for fact in facts], _SHOWN, self.editor.progress)
             per_fact = [
@@ -245,14 +269,47 @@ class _Run:
                 for i, (fact, text) in enumerate(zip(facts, says, strict=True))
             ]
             write_file(self.folder / "facts.json", json.dumps(per_fact, ensure_ascii=False).encode())
+            known = sorted({n.prompt for fact in facts for n in fact.neighbours})
+            if len(known) > 1:
+                hidden = hidden_drift(self.editor.lm, known[:_KNOWN], self.editor.unedited)
+                write_file(self.folder / "hidden.json", json.dumps(hidden).encode())
         tasks = {}
         for task, file in self.benchmark.abilities.items() if last else ():
             tasks[task] = asdict(ability(self.editor.lm, task, read_items(task, file), self.editor.progress))
         return {
             "abilities": tasks,
-            "all": means(columns) | {"perplexity": perplexity(self.editor.lm, passages, self.benchmark.passage_tokens)},
+            "all": means(columns) | self._on_passages(),
             "first": means({name: values[: len(first)] for name, values in columns.items()}),
         }
+
+    def _on_passages(self) -> dict[str, float]:
+        lm, text, tokens = self.editor.lm, self.benchmark.text, self.benchmark.passage_tokens
+        now = perplexity(lm, text, tokens)
+        if now != now:
+            raise BenchmarkError(
+                f"{lm.name} gives numbers that are not finite ({self.run}); check its weights, or use weaker settings. "
+                "What was measured before is kept"
+            )
+        moved = passage_drift(lm, text, tokens, self.editor.unedited) if "locality" in self.benchmark.suites else {}
+        return moved | {"perplexity": now}
+
+    def _to_finetune(self) -> bool:
+        """Whether further fine-tuning is wanted and not yet done."""
+        wanted, file = self.benchmark.then_finetune, self.folder / "finetuned.json"
+        if wanted is None:
+            return False
+        found = self._read(file) if file.is_file() else {}
+        return found.get("training") != asdict(wanted)
+
+    def _finetune(self, before: Mapping[str, float]) -> None:
+        training = self.benchmark.then_finetune
+        assert training
+        lm = self.editor.lm
+        text = passages_beyond(lm, self.benchmark.text, self.benchmark.passage_tokens)
+        with trained(lm, text, training, self.editor.progress):
+            after = means(self._columns(self.benchmark.facts)) | self._on_passages()
+        found = {"training": asdict(training), "tokens": training.tokens, "before": before, "after": after}
+        write_file(self.folder / "finetuned.json", json.dumps(found, indent=1).encode())
 
     def _columns(self, facts: Sequence[Fact]) -> Columns:
         columns: Columns = {}
@@ -276,60 +333,3 @@ class _Run:
             "seconds_per_edit": sum(entry["seconds"] for entry in log) / facts if self.recipe else None,
             "reach": {layer: sum(v) / len(v) for layer, v in sorted(reach.items())},
         }
-
-
-def write_table(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """results.csv and results.md of a run: shares in percent."""
-    names = [name for name in (*METRICS, "score") if any(name in row for row in rows)]
-    heads = ["recipe", "facts", *names, "perplexity", "s/edit", "reach by layer"]
-    lines = [[*_cells(row, names)] for row in rows]
-    lines += [
-        [f"{row['recipe']}, first batch", "", *(_share(row["first_batch"].get(n), n) for n in names), "", "", ""]
-        for row in _last_of_each(rows)
-        if row["batches"] > 1
-    ]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heads)
-    writer.writerows(lines)
-    write_file(folder / "results.csv", text.getvalue().encode())
-    write_file(folder / "results.md", (table(heads, lines) + _ability_table(rows)).encode())
-
-
-def _ability_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy / F1 of each task in percent, for the recipes that were asked."""
-    asked = [row for row in rows if row["abilities"]]
-    if not asked:
-        return ""
-    tasks = list(asked[0]["abilities"])
-    lines = [
-        [
-            row["recipe"],
-            str(row["facts"]),
-            *(f"{100 * r['accuracy']:.1f} / {100 * r['f1']:.1f}" for r in row["abilities"].values()),
-        ]
-        for row in asked
-    ]
-    return "\n" + table(["accuracy / F1", "facts", *tasks], lines)
-
-
-def _cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    seconds = row["seconds_per_edit"]
-    return [
-        row["recipe"],
-        str(row["facts"]),
-        *(_share(row.get(name), name) for name in names),
-        f"{row['perplexity']:.2f}",
-        "" if seconds is None else f"{seconds:.2f}",
-        " ".join(f"{layer}:{value:.2f}" for layer, value in row["reach"].items()),
-    ]
-
-
-def _share(value: float | None, name: str) -> str:
-    if value is None or value != value:
-        return ""
-    return f"{value:.3f}" if name == "neighbour_kl" else f"{100 * value:.1f}"
-
-
-def _last_of_each(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return list({row["recipe"]: row for row in rows}.values())

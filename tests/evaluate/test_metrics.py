@@ -8,12 +8,13 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from bluedit import Fact, Neighbour
+from bluedit import Fact, Neighbour, world_facts
 from bluedit.errors import FactError
-from bluedit.evaluate import metrics
 from bluedit.evaluate.answers import Answer
 from bluedit.evaluate.generate import ask, continuations
-from bluedit.evaluate.metrics import METRICS, SUITES, counterfact, generation, locality, means, zsre
+from bluedit.evaluate.metrics import METRICS, means
+from bluedit.evaluate.said import generation
+from bluedit.evaluate.suites import SUITES, counterfact, locality, zsre
 from bluedit.lm.memory import EditableModel
 from toys import FACTS, toy_gpt2, toy_llama, toy_tokenizer
 
@@ -64,7 +65,9 @@ def test_counterfact_by_hand(monkeypatch):
         ("Élise is good at the", "drum kit"): answer(-1.0),
         ("Élise is good at the", "violin"): answer(-1.5),
     }
-    monkeypatch.setattr(metrics, "score", lambda _lm, pairs, _progress=None: [asked[pair] for pair in pairs])
+    monkeypatch.setattr(
+        "bluedit.evaluate.answers.score", lambda _lm, pairs, _progress=None: [asked[pair] for pair in pairs]
+    )
     found = counterfact(None, counterfact_facts(), nullcontext)
     assert found["efficacy"] == [1, 0]
     assert found["generalisation"] == [0.5, 1]  # by fact
@@ -114,6 +117,41 @@ def test_counterfact_of_a_model(lm):
         assert found["strict"][i] == (first == wanted)
 
 
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("toy", [toy_llama, toy_gpt2])
+def test_fifty_records_by_the_definitions(toy, bos):
+    """CounterFact's and zsRE's figures against one forward pass for each prompt and answer, with and without a token before each text."""
+    lm = EditableModel.of(toy(), toy_tokenizer(bos=bos))
+    assert bool(lm.tokenizer("I")["input_ids"][0] == lm.tokenizer.bos_token_id) is bos
+    facts = world_facts(50)
+    found = counterfact(lm, facts, nullcontext) | zsre(lm, facts, lambda: other_weights(lm))
+    with other_weights(lm):
+        before = {
+            (n.prompt, n.answer): plain(lm, n.prompt, n.answer)[1] for f in facts for n in f.neighbours if n.answer
+        }
+    for i, fact in enumerate(facts):
+        answers = {
+            (p, a): plain(lm, p, a) for p in (fact.text, *fact.paraphrases) for a in (fact.target, fact.old_target)
+        }
+        near = {(n.prompt, a): plain(lm, n.prompt, a) for n in fact.neighbours for a in (n.answer, fact.target) if a}
+        likely = [answers[p, fact.target][0] > answers[p, fact.old_target][0] for p in (fact.text, *fact.paraphrases)]
+        tokens = [share(zip(*answers[p, fact.target][1:], strict=True)) for p in (fact.text, *fact.paraphrases)]
+        kept = [near[n.prompt, n.answer][0] > near[n.prompt, fact.target][0] for n in fact.neighbours if n.answer]
+        same = [
+            share(zip(near[n.prompt, n.answer][1], before[n.prompt, n.answer], strict=True))
+            for n in fact.neighbours
+            if n.answer
+        ]
+        wanted = {
+            "efficacy": likely[:1], "generalisation": likely[1:], "specificity": kept, "strict": [tokens[0] == 1],
+            "strict_paraphrase": [t == 1 for t in tokens[1:]], "accuracy": tokens[:1], "rephrase_accuracy": tokens[1:],
+            "locality_same": same,
+        }  # fmt: skip
+        for name, values in wanted.items():
+            mean = sum(values) / len(values) if values else float("nan")
+            assert found[name][i] == pytest.approx(mean, nan_ok=True), (name, fact.text)
+
+
 @contextmanager
 def other_weights(lm):
     """As if the model had been edited since."""
@@ -146,7 +184,8 @@ def test_zsre_of_a_model(lm):
 
 def test_locality_of_a_model(lm):
     (fact,) = [f for f in counterfact_facts() if f.neighbours]
-    assert locality(lm, [fact], nullcontext) == {"neighbour_kl": [0.0], "neighbour_same": [1.0]}
+    still = {"neighbour_kl": [0.0], "neighbour_same": [1.0], "subject_kl": [0.0], "subject_same": [1.0]}
+    assert locality(lm, [fact], nullcontext) == still
     found = locality(lm, [fact], lambda: other_weights(lm))
 
     def after(prompt):
@@ -172,29 +211,38 @@ def test_generation_compares_words_not_tokens(monkeypatch, lm):
         "France has the capital": " of Rome.",
         "The seat of France is": " Romeo",
     }
-    monkeypatch.setattr(metrics, "continuations", lambda _lm, prompts, *_a: [texts[p] for p in prompts])
+    monkeypatch.setattr("bluedit.evaluate.said.continuations", lambda _lm, prompts, *_a: [texts[p] for p in prompts])
     found = generation(lm, counterfact_facts()[:1], nullcontext)
     assert found["generated"] == [1] and found["generated_contains"] == [1]
     assert found["generated_paraphrase"] == [0]
     assert math.isnan(found["generated_chat"][0])
+    assert means(found)["forcing_gap"] == found["strict"][0] - 1
 
 
 def test_every_number_says_what_it_is(lm):
     facts = counterfact_facts()
     names = {name for suite in SUITES.values() for name in suite(lm, facts, nullcontext)}
-    assert names == set(METRICS)
+    elsewhere = {"forcing_gap", "passage_kl", "passage_same"}  # not fact by fact
+    assert names == set(METRICS) - elsewhere
     assert all(
         metric.definition and metric.source and metric.better in ("higher", "lower") for metric in METRICS.values()
     )
 
 
+def test_numbers_are_shown_in_their_units():
+    assert METRICS["strict"].shown(0.5) == "50.0" and METRICS["fluency"].shown(5.5) == "5.50"
+    assert METRICS["neighbour_kl"].shown(0.12345) == "0.123"
+    assert METRICS["strict"].shown(float("nan")) == METRICS["strict"].shown(None) == ""
+
+
 def test_results_do_not_depend_on_batches(lm, monkeypatch):
     facts = counterfact_facts()
-    whole = [suite(lm, facts, nullcontext) for suite in SUITES.values()]
+    suites = [suite for name, suite in SUITES.items() if name != "fluency"]  # sampled text: by batch
+    whole = [suite(lm, facts, nullcontext) for suite in suites]
     monkeypatch.setattr("bluedit.evaluate.answers._TOKENS_PER_PASS", 8)
-    monkeypatch.setattr(metrics, "_TOKENS_PER_PASS", 8)
+    monkeypatch.setattr("bluedit.evaluate.drift._TOKENS_PER_PASS", 8)
     monkeypatch.setattr("bluedit.evaluate.generate._TOGETHER", 1)
-    parts = [suite(lm, facts, nullcontext) for suite in SUITES.values()]
+    parts = [suite(lm, facts, nullcontext) for suite in suites]
     for one, other in zip(whole, parts, strict=True):
         for name, values in one.items():
             assert values == pytest.approx(other[name], abs=1e-4, nan_ok=True)

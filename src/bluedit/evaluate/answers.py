@@ -51,6 +51,25 @@ class Answer:
         return self.logprob / self.tokens
 
 
+class Questions:
+    """(prompt, answer) pairs, each asked once however often it is needed."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, str], int] = {}
+
+    def one(self, prompt: str, answer: str) -> int:
+        """Where the answer to this pair will stand."""
+        return self._places.setdefault((prompt, answer), len(self._places))
+
+    def pair(self, prompt: str, first: str, second: str) -> tuple[int, int]:
+        """Where two answers to one prompt will stand."""
+        return self.one(prompt, first), self.one(prompt, second)
+
+    def answers(self, lm: EditableModel, progress: Progress | None) -> list[Answer]:
+        """All of them, as the model is now."""
+        return score(lm, list(self._places), progress)
+
+
 def score(
     lm: EditableModel, pairs: Sequence[tuple[str, str]], progress: Progress | None = None, *, beginning: str = ""
 ) -> list[Answer]:
@@ -129,14 +148,30 @@ def logits_at(
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-@torch.no_grad()
-def perplexity(lm: EditableModel, texts: Sequence[str], tokens: int = 1200) -> float:
-    """exp of the mean negative log-probability per token over about `tokens` tokens of the texts (first token of each not counted)."""
+def passage_rows(lm: EditableModel, texts: Sequence[str], tokens: int) -> list[list[int]]:
+    """Token rows of the first `tokens` tokens of some texts."""
     rows: list[list[int]] = []
     for text in texts:
         row = encode(lm.tokenizer, text)[0][: min(lm.max_length, max(0, tokens - sum(map(len, rows))))]
         if len(row) > 1:
             rows.append(row)
+    return rows
+
+
+def passages_beyond(lm: EditableModel, texts: Sequence[str], tokens: int) -> Sequence[str]:
+    """The texts of which `passage_rows` takes nothing."""
+    taken = 0
+    for i, text in enumerate(texts):
+        if taken >= tokens:
+            return texts[i:]
+        taken += min(lm.max_length, len(encode(lm.tokenizer, text)[0]))
+    return ()
+
+
+@torch.no_grad()
+def perplexity(lm: EditableModel, texts: Sequence[str], tokens: int = 1200) -> float:
+    """exp of the mean negative log-probability per token over about `tokens` tokens of the texts (first token of each not counted)."""
+    rows = passage_rows(lm, texts, tokens)
     total, count = 0.0, 0
     for chunk in chunks_by_cost([len(row) for row in rows], _TOKENS_PER_PASS // 2):
         lanes = [lane for lane, i in enumerate(chunk) for _ in rows[i][1:]]

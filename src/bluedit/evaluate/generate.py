@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,15 @@ from bluedit.lm.state import frozen
 from bluedit.progress import Progress
 
 _TOGETHER = 64
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How text is sampled: its length in tokens, from how many of the likeliest tokens each is drawn, and the seed."""
+
+    tokens: int
+    top_k: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -47,15 +57,23 @@ def ask(lm: EditableModel, prompts: Sequence[str], tokens: int = 20, top: int = 
 
 @torch.no_grad()
 def continuations(
-    lm: EditableModel, prompts: Sequence[str], tokens: int, progress: Progress | None = None
+    lm: EditableModel, prompts: Sequence[str], tokens: int | Sampling, progress: Progress | None = None
 ) -> list[str]:
-    """Greedy continuations of many prompts, run together where they are equally long, so that nothing is padded."""
+    """Continuations of many prompts, greedy up to so many tokens or sampled, run together where they are equally long, so that nothing
+    is padded."""
     rows = [encode(lm.tokenizer, prompt)[0] for prompt in prompts]
     by_length: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
         by_length.setdefault(len(row), []).append(i)
     texts = [""] * len(prompts)
-    with frozen(lm.model), (progress or Progress()).task("continuing prompts", len(prompts), "prompts") as advance:
+    fork = torch.random.fork_rng() if isinstance(tokens, Sampling) else nullcontext()
+    with (
+        fork,
+        frozen(lm.model),
+        (progress or Progress()).task("continuing prompts", len(prompts), "prompts") as advance,
+    ):
+        if isinstance(tokens, Sampling):
+            torch.manual_seed(tokens.seed)
         for same in by_length.values():
             for start in range(0, len(same), _TOGETHER):
                 part = same[start : start + _TOGETHER]
@@ -66,8 +84,9 @@ def continuations(
     return texts
 
 
-def _continue(lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, tokens: int) -> list[str]:
-    room = min(tokens, lm.max_length - ids.shape[1])
+def _continue(lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, tokens: int | Sampling) -> list[str]:
+    sampled = isinstance(tokens, Sampling)
+    room = min(tokens.tokens if sampled else tokens, lm.max_length - ids.shape[1])
     if room < 1:
         return [""] * len(ids)
     stop = lm.model.generation_config.eos_token_id if lm.model.generation_config else None
@@ -76,13 +95,13 @@ def _continue(lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, tokens: 
         ids,
         attention_mask=mask,
         max_new_tokens=room,
-        do_sample=False,
+        do_sample=sampled,
         num_beams=1,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
-        temperature=None,
-        top_p=None,
-        top_k=None,
+        temperature=1.0 if sampled else None,
+        top_p=1.0 if sampled else None,
+        top_k=tokens.top_k if sampled else None,
         pad_token_id=pad if pad is not None else 0,
     )
     return [lm.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True) for row in out]

@@ -1,9 +1,10 @@
-"""The grid of methods as Markdown, from the rows themselves: docs/methods.md holds what `markdown()` gives."""
+"""Methods and metrics as Markdown, from the rows themselves: docs/methods.md and docs/evaluation.md hold what is made here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bluedit.evaluate.metrics import METRICS
 from bluedit.method.presets import BLUE_PAPER, PRESETS
 from bluedit.method.recipe import Recipe, options
 
@@ -25,6 +26,23 @@ def markdown() -> str:
         "everything else unchanged.\n\n"
         f"{table(('option', 'default', 'meaning'), choices)}"
     )
+
+
+def metric_rows() -> list[tuple[str, str, str, str, str]]:
+    """(name, meaning, unit with an arrow to what is better, teacher-forced, source) of every metric."""
+    arrow = {"higher": "↑", "lower": "↓", "": ""}
+    return [
+        (name, m.definition, f"{m.unit} {arrow[m.better]}", "yes" if m.teacher_forced else "no", m.source)
+        for name, m in METRICS.items()
+    ]
+
+
+METRIC_HEADS = ("metric", "meaning", "unit", "teacher-forced", "source")
+
+
+def metric_markdown() -> str:
+    """The table of metrics."""
+    return table(METRIC_HEADS, [(f"`{name}`", *rest) for name, *rest in metric_rows()])
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

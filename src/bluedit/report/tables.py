@@ -15,7 +15,7 @@ from bluedit.evaluate.generate import Asked
 from bluedit.facts import Fact
 from bluedit.method.presets import BLUE_PAPER, DEFAULT
 from bluedit.method.recipe import Recipe, options
-from bluedit.report.methods import preserves
+from bluedit.report.methods import METRIC_HEADS, metric_rows, preserves
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Edit
@@ -172,6 +172,16 @@ def recipe_table(recipes: Iterable[Recipe]) -> Table:
             recipe.about,
             recipe.paper.removeprefix("https://"),
         )
+    return table
+
+
+def metric_table() -> Table:
+    """The metrics of `bluedit benchmark`."""
+    table = Table(title="Metrics", title_justify="left")
+    for head in METRIC_HEADS:
+        table.add_column(head, overflow="fold")
+    for row in metric_rows():
+        table.add_row(*row)
     return table
 
 

@@ -1,0 +1,139 @@
+"""What the model says when nothing is forced: greedy answers with the model's own stop, and sampled text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from bluedit.evaluate.answers import Questions
+from bluedit.evaluate.drift import Unedited
+from bluedit.evaluate.generate import Sampling, continuations
+from bluedit.evaluate.metrics import Columns, put
+from bluedit.facts.fact import Fact
+from bluedit.lm.memory import EditableModel
+from bluedit.progress import Progress
+
+_ANSWER = 12  # tokens of a greedy answer
+_TEXT = Sampling(tokens=100, top_k=5, seed=0)  # as ROME samples
+_WEIGHTS = {2: 2 / 3, 3: 4 / 3}  # of bigrams and trigrams
+_KINDS = {"portability": "portability", "multihop": "multihop", "alias": "alias", "subject": "subject_kept"}
+
+
+def generation(
+    lm: EditableModel, facts: Sequence[Fact], unedited: Unedited, progress: Progress | None = None
+) -> Columns:
+    """What the model really says: greedy, with its own stop, plain and through the chat template; and the
+    teacher-forced figure beside it. `unedited` is not used."""
+    del unedited
+    prompts = [prompt for fact in facts for prompt in (fact.text, *fact.paraphrases)]
+    texts = iter(continuations(lm, prompts, _ANSWER, progress))
+    template = getattr(lm.tokenizer, "chat_template", None)
+    chats = iter(continuations(lm, [_chat(lm, fact.text) for fact in facts], 2 * _ANSWER, progress) if template else ())
+    ask = Questions()
+    forced = [ask.one(fact.text, fact.target) for fact in facts]
+    answers = ask.answers(lm, progress)
+    columns: Columns = {}
+    for fact, place in zip(facts, forced, strict=True):
+        put(columns, "strict", [answers[place].said])
+        said = [next(texts) for _ in range(1 + len(fact.paraphrases))]
+        put(columns, "generated", [_begins(said[0], fact.target)])
+        put(columns, "generated_contains", [_holds(said[0], fact.target)])
+        put(columns, "generated_paraphrase", [_begins(text, fact.target) for text in said[1:]])
+        put(columns, "generated_chat", [_holds(next(chats), fact.target)] if template else [])
+    return columns
+
+
+def portability(
+    lm: EditableModel, facts: Sequence[Fact], unedited: Unedited, progress: Progress | None = None
+) -> Columns:
+    """Whether what follows from the edits is said, and what does not is kept: the facts' probes. `unedited` is not used."""
+    del unedited
+    asked = [[p for p in fact.probes if p.answers] for fact in facts]
+    prompts = [_question(p.prompt) for probes in asked for p in probes]
+    texts = iter(continuations(lm, prompts, 2 * _ANSWER, progress) if prompts else ())
+    ask = Questions()
+    forced = [[ask.one(_question(p.prompt), p.answers[0]) for p in probes if p.kind != "subject"] for probes in asked]
+    answers = ask.answers(lm, progress) if prompts else []
+    columns: Columns = {}
+    for probes, places in zip(asked, forced, strict=True):
+        right = [(p.kind, max(_holds(text, a) for a in p.answers)) for p, text in zip(probes, texts, strict=False)]
+        for kind, name in _KINDS.items():
+            put(columns, name, [found for k, found in right if k == kind])
+        put(columns, "portability_accuracy", [answers[place].accuracy for place in places])
+    return columns
+
+
+def fluency(lm: EditableModel, facts: Sequence[Fact], unedited: Unedited, progress: Progress | None = None) -> Columns:
+    """Entropy of sampled text, and its likeness to reference texts, for facts that have some. Prompts are the facts' probes of kind
+    "generation", or the subject alone. `unedited` is not used."""
+    del unedited
+    asked = [[p.prompt for p in fact.probes if p.kind == "generation"] or [fact.subject] for fact in facts]
+    texts: Iterator[str] = iter(continuations(lm, [p for prompts in asked for p in prompts], _TEXT, progress))
+    weights = _idf([" ".join(fact.references) for fact in facts if fact.references])
+    columns: Columns = {}
+    for fact, prompts in zip(facts, asked, strict=True):
+        said = [f"{prompt}{text}" for prompt, text in zip(prompts, texts, strict=False)]
+        put(columns, "fluency", [ngram_entropy(text) for text in said])
+        reference = " ".join(fact.references)
+        put(columns, "consistency", [_cosine(" ".join(said), reference, weights)] if reference else [])
+    return columns
+
+
+def ngram_entropy(text: str) -> float:
+    """Mean over n = 2, 3 of weight x entropy of the distribution of the text's word n-grams, bits (ROME, section 3.3)."""
+    words = _words(text)
+    total = 0.0
+    for n, weight in _WEIGHTS.items():
+        grams = Counter(zip(*(words[i:] for i in range(n)), strict=False))
+        count = sum(grams.values())
+        total += weight * -sum(c / count * math.log2(c / count) for c in grams.values())
+    return total / len(_WEIGHTS)
+
+
+def _words(text: str) -> list[str]:
+    """Words and punctuation marks; a script without spaces is taken character by character."""
+    return re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|\w+|[^\w\s]", text)
+
+
+def _idf(documents: Sequence[str]) -> dict[str, float]:
+    """Smoothed inverse document frequency of each word: ln((1 + N) / (1 + n)) + 1."""
+    counts = Counter(word for text in documents for word in set(_words(text.casefold())))
+    return {word: math.log((1 + len(documents)) / (1 + n)) + 1 for word, n in counts.items()}
+
+
+def _cosine(one: str, other: str, weights: dict[str, float]) -> float:
+    a, b = (
+        {w: c * weights[w] for w, c in Counter(_words(text.casefold())).items() if w in weights}
+        for text in (one, other)
+    )
+    size = math.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
+    return sum(a[w] * b[w] for w in a.keys() & b.keys()) / size if size else 0.0
+
+
+def _question(prompt: str) -> str:
+    """A question is put so that a language model answers it; a sentence is continued."""
+    return f"Question: {prompt.strip()}\nAnswer:" if prompt.rstrip().endswith("?") else prompt
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).strip(" .,;:!?\"'")
+
+
+def _begins(text: str, target: str) -> float:
+    return float(re.match(_whole(target), _plain(text)) is not None)
+
+
+def _holds(text: str, target: str) -> float:
+    return float(re.search(_whole(target), _plain(text)) is not None)
+
+
+def _whole(target: str) -> str:
+    """A pattern for the target as whole words ("Rome" is not in "Romeo"); scripts without spaces need no boundary."""
+    return rf"(?<![a-z0-9]){re.escape(_plain(target))}(?![a-z0-9])"
+
+
+def _chat(lm: EditableModel, prompt: str) -> str:
+    message = [{"role": "user", "content": f"Complete the sentence in a few words: {prompt}"}]
+    return lm.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)

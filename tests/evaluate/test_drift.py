@@ -1,0 +1,91 @@
+"""What else an edit moves: ordinary text, hidden states; and training on afterwards."""
+
+from contextlib import contextmanager, nullcontext
+
+import pytest
+import torch
+
+from bluedit.errors import BenchmarkError
+from bluedit.evaluate.answers import passage_rows, passages_beyond, perplexity
+from bluedit.evaluate.drift import hidden_drift, passage_drift
+from bluedit.evaluate.training import Training, trained
+from bluedit.lm.memory import EditableModel
+from bluedit.progress import Progress
+from toys import toy_gpt2, toy_tokenizer
+
+TEXTS = ["The capital of France is Paris and the capital of Italy is Rome. ", "London is in England. "] * 3
+
+
+@pytest.fixture
+def lm():
+    return EditableModel.of(toy_gpt2(), toy_tokenizer())
+
+
+@contextmanager
+def other_weights(lm):
+    matrix = lm.projection(1).matrix()
+    kept = matrix.clone()
+    with torch.no_grad():
+        matrix.mul_(-3.0)
+        yield
+        matrix.copy_(kept)
+
+
+def test_passages_by_the_definition(lm):
+    assert passage_drift(lm, TEXTS, 40, nullcontext) == {"passage_kl": 0.0, "passage_same": 1.0}
+    found = passage_drift(lm, TEXTS, 40, lambda: other_weights(lm))
+    kl, same = [], []
+    for row in passage_rows(lm, TEXTS, 40):
+        with torch.no_grad():
+            now = lm.model(torch.tensor([row])).logits[0, :-1].log_softmax(dim=-1)
+            with other_weights(lm):
+                before = lm.model(torch.tensor([row])).logits[0, :-1].log_softmax(dim=-1)
+        kl += (before.exp() * (before - now)).sum(dim=-1).tolist()
+        same += (before.argmax(-1) == now.argmax(-1)).tolist()
+    assert found["passage_kl"] == pytest.approx(sum(kl) / len(kl), rel=1e-4)
+    assert found["passage_same"] == pytest.approx(sum(same) / len(same))
+
+
+def test_hidden_states_before_and_after(lm):
+    prompts = ["The capital of France is", "London is in", "I", "Where is the Eiffel Tower?"]
+    still = hidden_drift(lm, prompts, nullcontext)
+    assert still["shift"] == 0 and still["before"] == still["after"] and still["layer"] == lm.anatomy.n_layers - 1
+    moved = hidden_drift(lm, prompts, lambda: other_weights(lm))
+    assert moved["shift"] > 0 and moved["before"] != moved["after"]
+    first, second = moved["explained"]
+    assert 1 >= first >= second > 0
+    spread = torch.tensor(moved["before"]).var(dim=0, correction=0)
+    assert spread[0] >= spread[1] and torch.tensor(moved["before"]).mean(dim=0).abs().max() < 1e-5
+
+
+def test_passages_for_training_are_others_than_those_measured(lm):
+    count = len(lm.tokenizer(TEXTS[0])["input_ids"])
+    assert passages_beyond(lm, TEXTS, count) == TEXTS[1:]
+    assert passages_beyond(lm, TEXTS, count + 1) == TEXTS[2:]  # its beginning was used
+    assert passages_beyond(lm, TEXTS, 10**6) == ()
+
+
+def test_training_learns_and_leaves_nothing_behind(lm):
+    weights = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
+    flags = {name: p.requires_grad for name, p in lm.model.named_parameters()}
+    texts = TEXTS * 20
+    before = perplexity(lm, texts)
+    with trained(lm, texts, Training(steps=6, learning_rate=1e-3, rows=2), Progress()):
+        assert perplexity(lm, texts) < before
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in lm.model.state_dict().items())
+    assert {name: p.requires_grad for name, p in lm.model.named_parameters()} == flags
+    assert all(p.grad is None for p in lm.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("texts", "training", "message"),
+    [
+        (TEXTS, Training(steps=1), "further fine-tuning needs 1024 tokens"),
+        (TEXTS * 20, Training(steps=5, learning_rate=1e30, rows=2), "not finite"),
+    ],
+)
+def test_training_that_cannot_be(lm, texts, training, message):
+    weights = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
+    with pytest.raises(BenchmarkError, match=message), trained(lm, texts, training, Progress()):
+        pytest.fail("trained")
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in lm.model.state_dict().items())

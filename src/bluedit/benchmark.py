@@ -44,6 +44,7 @@ from bluedit.report.results import write_table
 UNEDITED = "unedited"
 FORMAT = 1  # of a run's folder
 _NOT_COMPARED = ("order", "format", "versions")
+_HALVED = 4  # batches from which on a run is measured half-way too
 _KNOWN = 1000  # prompts whose hidden states are compared
 _SHOWN = 8  # tokens of what the model says, kept for each fact
 
@@ -61,7 +62,8 @@ class Benchmark:
         passages: ordinary text for perplexity; None means the bundled passages.
         passage_tokens: how much of it.
         corpus, tokens: for key statistics, as in `Editor`.
-        abilities: files of general-ability items by task (`bluedit.evaluate.ability.TASKS`), asked after the last batch.
+        abilities: files of general-ability items by task (`bluedit.evaluate.ability.TASKS`), asked after the last batch and,
+            with four batches or more, half-way.
         targets: folder of optimised targets to share with other runs; None means the run's own.
         then_finetune: after the last measurement, train the model further on the passages beyond those of the perplexity and measure
             again (the claim of BLUE's section 5 that edited models stay fit for it); None leaves it out.
@@ -221,10 +223,10 @@ class _Run:
             entry = (
                 self._write(part) if self.recipe else {"facts": len(part), "patches": 0, "seconds": 0.0, "reach": []}
             )
-            if number % self.benchmark.every == 0 or number == len(parts):
-                entry |= self._measure(
-                    [fact for batch in parts[:number] for fact in batch], parts[0], last=number == len(parts)
-                )
+            last, half = number == len(parts), len(parts) >= _HALVED and number == len(parts) // 2
+            if number % self.benchmark.every == 0 or last or half:
+                facts = [fact for batch in parts[:number] for fact in batch]
+                entry |= self._measure(facts, parts[0], last=last, able=last or half)
             if self.recipe:
                 self.editor.patch.save(self.folder / "patch")
             log.append({"recipe": self.run} | entry)
@@ -260,7 +262,7 @@ class _Run:
             "norms": self.editor.change_norms(),
         }
 
-    def _measure(self, facts: Sequence[Fact], first: Sequence[Fact], *, last: bool) -> dict[str, Any]:
+    def _measure(self, facts: Sequence[Fact], first: Sequence[Fact], *, last: bool, able: bool) -> dict[str, Any]:
         columns = self._columns(facts)
         if last:
             says = continuations(self.editor.lm, [fact.text for fact in facts], _SHOWN, self.editor.progress)
@@ -274,7 +276,7 @@ class _Run:
                 hidden = hidden_drift(self.editor.lm, known[:_KNOWN], self.editor.unedited)
                 write_file(self.folder / "hidden.json", json.dumps(hidden).encode())
         tasks = {}
-        for task, file in self.benchmark.abilities.items() if last else ():
+        for task, file in self.benchmark.abilities.items() if able else ():
             tasks[task] = asdict(ability(self.editor.lm, task, read_items(task, file), self.editor.progress))
         return {
             "abilities": tasks,

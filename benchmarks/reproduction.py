@@ -1,0 +1,82 @@
+"""The paper's comparison on SmolLM2-135M: each method as published and with BLUE, on CounterFact and zsRE, in sequential batches.
+
+    python benchmarks/reproduction.py --data FOLDER --out runs/reproduction [--only counterfact zsre few] [--recipes memit memit-blue ...]
+
+FOLDER holds counterfact_easyedit.jsonl, zsre_mend.jsonl, wikipedia_passages.jsonl and capability_TASK.jsonl. Every part is a benchmark folder:
+killed at any moment it goes on after the last finished batch, and `bluedit report OUT/counterfact` makes a page of it. The parts share their targets.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from bluedit import Editor, read_facts
+from bluedit.benchmark import UNEDITED, Benchmark, run_benchmark
+from bluedit.evaluate.ability import TASKS
+from bluedit.evaluate.training import Training
+from bluedit.lm.corpus import passages_of
+from bluedit.progress import as_progress
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table: facts, how many of them, the methods, and the metrics."""
+
+    file: str
+    limit: int
+    hosts: tuple[str, ...]
+    suites: tuple[str, ...]
+    every: int
+    others: tuple[str, ...] = ()
+
+    def recipes(self) -> list[str]:
+        """The unedited model, each method next to its BLUE form, and what has none."""
+        return [UNEDITED, *(name for host in self.hosts for name in (host, f"{host}-blue")), *self.others]
+
+
+MAIN = ("alphaedit", "memit", "memit-seq", "rect", "prune", "pmet")
+PARTS = {
+    "counterfact": Part("counterfact_easyedit.jsonl", 1000, MAIN, ("counterfact", "generation", "locality"), 5),
+    "zsre": Part("zsre_mend.jsonl", 300, MAIN, ("zsre", "generation", "locality"), 3),
+    "few": Part(
+        "counterfact_easyedit.jsonl",
+        300,
+        ("rome", "emmet", "nse"),
+        ("counterfact", "generation", "locality"),
+        3,
+        ("ft", "ft-local", "memit-seq-blue:schedule=single"),
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/reproduction"))
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--recipes", nargs="+", help="only these, in this order")
+    parser.add_argument("--limit", type=int, help="fewer facts than the part has")
+    parser.add_argument("--then-finetune", type=int, default=0, help="steps of further training at the end")
+    args = parser.parse_args()
+    lm = Editor.load(args.model).lm
+    for name in args.only:
+        part = PARTS[name]
+        wanted = Benchmark(
+            read_facts(args.data / part.file, limit=args.limit or part.limit),
+            recipes=args.recipes or part.recipes(),
+            every=part.every,
+            suites=part.suites,
+            passages=passages_of(args.data / "wikipedia_passages.jsonl"),
+            abilities={task: args.data / f"capability_{task}.jsonl" for task in TASKS},
+            targets=args.out / "targets",
+            then_finetune=Training(args.then_finetune) if args.then_finetune else None,
+        )
+        run_benchmark(lm, wanted, args.out / name, as_progress(True))
+        print((args.out / name / "results.md").read_text("utf-8"), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,104 +1,257 @@
-"""Small figures as SVG text, in the page's own colours."""
+"""Small figures as SVG text, in the page's own colours. A recipe looks the same in all figures of a run: a colour and a
+shape of its own, filled with -blue and hollow without, so that it can be told apart in grey, too."""
 
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 260, 48, 160, 12, 34
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 270, 46, 14, 26, 40
+_SMALL, _EDGE = 190, 8  # width of a cloud, and its margin
+_CLOUD = 400  # points drawn of a cloud
 _COLOURS = 8
+_SHAPES = (
+    "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
+    "M-3.7-3.7h7.4v7.4h-7.4z",
+    "M0-5L4.8 3.6H-4.8z",
+    "M0-5.4L5.4 0L0 5.4L-5.4 0z",
+    "M0 5L4.8-3.6H-4.8z",
+    "M0-6L1.7-2.1 5.7-1.9 2.6.8 3.5 4.9 0 2.6-3.5 4.9-2.6.8-5.7-1.9-1.7-2.1z",
+    "M-4.6-4.4H4.6L-4.6 4.4H4.6z",
+)  # as many as share no factor with the colours
+_OWN = "M-5 0H5M0-5V5"  # the unedited model's
+
+Points = Sequence[Sequence[float]]
 
 
-def lines(title: str, series: Mapping[str, Sequence[float | None]], *, percent: bool = True) -> str:
-    """One line per name over 1, 2, 3 ...; gaps where there is no value."""
-    values = [v for row in series.values() for v in row if v is not None]
-    if not values:
-        return ""
-    low, high = _range(values, percent)
-    steps = max(len(row) for row in series.values())
-    parts = [_frame(low, high, percent), *(_tick(_x(i, 0, max(1, steps - 1)), str(i + 1)) for i in range(steps))]
-    for number, row in enumerate(series.values()):
-        points = " ".join(
-            f"{_x(i, 0, max(1, steps - 1)):.1f},{_y(v, low, high):.1f}" for i, v in enumerate(row) if v is not None
-        )
-        parts.append(f'<polyline class="c{number % _COLOURS}" points="{points}"/>')
-        parts += [
-            f'<circle class="c{number % _COLOURS}" cx="{_x(i, 0, max(1, steps - 1)):.1f}" cy="{_y(v, low, high):.1f}" r="3"/>'
-            for i, v in enumerate(row)
-            if v is not None
-        ]
-    return _figure(title, parts, list(series))
+@dataclass(frozen=True)
+class Look:
+    """How a recipe is drawn: its place in the run, its family's colour and shape, and whether it is hollow."""
+
+    number: int
+    colour: int
+    shape: str
+    hollow: bool
+
+    @property
+    def classes(self) -> str:
+        return f"k{self.colour}" + (" hollow" if self.hollow else "")
 
 
-def scatter(title: str, points: Mapping[str, tuple[float, float]], x_name: str, y_name: str) -> str:
-    """One point per name."""
-    xs, ys = [x for x, _ in points.values()], [y for _, y in points.values()]
-    (x_low, x_high), (y_low, y_high) = _range(xs, True), _range(ys, True)
-    parts = [_frame(y_low, y_high, True), *(_tick(_x(v, x_low, x_high), f"{100 * v:.0f}") for v in (x_low, x_high))]
-    for number, (name, (x, y)) in enumerate(points.items()):
-        place = f'cx="{_x(x, x_low, x_high):.1f}" cy="{_y(y, y_low, y_high):.1f}"'
-        parts.append(f'<circle class="c{number % _COLOURS}" {place} r="6"><title>{html.escape(name)}</title></circle>')
-    parts.append(
-        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">{html.escape(x_name)}</text>'
+def family(name: str) -> tuple[str, bool]:
+    """(a recipe's name without -blue, whether it had it); settings after ":" stay."""
+    base, colon, rest = name.partition(":")
+    return base.removesuffix("-blue") + colon + rest, base.endswith("-blue")
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """How each recipe of a run is drawn. Without any -blue among them all are filled."""
+    families = list(dict.fromkeys(family(name)[0] for name in names if name != "unedited"))
+    any_blue = any(family(name)[1] for name in names)
+    out = {}
+    for number, name in enumerate(names):
+        base, blue = family(name)
+        if name == "unedited":
+            out[name] = Look(number, _COLOURS, _OWN, False)
+        else:
+            place = families.index(base)
+            out[name] = Look(number, place % _COLOURS, _SHAPES[place % len(_SHAPES)], any_blue and not blue)
+    return out
+
+
+def legend(look: Mapping[str, Look]) -> str:
+    """The key to a run's figures: a button for each recipe, which the page's script makes stand out."""
+    keys = "".join(
+        f'<button type="button" aria-pressed="false" data-s="{one.number}">'
+        f'<svg viewBox="0 0 36 14" aria-hidden="true" class="{one.classes}">'
+        f'<path class="line" d="M1 7H35"/>{_mark(18, 7, one)}</svg>{html.escape(name)}</button>'
+        for name, one in look.items()
     )
-    parts.append(f'<text x="{_LEFT + 4}" y="{_TOP + 12}">{html.escape(y_name)}</text>')
-    return _figure(title, parts, list(points))
+    return f'<div class="legend" role="group" aria-label="Key to the figures">{keys}</div>'
 
 
-def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
-    """For each task a bar per name, shares between 0 and 1."""
-    tasks = list(next(iter(groups.values())))
-    room = (_WIDTH - _LEFT - _RIGHT) / len(tasks)
-    wide = 0.8 * room / len(groups)
-    parts = [_frame(0.0, 1.0, True)]
-    for t, task in enumerate(tasks):
-        parts.append(_tick(_LEFT + (t + 0.45) * room, task))
-        for number, (name, values) in enumerate(groups.items()):
-            top = _y(values.get(task, 0.0), 0.0, 1.0)
-            parts.append(
-                f'<rect class="c{number % _COLOURS}" x="{_LEFT + t * room + number * wide:.1f}" y="{top:.1f}" width="{wide:.1f}" '
-                f'height="{_HEIGHT - _BOTTOM - top:.1f}"><title>{html.escape(name)} {task}</title></rect>'
-            )
-    return _figure(title, parts, list(groups))
+def lines(
+    title: str,
+    series: Mapping[str, Sequence[float | None]],
+    y_name: str = "%",
+    *,
+    percent: bool = True,
+    look: Mapping[str, Look] | None = None,
+    base: float | None = None,
+) -> str:
+    """One line per name over batch 1, 2, 3 ...; no mark where there is no value, and no figure without two values in a row.
+    `base` is the unedited model's value. Other values than shares have a logarithmic axis when they are far apart."""
+    look = look or looks(["unedited", *series])
+    drawn = {name: [(i, v) for i, v in enumerate(row, 1) if _is(v)] for name, row in series.items()}
+    values = [v for row in drawn.values() for _, v in row]
+    if all(len(row) < 2 for row in drawn.values()):
+        return ""
+    y = _scale([*values, *([base] if _is(base) else [])], _HEIGHT - _BOTTOM, _TOP, percent)
+    steps = max(len(row) for row in series.values())
+    x = _Scale(1, max(2, steps), _LEFT + 10, _WIDTH - _RIGHT - 10, max(1, math.ceil(steps / 10)))
+    parts = [_frame(y, y_name), _bottom([(x(i), str(i)) for i in range(1, steps + 1, int(x.step))], "batch")]
+    if _is(base):
+        line = f'<path class="line" d="M{_LEFT} {y(base):.1f}H{_WIDTH - _RIGHT}"/>'
+        parts.append(_series(look["unedited"], f"unedited: {y.shown(base, 1)}", line))
+    for name, row in drawn.items():
+        path = "L".join(f"{x(i):.1f} {y(v):.1f}" for i, v in row)
+        marks = "".join(_mark(x(i), y(v), look[name]) for i, v in row)
+        told = f"{name}: " + ", ".join(y.shown(v, 1) for _, v in row)
+        parts.append(_series(look[name], told, (f'<path class="line" d="M{path}"/>' if row else "") + marks))
+    return _figure(title, parts)
 
 
-def _range(values: Sequence[float], percent: bool) -> tuple[float, float]:
+def scatter(
+    title: str,
+    points: Mapping[str, tuple[float, float]],
+    x_name: str,
+    y_name: str,
+    look: Mapping[str, Look] | None = None,
+) -> str:
+    """One mark per name; both numbers are shares."""
+    look = look or looks(list(points))
+    points = {name: (x, y) for name, (x, y) in points.items() if _is(x) and _is(y)}
+    if not points:
+        return ""
+    x = _scale([v for v, _ in points.values()], _LEFT + 10, _WIDTH - _RIGHT - 10, True)
+    y = _scale([v for _, v in points.values()], _HEIGHT - _BOTTOM, _TOP, True)
+    parts = [_frame(y, f"{y_name}, %"), _bottom([(x(v), x.shown(v)) for v in x.ticks()], f"{x_name}, %")]
+    for name, (right, up) in points.items():
+        told = f"{name}: {x_name} {x.shown(right, 1)}, {y_name} {y.shown(up, 1)}"
+        parts.append(_series(look[name], told, _mark(x(right), y(up), look[name])))
+    return _figure(title, parts)
+
+
+def clouds(places: Mapping[str, tuple[Points, Points, str]]) -> str:
+    """For each name its points before (round) and after (square), and a line of text; the axes are the same for all."""
+    places = {name: (_finite(before), _finite(after), text) for name, (before, after, text) in places.items()}
+    every = [p for before, after, _ in places.values() for p in (*before, *after)]
+    if not every:
+        return ""
+    (left, right), (low, high) = [(min(p[i] for p in every), max(p[i] for p in every)) for i in (0, 1)]
+    scale = (_SMALL - 2 * _EDGE) / (max(right - left, (high - low) / 1.2) or 1.0)  # the same for both axes
+    tall = max(_SMALL / 2, (high - low) * scale + 2 * _EDGE)
+
+    def at(p: Sequence[float]) -> tuple[float, float]:
+        return _SMALL / 2 + (p[0] - (left + right) / 2) * scale, tall / 2 - (p[1] - (low + high) / 2) * scale
+
+    figures = []
+    for name, (before, after, text) in places.items():
+        dots = [
+            f'<path class="{kind}" d="{"".join(f"M{x:.0f} {y:.0f}h0" for x, y in map(at, _some(points)))}"/>'
+            for kind, points in (("before", before), ("after", after))
+        ]
+        (x0, y0), (x1, y1) = (at(_mean(points)) for points in (before, after))
+        figures.append(
+            f'<figure class="cloud"><svg viewBox="0 0 {_SMALL} {tall:.0f}" role="img" '
+            f'aria-label="{html.escape(name)}: {html.escape(text)}">'
+            f'<rect class="box" x=".5" y=".5" width="{_SMALL - 1}" height="{tall - 1:.0f}"/>{"".join(dots)}'
+            f'<path class="way" d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>'
+            f'<circle class="way" cx="{x1:.1f}" cy="{y1:.1f}" r="4"/></svg>'
+            f"<figcaption><b>{html.escape(name)}</b> {html.escape(text)}</figcaption></figure>"
+        )
+    return f'<div class="clouds">{"".join(figures)}</div>'
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """From values between `low` and `high` to places between `start` and `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    step: float
+    percent: bool = False
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, value = map(math.log, (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        if not self.log:
+            first = math.ceil(self.low / self.step - 1e-9)
+            return [i * self.step for i in range(first, math.floor(self.high / self.step + 1e-9) + 1)]
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for among in ((1, 2, 5), (1, 3), (1,)):
+            found = [m * 10.0**p for p in powers for m in among if self.low <= m * 10.0**p <= self.high]
+            if len(found) <= 6:
+                break
+        return found
+
+    def shown(self, value: float, more: int = 0) -> str:
+        """A value with as many digits as the ticks need, or a few more."""
+        if self.log:
+            return f"{value:.3g}" if value < 1000 else f"{value:,.0f}" if value < 1e6 else f"{value:.0e}"
+        scale = 100 if self.percent else 1
+        digits = max(0, -math.floor(math.log10(scale * self.step) + 1e-9)) + more
+        return f"{scale * value:.{digits}f}"
+
+
+def _scale(values: Sequence[float], start: float, end: float, percent: bool) -> _Scale:
     low, high = min(values), max(values)
-    room = 0.1 * (high - low) or 0.05 * abs(high) or 1.0
-    low, high = low - room, high + room
-    return (max(0.0, low), min(1.0, high)) if percent else (low, high)
+    if not percent and low > 0 and high > 4 * low:
+        return _Scale(low / 1.1, high * 1.1, start, end, 1, log=True)
+    room = (high - low) or 0.1 * abs(high) or 1.0
+    rough = room / 4
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough - 1e-12)
+    low, high = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
+    if low == high:
+        low, high = max(low - step, min(low, 0.0)), high + step
+    return _Scale(low, min(high, max(1.0, max(values))) if percent else high, start, end, step, percent)
 
 
-def _x(value: float, low: float, high: float) -> float:
-    return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
-
-
-def _y(value: float, low: float, high: float) -> float:
-    return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _frame(low: float, high: float, percent: bool) -> str:
-    left, right, bottom = _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-    parts = [f'<path class="axis" d="M{left} {_TOP}V{bottom}H{right}"/>']
-    for share in (0.0, 0.5, 1.0):
-        value = low + share * (high - low)
-        label = f"{100 * value:.0f}" if percent else f"{value:.1f}"
-        parts.append(f'<text x="{left - 6}" y="{_y(value, low, high) + 4:.1f}" text-anchor="end">{label}</text>')
+def _frame(y: _Scale, name: str) -> str:
+    left, right = _LEFT, _WIDTH - _RIGHT
+    parts = [f'<text x="4" y="12">{html.escape(name)}</text>']
+    for value in y.ticks():
+        parts.append(f'<path class="rule" d="M{left} {y(value):.1f}H{right}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{y.shown(value)}</text>')
     return "".join(parts)
 
 
-def _tick(x: float, label: str) -> str:
-    return f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{html.escape(label)}</text>'
-
-
-def _figure(title: str, parts: Sequence[str], names: Sequence[str]) -> str:
-    legend = "".join(
-        f'<rect class="c{i % _COLOURS}" x="{_WIDTH - _RIGHT + 12}" y="{_TOP + 15 * i}" width="10" height="10"/>'
-        f'<text x="{_WIDTH - _RIGHT + 28}" y="{_TOP + 9 + 15 * i}">{html.escape(name[:22])}</text>'
-        for i, name in enumerate(names)
-    )
-    height = max(_HEIGHT, _TOP + 15 * len(names) + 10)
+def _bottom(ticks: Sequence[tuple[float, str]], name: str) -> str:
+    line = _HEIGHT - _BOTTOM
+    labels = [f'<text x="{x:.1f}" y="{line + 16}" text-anchor="middle">{text}</text>' for x, text in ticks]
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
     return (
-        f'<figure><figcaption>{html.escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
-        f'aria-label="{html.escape(title)}">{"".join(parts)}{legend}</svg></figure>'
+        f'<path class="axis" d="M{_LEFT} {line}H{_WIDTH - _RIGHT}"/>{"".join(labels)}'
+        f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{html.escape(name)}</text>'
     )
+
+
+def _mark(x: float, y: float, look: Look) -> str:
+    return f'<path class="mark" transform="translate({x:.1f} {y:.1f})" d="{look.shape}"/>'
+
+
+def _series(look: Look, told: str, parts: str) -> str:
+    return f'<g class="{look.classes}" data-s="{look.number}"><title>{html.escape(told)}</title>{parts}</g>'
+
+
+def _figure(title: str, parts: Sequence[str]) -> str:
+    return (
+        f'<figure><figcaption>{html.escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{html.escape(title)}">{"".join(parts)}</svg><output></output></figure>'
+    )
+
+
+def _is(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
+
+
+def _some(points: Points) -> Points:
+    return points[:: max(1, math.ceil(len(points) / _CLOUD))]
+
+
+def _finite(points: Points) -> Points:
+    return [p for p in points if all(map(math.isfinite, p))]
+
+
+def _mean(points: Points) -> tuple[float, float]:
+    n = max(1, len(points))
+    return sum(p[0] for p in points) / n, sum(p[1] for p in points) / n

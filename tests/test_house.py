@@ -12,7 +12,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Lowest first; a module may import from its own row and from those before it. The longest matching prefix counts.
 ROOMS = (
-    ("bluedit.errors", "bluedit.shapes", "bluedit.progress", "bluedit.files"),
+    ("bluedit.errors", "bluedit.shapes", "bluedit.progress", "bluedit.files", "bluedit.hub"),
     ("bluedit.facts",),
     ("bluedit.method",),  # the pure parts
     ("bluedit.lm",),
@@ -27,7 +27,7 @@ ROOMS = (
     ("bluedit.editing",),
     ("bluedit.export", "bluedit.report", "bluedit.explain", "bluedit.benchmark"),
     ("bluedit",),  # the public names
-    ("bluedit.cli",),
+    ("bluedit.cli", "bluedit.__main__"),
 )
 # Methods of a user's object that hand on to a higher room; imported where they are called, so that the order holds on import.
 DOORS = {

@@ -26,7 +26,7 @@ def test_more_memory_more_tokens_within_bounds(lm, monkeypatch):
     for free in (0, 2**24, 2**25, 2**50):
         monkeypatch.setattr(module, "free_memory", lambda _device, free=free: free)
         found.append(tokens_per_step(lm))
-    assert found[0] == 64 and found[-1] == 1024
+    assert found[0] == 64 and found[-1] == 2048
     assert found == sorted(found) and 64 < found[1] < found[2] < 1024
 
 

@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from bluedit.cli.benchmark import benchmark, metrics, report
 from bluedit.cli.common import Device, Dtype, Force, Model, bars, fail, gather, read_source, settings_of
+from bluedit.cli.harness import harness
 from bluedit.errors import BluEditError, FactError, ModelError
 from bluedit.progress import as_progress
 
@@ -42,6 +44,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.command()(benchmark)
+app.command()(report)
+app.command()(metrics)
+app.command()(harness)
 
 
 @app.callback()
@@ -179,75 +187,6 @@ def ask(
         editor.apply(loaded, force=force)
         after = ask_model(editor.lm, prompts, tokens)
     Console().print(ask_table(before, after))
-
-
-@app.command()
-def benchmark(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; an interrupted run there goes on.")],
-    facts: Annotated[str, typer.Option(help="File of facts, or world:N for N bundled ones.")] = "world:100",
-    recipe: Annotated[
-        list[str] | None,
-        typer.Option("--recipe", "-r", help="NAME or NAME:option=value,option=value; 'unedited' too. May be repeated."),
-    ] = None,
-    model: Model = "smollm2",
-    suite: Annotated[
-        list[str] | None, typer.Option(help="Metrics: counterfact, zsre, generation, locality. May be repeated.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Read this many facts at most.")] = None,
-    skip: Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Facts written at once.")] = 100,
-    every: Annotated[int, typer.Option(help="Batches between measurements.")] = 1,
-    passages: Annotated[
-        Path | None,
-        typer.Option(help="Ordinary text for perplexity: JSONL with a 'text' field, or text. Default: bundled."),
-    ] = None,
-    passage_tokens: Annotated[int, typer.Option(help="Tokens of it.")] = 8000,
-    corpus: Annotated[str, typer.Option(help="Text for key statistics, as for edit.")] = "self",
-    tokens: Annotated[int | None, typer.Option(help="Tokens of it. Default: 10 x d_key.")] = None,
-    ability: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="General ability after the last batch: TASK=FILE (sst2, mrpc, cola, rte, nli, mmlu). May be repeated."
-        ),
-    ] = None,
-    targets: Annotated[Path | None, typer.Option(help="Folder of optimised targets shared with other runs.")] = None,
-    dtype: Dtype = None,
-    device: Device = "auto",
-) -> None:
-    """Recipes side by side: sequential batches, measured as they come. Killed at any moment it goes on where it was."""
-    from bluedit.benchmark import UNEDITED, Benchmark, run_benchmark
-    from bluedit.lm.corpus import passages_of
-    from bluedit.lm.loading import load
-    from bluedit.method.presets import DEFAULT
-
-    wanted = Benchmark(
-        facts=read_source(facts, None, limit, skip, 0),
-        recipes=recipe or (UNEDITED, DEFAULT),
-        batch_size=batch_size,
-        every=every,
-        suites=suite or ("counterfact",),
-        passages=passages_of(passages) if passages else None,
-        passage_tokens=passage_tokens,
-        corpus=corpus,
-        tokens=tokens,
-        targets=targets,
-        abilities={task: Path(file) for task, file in settings_of(ability, "--ability").items()},
-    )
-    wanted.check()
-    lm = load(model, dtype=dtype, device=device, progress=as_progress(bars()))
-    run_benchmark(lm, wanted, out, as_progress(bars()))
-    typer.echo((out / "results.md").read_text("utf-8"), nl=False)
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished benchmarks.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
-) -> None:
-    """Benchmarks as one HTML page: tables with intervals, curves, and every fact. It needs no network to look at."""
-    from bluedit.report.page import write_page
-
-    typer.echo(f"Look at {write_page(runs, out)}")
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""Out of bluedit: ordinary checkpoints."""
+"""Out of bluedit: ordinary checkpoints, and models for lm-evaluation-harness."""

@@ -9,7 +9,7 @@ import torch
 from bluedit.lm.memory import EditableModel
 
 _SHARE = 0.25  # of free memory
-_LEAST, _MOST = 64, 1024  # below, batching is pointless; above, matrix products gain nothing more
+_LEAST, _MOST = 64, 2048  # below, batching is pointless; above, matrix products gain nothing more
 
 
 def free_memory(device: torch.device) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from bluedit.errors import FactError, ModelError
 from bluedit.facts.fact import Fact
 
-_PADDING = 32  # tokens: reading all weights once more costs about as much time as this many tokens
+_PADDING = 96  # tokens of a group: reading all weights and starting all kernels once more costs about as much time
 _NO_SPACE_BEFORE = tuple(" \t\n.,;:!?)]}'’”%")
 
 

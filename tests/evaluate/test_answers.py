@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from evaluate_help import next_tokens
 
 from bluedit import Fact, Neighbour
 from bluedit.errors import FactError
@@ -40,11 +41,7 @@ def plain_logprobs(lm: EditableModel, ids: list[int]) -> torch.Tensor:
 
 
 def plain_answer(lm: EditableModel, prompt: str, answer: str) -> Answer:
-    before = lm.tokenizer(prompt)["input_ids"]
-    space = "" if prompt.endswith(" ") else " "
-    after = lm.tokenizer(space + answer, add_special_tokens=False)["input_ids"]
-    logprobs = plain_logprobs(lm, before + after)
-    steps = [logprobs[len(before) - 1 + t] for t in range(len(after))]
+    steps, after = next_tokens(lm, prompt, answer)
     told = sum(float(step[token]) for step, token in zip(steps, after, strict=True))
     said = all(int(step.argmax()) == token for step, token in zip(steps, after, strict=True))
     return Answer(told, len(after), said, int(steps[0].argmax()))

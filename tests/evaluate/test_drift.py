@@ -1,9 +1,10 @@
 """What else an edit moves: ordinary text, hidden states; and training on afterwards."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import pytest
 import torch
+from evaluate_help import other_weights
 
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.answers import passage_rows, passages_beyond, perplexity
@@ -19,16 +20,6 @@ TEXTS = ["The capital of France is Paris and the capital of Italy is Rome. ", "L
 @pytest.fixture
 def lm():
     return EditableModel.of(toy_gpt2(), toy_tokenizer())
-
-
-@contextmanager
-def other_weights(lm):
-    matrix = lm.projection(1).matrix()
-    kept = matrix.clone()
-    with torch.no_grad():
-        matrix.mul_(-3.0)
-        yield
-        matrix.copy_(kept)
 
 
 def test_passages_by_the_definition(lm):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import pytest
 import torch
+from evaluate_help import next_tokens, other_weights
 
 from bluedit import Fact, Neighbour, world_facts
 from bluedit.errors import FactError
@@ -93,10 +94,7 @@ def lm(request):
 
 def plain(lm, prompt, answer):
     """(mean log-probability, first choices, answer tokens) from one forward pass."""
-    before = lm.tokenizer(prompt)["input_ids"]
-    after = lm.tokenizer(" " + answer, add_special_tokens=False)["input_ids"]
-    with torch.no_grad():
-        logp = lm.model(torch.tensor([before + after])).logits[0].log_softmax(dim=-1)[len(before) - 1 : -1]
+    logp, after = next_tokens(lm, prompt, answer)
     told = [float(row[token]) for row, token in zip(logp, after, strict=True)]
     return sum(told) / len(told), logp.argmax(dim=-1).tolist(), after
 
@@ -150,19 +148,6 @@ def test_fifty_records_by_the_definitions(toy, bos):
         for name, values in wanted.items():
             mean = sum(values) / len(values) if values else float("nan")
             assert found[name][i] == pytest.approx(mean, nan_ok=True), (name, fact.text)
-
-
-@contextmanager
-def other_weights(lm):
-    """As if the model had been edited since."""
-    matrix = lm.projection(1).matrix()
-    kept = matrix.clone()
-    with torch.no_grad():
-        matrix.mul_(-3.0)
-    try:
-        yield
-    finally:
-        matrix.copy_(kept)
 
 
 def test_zsre_of_a_model(lm):

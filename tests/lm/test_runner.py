@@ -109,3 +109,19 @@ def test_bfloat16_linear_maps_are_close_and_leave_nothing_behind():
         wanted, found = exact.logits(zero).log_softmax(-1), short.logits(zero).log_softmax(-1)
     assert 0 < (wanted.exp() * (wanted - found).abs()).sum(-1).mean() < 0.2
     assert not any("forward" in vars(module) for module in lm.model.modules())
+
+
+def test_rounding_of_bfloat16_maps_is_no_reason_for_the_plain_one(caplog):
+    """A model with sharp distributions, where bfloat16 alone moves log-probabilities by more than a fifth of a nat."""
+    lm = toy("llama")
+    with torch.no_grad():
+        lm.anatomy.head.weight.mul_(60)
+    rows = rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True)
+    sites = [Site("block", 2)]
+    runner = make_runner(lm, rows, sites, "bf16")
+    assert isinstance(runner, SuffixRunner) and runner.reduced and not caplog.records
+    full = SuffixRunner(lm, rows, sites)
+    delta = torch.zeros_like(full.values)
+    with torch.no_grad():
+        apart = (runner.logits(delta).log_softmax(-1) - full.logits(delta).log_softmax(-1)).abs().max()
+    assert apart > 0.2

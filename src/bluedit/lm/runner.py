@@ -10,16 +10,14 @@ import torch
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site
 from bluedit.lm.plain import PlainRunner
-from bluedit.lm.precision import ReducedLinears, reduced_linears
+from bluedit.lm.precision import reduced_linears
 from bluedit.lm.prompts import Row
 from bluedit.lm.suffix import SuffixRunner, skipped_blocks
 from bluedit.shapes import Tensor
 
 log = logging.getLogger(__name__)
-_AGREE = {
-    "full": 2e-3,
-    "reduced": 0.1,
-}  # nats: what rounding alone does, with room, and what a wrong position never stays below
+# nats: more than rounding alone does, by the model's own precision; a wrong position never stays below
+_AGREE = {torch.float64: 2e-3, torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.1}
 
 
 def make_runner(
@@ -27,28 +25,28 @@ def make_runner(
 ) -> SuffixRunner | PlainRunner:
     """A runner of `rows`, from the edited layer and token on if this model allows it.
 
-    The fast way is compared with the plain one on the shortest and the longest row; where it fails or differs, the plain way is
-    taken and a log line says so.
+    The fast way is compared with the plain one on the shortest and the longest row, both in the model's own precision: what bfloat16 linear
+    maps add is rounding, whose size depends on the weights and says nothing about the way. Where it fails or differs, the
+    plain way is taken and a log line says so.
     """
     try:
         reduced = reduced_linears(lm, precision, lm.anatomy.blocks[skipped_blocks(sites) :])
         runner = SuffixRunner(lm, rows, sites, reduced)
-        apart = _difference(lm, rows, sites, reduced)
+        apart = _difference(lm, rows, sites)
     except (TypeError, AttributeError, RuntimeError, ValueError, IndexError, KeyError, NotImplementedError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         return _plain(lm, rows, sites, f"{type(error).__name__}: {error}")
-    limit = _AGREE["reduced" if reduced or lm.dtype in (torch.bfloat16, torch.float16) else "full"]
-    if not apart <= limit and apart == apart:  # NaN is not the runner's doing: the caller reports it
+    if not apart <= _AGREE[lm.dtype] and apart == apart:  # NaN is not the runner's doing: the caller reports it
         return _plain(lm, rows, sites, f"its log-probabilities differ by {apart:.2g} nats")
     return runner
 
 
 @torch.no_grad()
-def _difference(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], reduced: ReducedLinears | None) -> float:
+def _difference(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> float:
     """Mean difference of log-probabilities between the two ways, weighted by probability, on two rows with a vector added."""
     some = [min(rows, key=lambda row: row.subject_last), max(rows, key=lambda row: len(row.ids))]
-    fast, plain = SuffixRunner(lm, some, sites, reduced), PlainRunner(lm, some, sites)
+    fast, plain = SuffixRunner(lm, some, sites), PlainRunner(lm, some, sites)
     return float(max(_apart(fast, plain, row) for row in some))
 
 

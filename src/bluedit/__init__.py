@@ -6,4 +6,15 @@ from bluedit.errors import BluEditError
 from bluedit.facts import Fact, Neighbour, Probe, read_facts, world_facts
 from bluedit.method.presets import PRESETS as recipes
 
-__all__ = ["BluEditError", "Edit", "Editor", "Fact", "Neighbour", "Patch", "Probe", "read_facts", "recipes", "world_facts"]
+__all__ = [
+    "BluEditError",
+    "Edit",
+    "Editor",
+    "Fact",
+    "Neighbour",
+    "Patch",
+    "Probe",
+    "read_facts",
+    "recipes",
+    "world_facts",
+]

@@ -83,7 +83,7 @@ def test_facts_with_everything_read_back(patch, tmp_path):
         references=("a continent",),
         id="1",
     )
-    Patch([replace(patch.batches[0], facts=(rich,))], patch.info).save(tmp_path / "p")
+    Patch((replace(patch.batches[0], facts=(rich,)),), patch.info).save(tmp_path / "p")
     assert Patch.load(tmp_path / "p").batches[0].facts == (rich,)
 
 

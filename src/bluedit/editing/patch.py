@@ -200,7 +200,7 @@ def _batch_entry(batch: Batch) -> dict[str, Any]:
 
 
 def _read_batch(index: int, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batch:
-    facts = tuple(read_record(fact) for fact in entry["facts"])
+    facts = tuple(read_record(dict(fact)) for fact in entry["facts"])
     updates = tuple(_read_update(f"{index}.{j}", row["layer"], tensors) for j, row in enumerate(entry["updates"]))
     return Batch(facts, updates, Filter(**entry.get("filter", {})))
 

@@ -1,5 +1,6 @@
 """Benchmarks: the same numbers however often a run is interrupted, one benchmark a folder, the model as it was."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -28,7 +29,7 @@ FACTS = [
         target="Rome",
         old_target="Paris",
         paraphrases=(f"{name} has the capital",),
-        neighbours=(Neighbour("The capital of Italy is", "Rome"),),
+        neighbours=(Neighbour("The capital of England is", "London"),),
     )
     for name in NAMES
 ]
@@ -212,6 +213,8 @@ def test_a_folder_of_other_things(lm, tmp_path):
             BenchmarkError,
             "unknown suite of metrics 'counterfacts'; did you mean 'counterfact'",
         ),
+        ({"then_finetune": Training(steps=0)}, BenchmarkError, "needs at least one step"),
+        ({"then_finetune": Training(learning_rate=-1.0)}, BenchmarkError, "a learning rate above 0"),
         ({"batch_size": 0}, BenchmarkError, "batch size and every must be at least 1"),
         ({"recipes": ("memit:layers",)}, RecipeError, "'layers' in 'memit:layers' is no option"),
         ({"recipes": ("memti",)}, RecipeError, "unknown recipe 'memti'; did you mean 'memit'"),
@@ -235,6 +238,31 @@ def test_general_ability_is_asked_at_the_end(lm, tmp_path):
     assert [bool(row["abilities"]) for row in rows] == [True, False, True, False, True]
     assert rows[-1]["abilities"]["sst2"]["items"] == 4
     assert (tmp_path / "run" / "results.md").read_text().count("| accuracy / F1 | facts | sst2 |") == 1
+
+
+def test_general_ability_is_asked_half_way_too_in_a_longer_run(lm, tmp_path):
+    items = tmp_path / "items.jsonl"
+    items.write_text("\n".join(json.dumps({"sentence": f"film {i}", "label": i % 2}) for i in range(8)))
+    recipe = plan().recipes[1]
+    rows = run(lm, tmp_path / "run", abilities={"sst2": items}, recipes=(recipe,), batch_size=1, every=3)
+    assert [(row["facts"], bool(row["abilities"])) for row in rows] == [(2, True), (3, False), (4, True)]
+
+
+def test_a_full_disk_is_said_and_finished_batches_stay(lm, whole, tmp_path, monkeypatch):
+    real = module.write_file
+
+    def full(file, data):
+        if file.name == "facts.json" and "memit" in str(file):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_file", full)
+        with pytest.raises(BenchmarkError, match="No space left on device; make room and run the same again"):
+            run(lm, tmp_path / "run")
+    fresh = toy_gpt2().state_dict()
+    assert all((tensor == fresh[name]).all() for name, tensor in lm.model.state_dict().items())
+    assert without_time(run(lm, tmp_path / "run")) == without_time(whole[1])
 
 
 def test_locality_and_hidden_states_are_kept_with_the_run(lm, tmp_path):

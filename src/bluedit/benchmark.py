@@ -66,7 +66,7 @@ class Benchmark:
             with four batches or more, half-way.
         targets: folder of optimised targets to share with other runs; None means the run's own.
         then_finetune: after the last measurement, train the model further on the passages beyond those of the perplexity and measure
-            again (the claim of BLUE's section 5 that edited models stay fit for it); None leaves it out.
+            again (BLUE's paper claims that models it edited stay fit for it); None leaves it out.
     """
 
     facts: Sequence[Fact]
@@ -96,6 +96,8 @@ class Benchmark:
                 raise BenchmarkError(f"unknown suite of metrics {name!r}; {did_you_mean(name, SUITES)}")
         if self.batch_size < 1 or self.every < 1:
             raise BenchmarkError("batch size and every must be at least 1")
+        if self.then_finetune and (self.then_finetune.steps < 1 or not self.then_finetune.learning_rate > 0):
+            raise BenchmarkError("further fine-tuning needs at least one step and a learning rate above 0")
         for run in self.recipes:
             parse_run(run)
         for task, file in self.abilities.items():
@@ -139,6 +141,10 @@ def run_benchmark(lm: EditableModel, benchmark: Benchmark, folder: Path, progres
         editor = Editor(lm, **options)
         try:
             rows += _Run(editor, benchmark, run, recipes.get(run), folder / place_of(run)).rows()
+        except OSError as error:
+            raise BenchmarkError(
+                f"cannot write to {folder}: {error.strerror or error}; make room and run the same again: finished batches stay"
+            ) from error
         finally:
             while editor.patch.batches:
                 editor.undo()

@@ -81,6 +81,15 @@ def test_counterfact_by_hand(monkeypatch):
     assert mean["score"] == pytest.approx(3 / (2 + 4 / 3 + 3 / 2))
 
 
+def test_a_neighbour_of_which_the_new_target_is_true_is_left_out(lm):
+    """It could only ever count as lost."""
+    fact = Fact(
+        "{} is in", subject="Paris", target="Italy", old_target="France", neighbours=(Neighbour("Rome is in", "Italy"),)
+    )
+    assert math.isnan(counterfact(lm, [fact], nullcontext)["specificity"][0])
+    assert math.isnan(SUITES["counterfact-plus"](lm, [fact], nullcontext)["specificity_plus"][0])
+
+
 def test_facts_without_an_old_target_are_refused():
     facts = [FACTS[0], Fact("{} is", subject="x", target="y")]
     with pytest.raises(FactError, match=r"compare with old_target, and 1 of 2 facts have none, e\.g\. 'x is'"):
@@ -134,7 +143,11 @@ def test_fifty_records_by_the_definitions(toy, bos):
         near = {(n.prompt, a): plain(lm, n.prompt, a) for n in fact.neighbours for a in (n.answer, fact.target) if a}
         likely = [answers[p, fact.target][0] > answers[p, fact.old_target][0] for p in (fact.text, *fact.paraphrases)]
         tokens = [share(zip(*answers[p, fact.target][1:], strict=True)) for p in (fact.text, *fact.paraphrases)]
-        kept = [near[n.prompt, n.answer][0] > near[n.prompt, fact.target][0] for n in fact.neighbours if n.answer]
+        kept = [
+            near[n.prompt, n.answer][0] > near[n.prompt, fact.target][0]
+            for n in fact.neighbours
+            if n.answer not in (None, fact.target)
+        ]
         same = [
             share(zip(near[n.prompt, n.answer][1], before[n.prompt, n.answer], strict=True))
             for n in fact.neighbours

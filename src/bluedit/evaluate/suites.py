@@ -13,7 +13,7 @@ from bluedit.evaluate.answers import Answer, Questions
 from bluedit.evaluate.drift import Unedited, next_token_drift
 from bluedit.evaluate.metrics import Columns, put
 from bluedit.evaluate.said import fluency, generation, portability
-from bluedit.facts.fact import Fact
+from bluedit.facts.fact import Fact, Neighbour
 from bluedit.lm.memory import EditableModel
 from bluedit.progress import Progress
 
@@ -40,11 +40,12 @@ def counterfact(
     for fact in facts:
         old = fact.old_target or ""
         told = [ask.pair(prompt, fact.target, old) for prompt in (fact.text, *fact.paraphrases)]
-        kept = [ask.pair(n.prompt, n.answer or old, fact.target) for n in fact.neighbours]
-        plan.append((told, kept))
+        kept = [ask.pair(n.prompt, answer, fact.target) for n in fact.neighbours if (answer := _truth(fact, n))]
+        true = [ask.one(n.prompt, n.answer or old) for n in fact.neighbours]
+        plan.append((told, kept, true))
     answers = ask.answers(lm, progress)
     columns: Columns = {}
-    for told, kept in plan:
+    for told, kept, true in plan:
         wins = [answers[a].mean_logprob > answers[b].mean_logprob for a, b in told]
         said = [answers[a].said for a, _ in told]
         put(columns, "efficacy", wins[:1])
@@ -52,7 +53,7 @@ def counterfact(
         put(columns, "specificity", [answers[a].mean_logprob > answers[b].mean_logprob for a, b in kept])
         put(columns, "strict", said[:1])
         put(columns, "strict_paraphrase", said[1:])
-        put(columns, "strict_specificity", [answers[a].said for a, _ in kept])
+        put(columns, "strict_specificity", [answers[place].said for place in true])
     return columns
 
 
@@ -64,9 +65,9 @@ def counterfact_plus(
     ask = Questions()
     plan = [
         [
-            ask.pair(prompt, n.answer or fact.old_target or "", fact.target)
+            ask.pair(prompt, answer, fact.target)
             for prompt, n in zip(prompts, fact.neighbours, strict=True)
-            if n.answer or fact.old_target
+            if (answer := _truth(fact, n))
         ]
         for fact, prompts in zip(facts, told, strict=True)
     ]
@@ -124,6 +125,12 @@ SUITES: Mapping[str, Callable[..., Columns]] = {
     "fluency": fluency,
     "locality": locality,
 }
+
+
+def _truth(fact: Fact, neighbour: Neighbour) -> str:
+    """What the new target is compared with on a neighbour; empty where there is nothing, or the new target is the truth."""
+    answer = neighbour.answer or fact.old_target or ""
+    return "" if answer.strip() == fact.target.strip() else answer
 
 
 def _agreement(one: Answer, other: Answer) -> float:

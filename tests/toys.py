@@ -20,14 +20,22 @@ TEXT = (
 
 
 @cache
-def trained(bos: bool) -> str:
-    """A byte-level BPE tokenizer of about 400 tokens, as JSON."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+def trained(kind: str, bos: bool) -> str:
+    """A BPE tokenizer of about 400 tokens, as JSON: "bytes" as GPT-2's, or "words" as Llama 2's and Gemma's (spaces begin words, other characters fall back to bytes)."""
+    special = ["<s>", "</s>"]
+    if kind == "bytes":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    else:
+        special += [f"<0x{byte:02X}>" for byte in range(256)]
+        tokenizer = Tokenizer(models.BPE(byte_fallback=True))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")])
+        alphabet = []
     trainer = trainers.BpeTrainer(
-        vocab_size=420, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+        vocab_size=420, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator([TEXT], trainer)
     if bos:
@@ -35,9 +43,10 @@ def trained(bos: bool) -> str:
     return tokenizer.to_str()
 
 
-def toy_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
+def toy_tokenizer(*, kind: str = "bytes", bos: bool = False) -> PreTrainedTokenizerFast:
     """With or without a beginning-of-sequence token added to each text."""
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(trained(bos)), bos_token="<s>", eos_token="</s>")
+    made = Tokenizer.from_str(trained(kind, bos))
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")
 
 
 def toy_llama(

@@ -212,7 +212,7 @@ def test_special_tokens_are_those_of_inference(bos):
 
 
 def test_a_trailing_special_token_is_dropped():
-    backend = Tokenizer.from_str(trained(False))
+    backend = Tokenizer.from_str(trained("bytes", False))
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
     )

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from transformers import GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, OPTConfig, OPTForCausalLM
 
 import bluedit.lm.observe as observing
 from bluedit.facts import Fact
+from bluedit.lm.layout import Packed, Padded
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site, observe
 from bluedit.lm.prompts import rows_of
@@ -124,8 +125,18 @@ def check(runner, model, where, rows):
     assert (untouched - wanted[: len(untouched)]).abs().max() > 1e-3, "delta does nothing: the test cannot fail"
 
 
+def layouts(family):
+    """GPT-J computes its attention itself: one sequence of many rows is not for it."""
+    return (Padded,) if family == "gptj" else (Padded, Packed)
+
+
 def check_through_keep(lm, family, site, rows):
-    where, runner = site_module(lm.model, family, site), SuffixRunner(lm, rows, [site])
+    for layout in layouts(family):
+        _check_through_keep(lm, family, site, SuffixRunner(lm, rows, [site], layout))
+
+
+def _check_through_keep(lm, family, site, runner):
+    where = site_module(lm.model, family, site)
     for keep in (slice(None), slice(0, None, 3), slice(1, 3)):
         lanes = list(range(len(runner.rows)))[keep]
         if keep != slice(None):
@@ -169,19 +180,20 @@ def test_subjects_with_nothing_before_them(family):
     assert {row.subject_last for row in alone} == {0}
     mixed = [*alone, *rows_of(lm.tokenizer, MIXED[:1], PREFIXES)]
     assert max(row.subject_last for row in mixed) > 5
+    where = site_module(lm.model, family, Site("block", 2))
     for rows in (alone, mixed):
-        check(
-            SuffixRunner(lm, rows, [Site("block", 2)]), lm.model, site_module(lm.model, family, Site("block", 2)), rows
-        )
+        for layout in layouts(family):
+            check(SuffixRunner(lm, rows, [Site("block", 2)], layout), lm.model, where, rows)
 
 
+@pytest.mark.parametrize("layout", [Padded, Packed])
 @pytest.mark.parametrize("padding", [0, 10_000])
-def test_grouping_does_not_change_results(monkeypatch, padding):
+def test_grouping_does_not_change_results(monkeypatch, padding, layout):
     monkeypatch.setattr("bluedit.lm.prompts._PADDING", padding)
     lm = toy("llama", bos=True)
     rows = rows_of(lm.tokenizer, MIXED, PREFIXES, drift=True)
-    runner = SuffixRunner(lm, rows, [Site("block", 2)])
-    assert len(runner._passes) == (1 if padding else len({row.suffix for row in rows}))
+    runner = SuffixRunner(lm, rows, [Site("block", 2)], layout)
+    assert len(runner._passes) == (1 if padding or layout is Packed else len({row.suffix for row in rows}))
     check(runner, lm.model, site_module(lm.model, "llama", Site("block", 2)), rows)
 
 
@@ -196,11 +208,13 @@ def test_repeating_gives_the_same(monkeypatch):
         assert torch.equal(runner.logits(one[None]), first)
 
 
-def test_gradients_equal_those_of_the_full_forward():
+@pytest.mark.parametrize("layout", [Padded, Packed])
+def test_gradients_equal_those_of_the_full_forward(layout):
     lm = toy("gpt2")  # float64 throughout; a Llama's norm is float32 inside
     rows = rows_of(lm.tokenizer, FACTS[:1], ())
     delta = torch.zeros(1, 32, dtype=torch.float64, requires_grad=True)
-    (found,) = torch.autograd.grad(SuffixRunner(lm, rows, [Site("block", 2)]).logits(delta[None])[:, 3].sum(), delta)
+    runner = SuffixRunner(lm, rows, [Site("block", 2)], layout)
+    (found,) = torch.autograd.grad(runner.logits(delta[None])[:, 3].sum(), delta)
     step, direction = 1e-5, torch.nn.functional.normalize(torch.randn(32, dtype=torch.float64), dim=0)
     where = site_module(lm.model, "gpt2", Site("block", 2))
     up, down = (plain_logits(lm.model, where, rows[0], s * direction)[:, 3].sum() for s in (step, -step))
@@ -276,6 +290,51 @@ def test_observe_reads_what_a_plain_forward_has_there(family, bos, monkeypatch):
         )
         for found in (once[site], one_by_one[site]):
             assert (found - wanted).abs().max() < tolerance(lm.model) * wanted.abs().max()
+
+
+def opt():
+    """Its MLP sees the tokens of all rows as one list."""
+    torch.manual_seed(0)
+    size = {k: v for k, v in SIZE.items() if k != "initializer_range"} | {"ffn_dim": 48, "word_embed_proj_dim": 32}
+    return OPTForCausalLM(OPTConfig(**size, init_std=0.3)).double().eval()
+
+
+def test_a_family_that_flattens_its_rows():
+    """Keys, values and what is added at the MLP's output, of several rows at once against one row alone."""
+    lm = EditableModel.of(opt(), toy_tokenizer(), "opt")
+    rows = rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True)
+    fc2 = lm.projection(1).module
+    assert fc2 is lm.model.model.decoder.layers[1].fc2
+    found = observe(lm, rows, [Site("key", 1), Site("mlp", 1)])
+    for i, row in enumerate(rows):
+        seen = []
+        handle = fc2.register_forward_hook(lambda _m, args, out, seen=seen: seen.extend([args[0], out]))
+        with torch.no_grad():
+            lm.model(input_ids=torch.tensor([row.ids]), use_cache=False)
+        handle.remove()
+        key, value = (states.view(len(row.ids), -1)[row.subject_last] for states in seen)
+        assert torch.allclose(found[Site("key", 1)][i], key, rtol=1e-9)
+        assert torch.allclose(found[Site("mlp", 1)][i], value, rtol=1e-9)
+    for layout in (Padded, Packed):
+        runner = SuffixRunner(lm, rows, [Site("mlp", 1)], layout)
+        delta = torch.randn(len(rows), 32, dtype=torch.float64)
+        with torch.no_grad():
+            logits = runner.logits(delta[None])
+        start = 0
+        for row, added in zip(runner.rows, delta, strict=True):
+
+            def add(_m, _args, out, row=row, added=added):
+                changed = out.clone().view(len(row.ids), -1)
+                changed[row.subject_last] += added
+                return changed.view_as(out)
+
+            handle = fc2.register_forward_hook(add)
+            with torch.no_grad():
+                whole = lm.model(input_ids=torch.tensor([row.ids]), use_cache=False).logits[0]
+            handle.remove()
+            wanted = whole[row.target_start - 1 :] if row.targets else whole[row.subject_last].unsqueeze(0)
+            assert torch.allclose(logits[start : start + len(wanted)], wanted, rtol=1e-6, atol=1e-9)
+            start += len(wanted)
 
 
 def test_observe_does_not_run_what_is_deeper_than_asked():

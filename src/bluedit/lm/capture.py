@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from bluedit.shapes import Tensor
+from bluedit.shapes import Float, Tensor
 
 Hook = tuple[nn.Module, str, Callable[..., Any]]
 
@@ -39,5 +39,11 @@ def first_tensor(output: Any) -> Tensor:
 
 
 def with_first_tensor(output: Any, hidden: Tensor) -> Any:
-    """`output` with its hidden state replaced."""
+    """`output` with its hidden state replaced, in the shape it had."""
+    hidden = hidden.view_as(first_tensor(output))
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+def by_row(hidden: Tensor, rows: int) -> Float[Tensor, "rows tokens width"]:
+    """Hidden states of so many rows; some families (OPT) run the tokens of all rows through their MLP as one list."""
+    return hidden.reshape(rows, -1, hidden.shape[-1])

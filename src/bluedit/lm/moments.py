@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 
 from bluedit.errors import StatisticsError
 from bluedit.files import write_file
-from bluedit.lm.capture import StopForward, hooked
+from bluedit.lm.capture import StopForward, by_row, hooked
 from bluedit.lm.corpus import Corpus, total_tokens
 from bluedit.lm.fingerprint import text_fingerprint, tokenizer_fingerprint
 from bluedit.lm.loading import cache_dir
@@ -170,7 +170,7 @@ class _Accumulation:
 
         def receiver(layer: int):
             def receive(keys: Tensor) -> None:
-                real = keys[self._mask].double()
+                real = by_row(keys, len(self._mask))[self._mask].double()
                 sums[layer].addmm_(real.T, real)
                 if layer == deepest:
                     raise StopForward

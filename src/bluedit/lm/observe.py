@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from bluedit.lm.capture import Hook, StopForward, first_tensor, hooked
+from bluedit.lm.capture import Hook, StopForward, by_row, first_tensor, hooked
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.prompts import Row, chunks_by_cost
 from bluedit.shapes import Float, Tensor
@@ -29,7 +29,7 @@ class Site:
 
 
 def site_hook(lm: EditableModel, site: Site, receive) -> Hook:
-    """A hook that calls `receive(tensor)` with the activations (rows x tokens x width) at a site."""
+    """A hook that calls `receive(tensor)` with the activations (rows x tokens x width, or as `by_row` says) at a site."""
     if site.kind == "key":
         return lm.projection(site.layer).module, "pre", lambda _m, args: receive(args[0])
     return output_module(lm, site), "forward", lambda _m, _a, output: receive(first_tensor(output))
@@ -66,7 +66,7 @@ def _forward(lm: EditableModel, ids: Tensor, mask: Tensor, at: Tensor, sites: Se
 
     def receiver(site: Site):
         def receive(hidden: Tensor) -> None:
-            value = hidden[lanes, at]
+            value = by_row(hidden, len(ids))[lanes, at]
             seen[site] = value if value.dtype == torch.float64 else value.float()
             if len(seen) == len(sites):
                 raise StopForward

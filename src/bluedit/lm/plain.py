@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bluedit.lm.capture import Hook, StopForward, first_tensor, hooked, with_first_tensor
+from bluedit.lm.capture import Hook, StopForward, by_row, first_tensor, hooked, with_first_tensor
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site, output_module
 from bluedit.lm.prompts import Row, groups_by_length
@@ -53,7 +53,7 @@ class PlainRunner:
 
         def reader(index: int):
             def read(_module: nn.Module, _args: Any, output: Any) -> None:
-                seen[index] = first_tensor(output)[lanes, at]
+                seen[index] = by_row(first_tensor(output), len(rows))[lanes, at]
                 if len(seen) == len(self.sites):
                     raise StopForward
 
@@ -69,7 +69,7 @@ class PlainRunner:
 
         def adder(added: Tensor):
             def add(_module: nn.Module, _args: Any, output: Any) -> Any:
-                hidden = first_tensor(output)
+                hidden = by_row(first_tensor(output), len(rows))
                 return with_first_tensor(output, hidden.index_put((lanes, at), added.to(hidden.dtype), accumulate=True))
 
             return add

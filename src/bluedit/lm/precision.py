@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -47,22 +47,25 @@ class ReducedLinears:
 
 
 @contextmanager
-def short_attention(lm: EditableModel) -> Iterator[None]:
+def attention_implementation(lm: EditableModel, kind: str, instead_of: str | None = None) -> Iterator[None]:
+    """All attention layers of a model compute by `kind` (transformers' name) inside the `with`; or only those that now do by `instead_of`."""
+    configs: dict[int, Any] = {id(m.config): m.config for m in lm.model.modules() if hasattr(m, "config")}
+    before = [(config, getattr(config, "_attn_implementation", None)) for config in configs.values()]
+    changed = [(config, now) for config, now in before if instead_of in (None, now)]
+    try:
+        for config, _ in changed:
+            config._attn_implementation = kind
+        yield
+    finally:
+        for config, now in changed:
+            config._attn_implementation = now
+
+
+def short_attention(lm: EditableModel) -> AbstractContextManager[None]:
     """Attention as plain matrix products, for float32 models on a CPU: with a few queries a row they are faster than the fused kernels,
     backwards above all. (Wider models would lose precision: the plain form takes the softmax in float32.)"""
     plain = lm.device.type == "cpu" and lm.dtype == torch.float32
-    configs: dict[int, Any] = (
-        {id(m.config): m.config for m in lm.model.modules() if hasattr(m, "config")} if plain else {}
-    )
-    before = [(config, getattr(config, "_attn_implementation", None)) for config in configs.values()]
-    fused = [(config, kind) for config, kind in before if kind == "sdpa"]
-    try:
-        for config, _ in fused:
-            config._attn_implementation = "eager"
-        yield
-    finally:
-        for config, kind in fused:
-            config._attn_implementation = kind
+    return attention_implementation(lm, "eager", "sdpa") if plain else nullcontext()
 
 
 def reduced_linears(lm: EditableModel, precision: str, blocks: Sequence[nn.Module]) -> ReducedLinears | None:

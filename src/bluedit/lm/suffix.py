@@ -15,19 +15,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from bluedit.lm.capture import Hook, StopForward, first_tensor, hooked, with_first_tensor
+from bluedit.lm.capture import Hook, StopForward, by_row, first_tensor, hooked, with_first_tensor
+from bluedit.lm.layout import Layout, Packed
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site, output_module
-from bluedit.lm.precision import ReducedLinears, short_attention
-from bluedit.lm.prefix import Past, past_of
-from bluedit.lm.prompts import Row, groups_by_length
-from bluedit.shapes import Float, Int, Tensor
+from bluedit.lm.precision import ReducedLinears
+from bluedit.lm.prefix import past_of
+from bluedit.lm.prompts import Row
+from bluedit.shapes import Float, Tensor
 
 
 class SuffixRunner:
     """Repeated forward passes of `rows` in which only vectors added at sites of one layer, at each row's subject_last, vary.
-
-    Rows with (nearly) equally long suffixes run together, so that little is padded after the subject.
 
     With `reduced`, the linear maps above the sites run in bfloat16.
 
@@ -37,23 +36,29 @@ class SuffixRunner:
     """
 
     def __init__(
-        self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], reduced: ReducedLinears | None = None
+        self,
+        lm: EditableModel,
+        rows: Sequence[Row],
+        sites: Sequence[Site],
+        layout: type[Layout] = Packed,
+        reduced: ReducedLinears | None = None,
     ) -> None:
         self.lm = lm
         self.rows = tuple(sorted(rows, key=lambda row: row.suffix))
-        self.reduced = reduced
+        self.layout, self.reduced = layout, reduced
         with self._precision():
             past = past_of(lm, [row.ids[: row.subject_last] for row in self.rows])
         self._passes: list[_Pass] = []
-        for group in groups_by_length([row.suffix for row in self.rows]):
-            lanes = torch.tensor(group, device=lm.device)
-            self._passes.append(_Pass(lm, [self.rows[i] for i in group], sites, past.rows(lanes)))
+        for group in layout.passes([row.suffix for row in self.rows]):
+            mine = [self.rows[i] for i in group]
+            placed = layout.of(lm, mine, past.rows(torch.tensor(group, device=lm.device)))
+            self._passes.append(_Pass(lm, mine, sites, placed))
         self.values = torch.cat([part.values for part in self._passes], dim=1)
 
     def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
         sizes = [len(part.rows) for part in self._passes]
-        with self._precision(), short_attention(self.lm):
+        with self._precision():
             return torch.cat([part.logits(d) for part, d in zip(self._passes, delta.split(sizes, dim=1), strict=True)])
 
     def _precision(self) -> AbstractContextManager[None]:
@@ -74,42 +79,35 @@ class SuffixRunner:
 
 
 class _Pass:
-    """Rows whose suffixes have nearly one length.
+    """Rows that share a forward pass.
 
     Attributes:
-        rows: the token rows, one lane each.
+        rows: the token rows.
         values: the unchanged activations, sites x rows x width.
     """
 
-    def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], past: Past) -> None:
-        self.lm, self.rows, self.sites, self._past = lm, tuple(rows), tuple(sites), past
+    def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], layout: Layout) -> None:
+        self.lm, self.rows, self.sites, self._layout = lm, tuple(rows), tuple(sites), layout
         self._tuples = False
-        self._positions = self._read_positions()
-        self._ids, mask = lm.pad([row.ids[row.subject_last :] for row in self.rows])
-        start = past.mask.sum(dim=1, keepdim=True)
-        self._place = start + torch.arange(self._ids.shape[1], device=self._ids.device)
-        self._mask = torch.cat([past.mask, mask], dim=1)
+        self._read_places()
         with torch.no_grad():
             self._record_suffix()
 
     def keep(self, lanes: Sequence[int]) -> None:
-        """Drop all lanes but these."""
+        """Drop all rows but these."""
         index = torch.tensor(list(lanes), device=self.lm.device)
         self.rows = tuple(self.rows[i] for i in lanes)
-        self._positions = self._read_positions()
-        self._ids, self._place = self._ids[index], self._place[index]
-        own = self._mask[index, self._past.mask.shape[1] :]
-        self._past = self._past.rows(index)
-        self._mask = torch.cat([self._past.mask, own], dim=1)
-        self.values, self._states = self.values[:, index], [s[index] for s in self._states]
+        self._layout, self._states = self._layout.keep(index, self._states)
+        self._read_places()
+        self.values = self.values[:, index]
 
     def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
 
         def adder(added: Tensor):
             def add(_module: nn.Module, _args: Any, output: Any) -> Any:
-                hidden = first_tensor(output)
-                changed = torch.cat([(hidden[:, 0] + added.to(hidden.dtype)).unsqueeze(1), hidden[:, 1:]], dim=1)
+                hidden = by_row(first_tensor(output), self._layout.lanes)
+                changed = hidden.index_put(self._subjects, hidden[self._subjects] + added.to(hidden.dtype))
                 return with_first_tensor(output, changed)
 
             return add
@@ -121,8 +119,8 @@ class _Pass:
     def _modules(self) -> list[nn.Module]:
         return [output_module(self.lm, site) for site in self.sites]
 
-    def _read_positions(self) -> tuple[Int[Tensor, "positions"], Int[Tensor, "positions"]]:
-        """(lane, offset in the suffix) of every position whose logits are wanted."""
+    def _read_places(self) -> None:
+        """Where the subjects' last tokens are, and every position whose logits are wanted."""
         lanes: list[int] = []
         offsets: list[int] = []
         for lane, row in enumerate(self.rows):
@@ -131,7 +129,9 @@ class _Pass:
             lanes += [lane] * count
             offsets += range(start, start + count)
         device = self.lm.device
-        return torch.tensor(lanes, device=device), torch.tensor(offsets, device=device)
+        every = torch.arange(len(self.rows), device=device)
+        self._subjects = self._layout.places(every, torch.zeros_like(every))
+        self._wanted = self._layout.places(torch.tensor(lanes, device=device), torch.tensor(offsets, device=device))
 
     def _record_suffix(self) -> None:
         """Hidden states of the suffix: what each block that will not be run again answers, and the value at the site."""
@@ -145,7 +145,7 @@ class _Pass:
 
         def reader(index: int):
             def read(_module: nn.Module, _args: Any, output: Any) -> None:
-                seen[index] = first_tensor(output)[:, 0].detach()
+                seen[index] = by_row(first_tensor(output), self._layout.lanes)[self._subjects].detach()
                 if len(seen) == len(self.sites):
                     raise StopForward
 
@@ -162,24 +162,13 @@ class _Pass:
         return self.lm.anatomy.blocks[: skipped_blocks(self.sites)]
 
     def _forward(self) -> Tensor:
-        lanes, offsets = self._positions
-        with hooked(self._head_hooks(lanes, offsets)):
-            output = self.lm.model(
-                input_ids=self._ids,
-                attention_mask=self._mask,
-                position_ids=self._place,
-                past_key_values=self._past.cache(),
-                use_cache=bool(self._past.states),
-            )
-        logits = output.logits
-        return logits[lanes, offsets] if self.lm.anatomy.head is None else logits[0]
-
-    def _head_hooks(self, lanes: Tensor, offsets: Tensor) -> list[tuple[nn.Module, str, Callable[..., Any]]]:
-        """Feed the head only the wanted positions, as one row."""
-        head = self.lm.anatomy.head
-        if head is None:
-            return []
-        return [(head, "pre", lambda _m, args: (args[0][lanes, offsets].unsqueeze(0), *args[1:]))]
+        head, wanted = self.lm.anatomy.head, self._wanted
+        hooks: list[Hook] = []
+        if head is not None:  # it sees only the wanted positions, as one row
+            hooks = [(head, "pre", lambda _m, args: (args[0][wanted].unsqueeze(0), *args[1:]))]
+        with hooked(hooks):
+            logits = self._layout.run().logits
+        return logits[wanted] if head is None else logits[0]
 
     @contextmanager
     def _short_cut(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bluedit.errors import EditError, SingularError, StatisticsError
 from bluedit.lm.prompts import Row
+from bluedit.method.cholesky import Cholesky
 from bluedit.method.keys import average_keys
 from bluedit.method.moment import SecondMoment
 from bluedit.method.preserve import Factored, NullSpace, Preservation, base_of, everything, null_space
@@ -189,7 +190,7 @@ def test_statistics_on_the_null_space():
     """The fourth combination of subspace and Gram: G = U (U^T S U)^-1 U^T, S = lambda C + M."""
     C, [(K, R), (K2, _)] = moment(), batches([5, 12])
     U, _ = null_space(C, THRESHOLD, unit="absolute")
-    metric = Preservation(Factored(torch.linalg.cholesky(U.T @ C.matrix @ U), LAMBDA, U))
+    metric = Preservation(Factored(Cholesky.of(U.T @ C.matrix @ U), LAMBDA, U))
     metric.remember(K2)
     G = U @ torch.linalg.inv(U.T @ (LAMBDA * C.matrix + K2 @ K2.T) @ U) @ U.T
     close(R @ solve(K, metric, 1.0), R @ torch.linalg.inv(torch.eye(5).double() + K.T @ G @ K) @ K.T @ G)

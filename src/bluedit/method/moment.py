@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from bluedit.errors import StatisticsError
+from bluedit.method.cholesky import Cholesky
 from bluedit.shapes import Float, Tensor
 
 
@@ -17,24 +19,24 @@ class SecondMoment:
     matrix: Float[Tensor, "d_key d_key"]
     tokens: int
     layer: int
-    _derived: dict[str, tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
+    _derived: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
-    def cholesky(self) -> Float[Tensor, "d_key d_key"]:
-        """Lower factor L of C = L L^T, float64.
+    def cholesky(self) -> Cholesky:
+        """L of C = L L^T.
 
         Raises:
             StatisticsError: C is singular, as it is with fewer tokens than d_key.
         """
         if "cholesky" not in self._derived:
-            factor, info = torch.linalg.cholesky_ex(self.matrix)
-            if int(info):
+            try:
+                self._derived["cholesky"] = Cholesky.of(self.matrix)
+            except ValueError:
                 raise StatisticsError(
                     f"the key statistics of layer {self.layer} are singular: {self.tokens} tokens for d_key {len(self.matrix)}; "
                     f"use at least {2 * len(self.matrix)} tokens (--tokens) of varied text"
-                )
-            self._derived["cholesky"] = (factor,)
-        return self._derived["cholesky"][0]
+                ) from None
+        return self._derived["cholesky"]
 
     @property
     def spectrum(self) -> tuple[Float[Tensor, "d_key"], Float[Tensor, "d_key d_key"]]:

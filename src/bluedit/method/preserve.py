@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from bluedit.errors import StatisticsError
+from bluedit.method.cholesky import Cholesky
 from bluedit.method.moment import SecondMoment
 from bluedit.method.recipe import Preserve
 from bluedit.shapes import Float, Int, Tensor
@@ -26,8 +27,8 @@ class Base:
     def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
         raise NotImplementedError
 
-    def fold(self, K: Float[Tensor, "d_key m"]) -> Base:
-        """The base whose S also contains K K^T."""
+    def fold(self, solved: Float[Tensor, "d_key m"]) -> Base:
+        """The base whose S also contains K K^T, from G0 K."""
         raise NotImplementedError
 
 
@@ -35,7 +36,7 @@ class Base:
 class Factored(Base):
     """S = scale x L L^T on the whole space, or on the subspace spanned by U's columns."""
 
-    cholesky: Float[Tensor, "rank rank"]
+    cholesky: Cholesky
     scale: float = 1.0
     U: Float[Tensor, "d_key rank"] | None = None
 
@@ -45,13 +46,14 @@ class Factored(Base):
 
     def apply(self, K: Tensor) -> Tensor:
         inner = K if self.U is None else self.U.T @ K
-        solved = torch.cholesky_solve(inner, self.cholesky) / self.scale
+        solved = self.cholesky.solve(inner) / self.scale
         return solved if self.U is None else self.U @ solved
 
-    def fold(self, K: Tensor) -> Base:
-        inner = K if self.U is None else self.U.T @ K
-        S = torch.addmm(inner @ inner.T, self.cholesky, self.cholesky.T, beta=1.0, alpha=self.scale)
-        return Factored(torch.linalg.cholesky(S), 1.0, self.U)
+    def fold(self, solved: Tensor) -> Base:
+        inner = solved if self.U is None else self.U.T @ solved
+        inner = self.scale * self.cholesky.times(inner)
+        S = self.scale * self.cholesky.times(torch.eye(len(self.cholesky), dtype=inner.dtype, device=inner.device))
+        return Factored(Cholesky.of(S.addmm_(inner, inner.T)), 1.0, self.U)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +76,11 @@ class NullSpace(Base):
     def apply(self, K: Tensor) -> Tensor:
         return self.project(K) / self.l2
 
-    def fold(self, K: Tensor) -> Base:
-        inner = self.U.T @ K
+    def fold(self, solved: Tensor) -> Base:
+        inner = self.l2 * (self.U.T @ solved)
         S = inner @ inner.T
         S.diagonal().add_(self.l2)
-        return Factored(torch.linalg.cholesky(S), 1.0, self.U)
+        return Factored(Cholesky.of(S), 1.0, self.U)
 
 
 class Preservation:
@@ -86,9 +88,9 @@ class Preservation:
 
     def __init__(self, base: Base) -> None:
         self._base = base
-        self._keys: Tensor | None = None
         self._solved: Tensor | None = None
         self._factor: Tensor | None = None
+        self._latest: tuple[Tensor, Tensor] | None = None
 
     @property
     def rank(self) -> int:
@@ -98,30 +100,36 @@ class Preservation:
     @property
     def remembered(self) -> int:
         """Keys held in low-rank form (those folded into the base are not counted)."""
-        return 0 if self._keys is None else self._keys.shape[1]
+        return 0 if self._solved is None else self._solved.shape[1]
 
     def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
         """G K, float64."""
-        GK = self._base.apply(K.double())
-        if self._keys is None or self._solved is None or self._factor is None:
+        K = K.double()
+        GK = self._without_memory(K)
+        if self._solved is None or self._factor is None:
             return GK
-        return GK - self._solved @ torch.cholesky_solve(self._keys.T @ GK, self._factor)
+        return GK - self._solved @ torch.cholesky_solve(self._solved.T @ K, self._factor)
 
     def remember(self, K: Float[Tensor, "d_key n"]) -> None:
         """Add K K^T to M."""
         K = K.double()
-        solved = self._base.apply(K)
+        solved = self._without_memory(K)
         corner = K.T @ solved
         corner.diagonal().add_(1.0)
-        if self._keys is None or self._solved is None or self._factor is None:
-            self._keys, self._solved, self._factor = K, solved, torch.linalg.cholesky(corner)
+        if self._solved is None or self._factor is None:
+            self._solved, self._factor = solved, torch.linalg.cholesky(corner)
         else:
-            self._factor = _extend(self._factor, self._keys.T @ solved, corner)
-            self._keys = torch.cat([self._keys, K], dim=1)
+            self._factor = _extend(self._factor, self._solved.T @ K, corner)
             self._solved = torch.cat([self._solved, solved], dim=1)
-        if self._keys.shape[1] >= self._base.dimensions:
-            self._base = self._base.fold(self._keys)
-            self._keys = self._solved = self._factor = None
+        if self._solved.shape[1] >= self._base.dimensions:
+            self._base = self._base.fold(self._solved)
+            self._solved = self._factor = self._latest = None
+
+    def _without_memory(self, K: Tensor) -> Tensor:
+        """G0 K; kept until another is asked for, since the keys to remember are mostly those just solved for."""
+        if self._latest is None or not torch.equal(self._latest[0], K):
+            self._latest = (K, self._base.apply(K))
+        return self._latest[1]
 
 
 def _extend(factor: Tensor, border: Tensor, corner: Tensor) -> Tensor:
@@ -178,7 +186,7 @@ def base_of(preserve: Preserve, moment: SecondMoment) -> Base:
     U, V = null_space(moment, preserve.threshold, preserve.unit) if preserve.subspace == "null" else everything(moment)
     if preserve.gram == "identity":
         return NullSpace(U, V, preserve.l2)
-    return Factored(torch.linalg.cholesky(U.T @ moment.matrix @ U), preserve.lambda_, U)
+    return Factored(Cholesky.of(U.T @ moment.matrix @ U), preserve.lambda_, U)
 
 
 class NeuronPreservation:

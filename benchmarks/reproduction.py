@@ -4,11 +4,14 @@
 
 FOLDER holds counterfact_easyedit.jsonl, zsre_mend.jsonl, wikipedia_passages.jsonl and capability_TASK.jsonl. Every part is a benchmark folder:
 killed at any moment it goes on after the last finished batch, and `bluedit report OUT/counterfact` makes a page of it. The parts share their targets.
+With `--keep FOLDER` the rows of the recipes run now replace theirs in FOLDER/reproduction-PART.csv and .md, so the whole can be run a few recipes at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +19,10 @@ from bluedit import Editor, read_facts
 from bluedit.benchmark import UNEDITED, Benchmark, run_benchmark
 from bluedit.evaluate.ability import TASKS
 from bluedit.evaluate.training import Training
+from bluedit.files import write_file
 from bluedit.lm.corpus import passages_of
 from bluedit.progress import as_progress
+from bluedit.report.methods import table
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", help="only these, in this order")
     parser.add_argument("--limit", type=int, help="fewer facts than the part has")
     parser.add_argument("--then-finetune", type=int, default=0, help="steps of further training at the end")
+    parser.add_argument("--keep", type=Path, help="folder of the tables to which these rows are added")
     args = parser.parse_args()
     lm = Editor.load(args.model).lm
     for name in args.only:
@@ -76,6 +82,27 @@ def main() -> None:
         )
         run_benchmark(lm, wanted, args.out / name, as_progress(True))
         print((args.out / name / "results.md").read_text("utf-8"), flush=True)
+        if args.keep:
+            keep(args.out / name / "results.csv", args.keep / f"reproduction-{name}.csv")
+
+
+def keep(run: Path, table_file: Path) -> None:
+    """Put a run's rows into a table, as CSV and Markdown, in place of those of the same recipes."""
+    new = list(csv.DictReader(run.open(encoding="utf-8")))
+    old = list(csv.DictReader(table_file.open(encoding="utf-8"))) if table_file.is_file() else []
+    again = {recipe_of(row) for row in new}
+    rows = [row for row in old if recipe_of(row) not in again] + new
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [[row.get(column) or "" for column in columns] for row in rows]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *lines])
+    write_file(table_file, text.getvalue().encode())
+    write_file(table_file.with_suffix(".md"), table(columns, lines).encode())
+
+
+def recipe_of(row: dict[str, str]) -> str:
+    """The recipe that a row of results.csv is about."""
+    return row["recipe"].split(", ")[0]
 
 
 if __name__ == "__main__":

@@ -125,10 +125,11 @@ def test_counterfact_of_a_model(lm):
 
 
 @pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("kind", ["bytes", "words"])
 @pytest.mark.parametrize("toy", [toy_llama, toy_gpt2])
-def test_fifty_records_by_the_definitions(toy, bos):
+def test_fifty_records_by_the_definitions(toy, kind, bos):
     """CounterFact's and zsRE's figures against one forward pass for each prompt and answer, with and without a token before each text."""
-    lm = EditableModel.of(toy(), toy_tokenizer(bos=bos))
+    lm = EditableModel.of(toy(), toy_tokenizer(kind=kind, bos=bos))
     assert bool(lm.tokenizer("I")["input_ids"][0] == lm.tokenizer.bos_token_id) is bos
     facts = world_facts(50)
     found = counterfact(lm, facts, nullcontext) | zsre(lm, facts, lambda: other_weights(lm))

@@ -18,7 +18,7 @@ from bluedit.lm.budget import tokens_per_step
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site
 from bluedit.lm.prompts import Row, chunks_by_cost
-from bluedit.lm.runner import make_runner
+from bluedit.lm.runner import Runner, runners
 from bluedit.method.recipe import Objective
 from bluedit.progress import Advance
 from bluedit.shapes import Bool, Float, Int, Tensor
@@ -70,12 +70,15 @@ def optimise_targets(
     facts = sorted(by_fact)
     costs = [sum(row.suffix for row in by_fact[f]) for f in facts]
     parts: dict[int, tuple[Tensor, ...]] = {}
+    sites = (site, Site("attention", site.layer)) if objective.attention else (site,)
+    run = runners(lm, rows, sites, objective.precision)
     for chunk in chunks_by_cost(costs, objective.tokens_per_step or tokens_per_step(lm)):
         lanes = [row for i in chunk for row in by_fact[facts[i]]]
-        chunk_of = _Chunk(lm, lanes, site, objective)
+        chunk_of = _Chunk(run(lanes), lanes, objective)
         if objective.kl_anchor == "unedited":
+            drift = [row for row in lanes if row.kind == "drift"]
             with unedited():
-                chunk_of.anchor(lm, lanes)
+                chunk_of.anchor(runners(lm, drift, sites)(drift))
         found = chunk_of.optimise(advance)
         parts.update((facts[i], tuple(column[j] for column in found)) for j, i in enumerate(chunk))
     z, start, steps, loss = (torch.stack(column) for column in zip(*(parts[f] for f in facts), strict=True))
@@ -85,11 +88,9 @@ def optimise_targets(
 class _Chunk:
     """Facts optimised together. Lanes are token rows; `owner` maps them to the facts still being optimised."""
 
-    def __init__(self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective) -> None:
-        self.objective = objective
+    def __init__(self, runner: Runner, rows: Sequence[Row], objective: Objective) -> None:
+        self.runner, self.objective = runner, objective
         self.facts = list(dict.fromkeys(row.fact for row in rows))
-        self.sites = (site, Site("attention", site.layer)) if objective.attention else (site,)
-        self.runner = make_runner(lm, rows, self.sites, objective.precision)
         values = self.runner.values if self.runner.values.dtype == torch.float64 else self.runner.values.float()
         numbers = {fact: i for i, fact in enumerate(self.facts)}
         bare = [row.fact if row.kind == "bare" else None for row in self.runner.rows]
@@ -104,10 +105,8 @@ class _Chunk:
         self._index()
 
     @torch.no_grad()
-    def anchor(self, lm: EditableModel, rows: Sequence[Row]) -> None:
-        """Take the drift distribution of the weights as they are now as the one to hold on to."""
-        drift = {row.fact: row for row in rows if row.kind == "drift"}
-        runner = make_runner(lm, [drift[fact] for fact in self.facts], self.sites)
+    def anchor(self, runner: Runner) -> None:
+        """Take the distributions that `runner` gives for the drift rows as the ones to hold on to."""
         logits = runner.logits(torch.zeros_like(runner.values)).to(self.start.dtype)
         places = {row.fact: i for i, row in enumerate(runner.rows)}
         self.reference = logits[[places[fact] for fact in self.facts]].log_softmax(dim=-1)

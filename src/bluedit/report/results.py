@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bluedit.report.methods import table
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """results.csv and results.md of a run: shares in percent."""
+    """results.csv and results.md of a run: shares in percent. General ability is a table of its own in the second, columns in the first."""
     names = [name for name in (*METRICS, "score") if any(name in row for row in rows)]
     heads = ["recipe", "facts", *names, "perplexity", "s/edit", "reach by layer"]
     lines = [[*_cells(row, names)] for row in rows]
@@ -23,10 +24,14 @@ def write_table(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
         for row in _last_of_each(rows)
         if row["batches"] > 1
     ]
+    tasks = list(next((row["abilities"] for row in rows if row["abilities"]), {}))
+    scores = [(task, measure) for task in tasks for measure in ("accuracy", "f1")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heads)
-    writer.writerows(lines)
+    writer.writerow([*heads, *(f"{task} {measure}" for task, measure in scores)])
+    for line, row in zip_longest(lines, rows, fillvalue={}):
+        found = row.get("abilities") or {}
+        writer.writerow([*line, *(f"{100 * found[task][measure]:.1f}" if found else "" for task, measure in scores)])
     write_file(folder / "results.csv", text.getvalue().encode())
     write_file(folder / "results.md", (table(heads, lines) + _ability_table(rows)).encode())
 

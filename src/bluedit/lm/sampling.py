@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import torch
+from torch import nn
 from transformers.cache_utils import DynamicCache
 
 from bluedit.lm.memory import EditableModel
@@ -16,6 +17,7 @@ OPENERS = (
     "The", "In", "A", "It", "He", "She", "This", "We", "They", "When", "There", "As", "For", "At", "After", "One",
     "On", "But", "If", "I", "You", "From", "Many", "While", "Some", "An", "Since", "During", "Most", "With", "By", "Its",
 )  # fmt: skip
+_RUN = 256  # tokens
 
 
 @torch.no_grad()
@@ -44,7 +46,8 @@ def sample_rows(
     ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
     banned = torch.tensor(sorted(set(lm.tokenizer.all_special_ids)), device=lm.device, dtype=torch.long)
     cache, step = DynamicCache(), ids
-    reduced = reduced_linears(lm, "auto", lm.anatomy.blocks)
+    head = [lm.anatomy.head] if lm.anatomy.head is not None else []
+    reduced = reduced_linears(lm, "auto", [*lm.anatomy.blocks, *head])
     task = (progress or Progress()).task("sampling text from the model", length - width, "steps")
     with task as advance, reduced.active() if reduced else nullcontext():
         for _ in range(length - width):
@@ -58,7 +61,12 @@ def sample_rows(
 
 
 def _draw(logits: Tensor, generator: torch.Generator) -> Int[Tensor, "count 1"]:
-    """One token per row by inverting the cumulative distribution."""
-    cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
-    level = torch.rand(len(logits), 1, generator=generator, device=logits.device) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, level).clamp(max=logits.shape[-1] - 1)
+    """One token per row by inverting the cumulative distribution: first that of runs of tokens, then that within the run."""
+    chances = nn.functional.pad(logits.softmax(dim=-1), (0, -logits.shape[-1] % _RUN)).unflatten(-1, (-1, _RUN))
+    runs = chances.sum(dim=-1).cumsum(dim=-1)
+    level = 1 - torch.rand(len(logits), 1, generator=generator, device=logits.device)  # above 0: no impossible token
+    level = level * runs[:, -1:]
+    run = torch.searchsorted(runs, level)
+    before = nn.functional.pad(runs, (1, 0)).gather(1, run)
+    within = chances[torch.arange(len(run), device=run.device), run[:, 0]].cumsum(dim=-1)
+    return run * _RUN + torch.searchsorted(within, (level - before).minimum(within[:, -1:]))

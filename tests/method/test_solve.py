@@ -125,6 +125,19 @@ def test_memory_changes_the_update():
     assert (after - before).norm() > 1e-3 * before.norm()
 
 
+def test_the_latest_keys_are_solved_for_once(monkeypatch):
+    C, [(K, _), (K2, _)] = moment(), batches([5, 5])
+    metric, asked, apply = memit_metric(C), [], Factored.apply
+    monkeypatch.setattr(Factored, "apply", lambda self, keys: asked.append(len(keys)) or apply(self, keys))
+    metric.apply(K)
+    metric.remember(K.clone())
+    assert len(asked) == 1
+    solved = metric.apply(K2)
+    K2[0] += 1.0  # the caller's tensor is the caller's to change
+    assert not torch.equal(metric.apply(K2), solved)
+    assert len(asked) == 3
+
+
 def test_keys_may_be_float32():
     C, [(K, R)] = moment(), batches([5])
     metric, K = memit_metric(C), K.float()

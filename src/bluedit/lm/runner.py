@@ -19,6 +19,8 @@ from bluedit.shapes import Tensor
 
 Runner = SuffixRunner | PlainRunner
 log = logging.getLogger(__name__)
+# what a family's own forward raises when it is run in a way it was not made for
+_DOES_NOT_FIT = (TypeError, AttributeError, RuntimeError, ValueError, IndexError, KeyError, NotImplementedError)
 # nats: more than rounding alone does, by the model's own precision; a wrong position never stays below
 _AGREE = {torch.float64: 2e-3, torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.1}
 
@@ -38,15 +40,7 @@ def runners(
             if layout is Packed and not asks_for_attention(lm):
                 continue
             apart = _difference(lm, rows, sites, layout)
-        except (
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            ValueError,
-            IndexError,
-            KeyError,
-            NotImplementedError,
-        ) as error:
+        except _DOES_NOT_FIT as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             why = f"{type(error).__name__}: {error}"

@@ -128,7 +128,7 @@ class Preservation:
     def _without_memory(self, K: Tensor) -> Tensor:
         """G0 K; kept until another is asked for, since the keys to remember are mostly those just solved for."""
         if self._latest is None or not torch.equal(self._latest[0], K):
-            self._latest = (K, self._base.apply(K))
+            self._latest = (K.clone(), self._base.apply(K))
         return self._latest[1]
 
 

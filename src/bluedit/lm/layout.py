@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -92,7 +92,7 @@ class Packed(Layout):
 
     def __init__(self, lm: EditableModel, ids: Tensor, place: Tensor, spans: Sequence[Span]) -> None:
         self.lm, self._ids, self._place, self._spans = lm, ids, place, tuple(spans)
-        self._lengths = [length for span in spans for length in span.lengths]
+        self._lengths = [span.length for span in spans for _ in range(len(span))]
         self._starts = torch.tensor([0, *accumulate(self._lengths)][:-1], device=ids.device)
 
     @staticmethod
@@ -102,12 +102,11 @@ class Packed(Layout):
     @classmethod
     def of(cls, lm: EditableModel, rows: Sequence[Row], past: Past) -> Packed:
         lengths = [row.suffix for row in rows]
-        groups = groups_by_length(lengths)
         ids = torch.tensor([[token for row in rows for token in row.ids[row.subject_last :]]], device=lm.device)
         place = torch.tensor([[at for row in rows for at in range(row.subject_last, len(row.ids))]], device=lm.device)
-        spans = [
-            Span([lengths[i] for i in group], past.rows(torch.tensor(group, device=lm.device))) for group in groups
-        ]
+        every = torch.arange(len(rows), device=lm.device)
+        groups = every.split([len(list(same)) for _, same in groupby(lengths)])
+        spans = [Span(lengths[group[0]], past.rows(group)) for group in groups]
         return cls(lm, ids, place, spans)
 
     def places(self, rows: Int[Tensor, "n"], offsets: Int[Tensor, "n"]) -> Places:
@@ -117,7 +116,7 @@ class Packed(Layout):
         kept, start = rows.tolist(), 0
         spans: list[Span] = []
         for span in self._spans:
-            end = start + len(span.lengths)
+            end = start + len(span)
             if mine := [row - start for row in kept if start <= row < end]:
                 spans.append(span.keep(mine))
             start = end

@@ -2,7 +2,7 @@
 
 Linear maps, norms and activations take each token for itself: rows of any length can lie behind one another without padding, and a
 matrix product over all of them reads each weight once. Only attention must know where a row ends, and what came before it. So it is
-computed here, row by row in groups of nearly one length, for every model that asks transformers' attention interface for it.
+computed here, for rows of one length at a time, for every model that asks transformers' attention interface for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -26,29 +25,23 @@ _attend: ContextVar[Callable[..., Tensor]] = ContextVar("_attend")
 
 
 class Span:
-    """Rows of nearly one length, behind one another, and the tokens before them.
+    """Rows of one length, behind one another, and the tokens before them.
 
     Attributes:
-        lengths: tokens of each row.
+        length: tokens of each row.
         past: what the rows attend to before their own tokens.
     """
 
-    def __init__(self, lengths: Sequence[int], past: Past) -> None:
-        self.lengths, self.past = tuple(lengths), past
-        device = past.mask.device
-        starts = torch.tensor([0, *accumulate(lengths)][:-1], device=device)
-        count = torch.tensor(lengths, device=device)
-        self._offsets = torch.arange(max(lengths), device=device)
-        real = self._offsets < count[:, None]
-        self._even = bool(real.all())
-        self._spread = (starts[:, None] + self._offsets.minimum(count[:, None] - 1)).flatten()
-        self._gather = real.flatten().nonzero().flatten()
+    def __init__(self, length: int, past: Past) -> None:
+        self.length, self.past = length, past
         self._bias: dict[tuple[int | None, torch.dtype], Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.past.mask)
 
     def keep(self, rows: Sequence[int]) -> Span:
         """Only these rows."""
-        index = torch.tensor(list(rows), device=self.past.mask.device)
-        return Span([self.lengths[i] for i in rows], self.past.rows(index))
+        return Span(self.length, self.past.rows(torch.tensor(list(rows), device=self.past.mask.device)))
 
     def attention(
         self,
@@ -60,32 +53,25 @@ class Span:
         softcap: float | None,
     ) -> Float[Tensor, "tokens heads other_width"]:
         """Causal attention of each row to its past and itself; `query` is scaled already; heads share keys in groups."""
-        rows, shared, longest = len(self.lengths), len(key), len(self._offsets)
-        q = self._rows(query).unflatten(1, (shared, -1)).flatten(2, 3)  # rows, shared, heads each x tokens, width
-        k, v = self._rows(key), self._rows(value)
+        q, k, v = (states.unflatten(1, (len(self), self.length)).transpose(0, 1) for states in (query, key, value))
+        q = q.unflatten(1, (len(key), -1)).flatten(2, 3)  # rows, shared, heads each x tokens, width
         old_k, old_v = self.past.states[layer] if self.past.states else (k[:, :, :0], v[:, :, :0])
         scores = torch.cat([q @ old_k.mT, q @ k.mT], dim=-1)
         if softcap is not None:
             scores = (scores / softcap).tanh() * softcap
-        scores = scores.unflatten(2, (-1, longest)) + self._masked(window, scores.dtype)
+        scores = scores.unflatten(2, (-1, self.length)) + self._masked(window, scores.dtype)
         wide = torch.float32 if scores.dtype.itemsize < 4 else scores.dtype
         weights = scores.softmax(dim=-1, dtype=wide).to(scores.dtype).flatten(2, 3)
         before, own = weights.split([old_k.shape[2], k.shape[2]], dim=-1)
         out = before @ old_v + own @ v
-        out = out.unflatten(2, (-1, longest)).permute(0, 3, 1, 2, 4).reshape(rows * longest, len(query), -1)
-        return out if self._even else out[self._gather]
+        return out.unflatten(2, (-1, self.length)).permute(0, 3, 1, 2, 4).reshape(query.shape[1], len(query), -1)
 
-    def _rows(self, states: Float[Tensor, "heads tokens width"]) -> Float[Tensor, "rows heads longest width"]:
-        """Each row's own tokens, padded with its last one."""
-        spread = states if self._even else states.index_select(1, self._spread)
-        return spread.unflatten(1, (len(self.lengths), -1)).transpose(0, 1)
-
-    def _masked(self, window: int | None, dtype: torch.dtype) -> Float[Tensor, "rows 1 1 longest seen"]:
+    def _masked(self, window: int | None, dtype: torch.dtype) -> Float[Tensor, "rows 1 1 length seen"]:
         """What is added to scores so that a token sees its row's tokens up to itself, and not those `window` or more back."""
         if (window, dtype) not in self._bias:
             before = self.past.mask
             start = before.sum(dim=1, keepdim=True)
-            asking = start + self._offsets
+            asking = start + torch.arange(self.length, device=before.device)
             there = torch.cat([before.cumsum(dim=1) - 1, asking], dim=1)
             distance = asking[:, :, None] - there[:, None, :]
             seen: Bool[Tensor, "..."] = distance >= 0
@@ -103,7 +89,7 @@ def packed_attention(lm: EditableModel, spans: Sequence[Span]) -> Iterator[None]
 
     Layers with more to it than a scale, a window and a soft cap (a bias of their own, sinks) raise ValueError.
     """
-    sizes = [sum(span.lengths) for span in spans]
+    sizes = [len(span) * span.length for span in spans]
 
     def attend(
         module: Any,

@@ -66,7 +66,9 @@ def _draw(logits: Tensor, generator: torch.Generator) -> Int[Tensor, "count 1"]:
     runs = chances.sum(dim=-1).cumsum(dim=-1)
     level = 1 - torch.rand(len(logits), 1, generator=generator, device=logits.device)  # above 0: no impossible token
     level = level * runs[:, -1:]
-    run = torch.searchsorted(runs, level).clamp(max=runs.shape[-1] - 1)  # NaN, which statistics will report, sorts behind all
+    run = torch.searchsorted(runs, level).clamp(
+        max=runs.shape[-1] - 1
+    )  # NaN, which statistics will report, sorts behind all
     before = nn.functional.pad(runs, (1, 0)).gather(1, run)
     within = chances[torch.arange(len(run), device=run.device), run[:, 0]].cumsum(dim=-1)
     token = torch.searchsorted(within, (level - before).minimum(within[:, -1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
@@ -172,12 +173,26 @@ def _converted(gguf: Path) -> Path:
         model.save_pretrained(temporary)
 
     try:
-        write_folder(folder, write)
+        with _parsed_once():
+            write_folder(folder, write)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"cannot convert {gguf.name} into {folder}: {error}; free some disk space or set BLUEDIT_CACHE to another folder"
         ) from error
     return folder
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """transformers parses a GGUF file's header, the whole vocabulary, anew for configuration, weights and tokenizer: seconds each."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    try:
+        gguf.GGUFReader = functools.cache(reader)  # pyright: ignore[reportAttributeAccessIssue]
+        yield
+    finally:
+        gguf.GGUFReader = reader
 
 
 @contextmanager

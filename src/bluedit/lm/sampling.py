@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.precision import reduced_linears
@@ -18,6 +19,29 @@ OPENERS = (
     "On", "But", "If", "I", "You", "From", "Many", "While", "Some", "An", "Since", "During", "Most", "With", "By", "Its",
 )  # fmt: skip
 _RUN = 256  # tokens
+
+
+class _Growing(DynamicLayer):
+    """Attention keys and values with room for those to come, so that a step copies only its own."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._room = (key_states[:, :, :0], value_states[:, :, :0])
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if end > self._room[0].shape[-2]:
+            self._room = tuple(_extended(room, start, 2 * end) for room in self._room)
+        for room, new in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, start:end] = new
+        self.keys, self.values = (room[:, :, :end] for room in self._room)
+        return self.keys, self.values
+
+
+def _extended(room: Tensor, used: int, length: int) -> Tensor:
+    longer = room.new_empty(*room.shape[:2], length, room.shape[3])
+    longer[:, :, :used] = room[:, :, :used]
+    return longer
 
 
 @torch.no_grad()
@@ -45,7 +69,7 @@ def sample_rows(
     starts = [start[:width] for start in starts]
     ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
     banned = torch.tensor(sorted(set(lm.tokenizer.all_special_ids)), device=lm.device, dtype=torch.long)
-    cache, step = DynamicCache(), ids
+    cache, step = Cache(layer_class_to_replicate=_Growing), ids
     head = [lm.anatomy.head] if lm.anatomy.head is not None else []
     reduced = reduced_linears(lm, "auto", [*lm.anatomy.blocks, *head])
     task = (progress or Progress()).task("sampling text from the model", length - width, "steps")
@@ -62,7 +86,10 @@ def sample_rows(
 
 def _draw(logits: Tensor, generator: torch.Generator) -> Int[Tensor, "count 1"]:
     """One token per row by inverting the cumulative distribution: first that of runs of tokens, then that within the run."""
-    chances = nn.functional.pad(logits.softmax(dim=-1), (0, -logits.shape[-1] % _RUN)).unflatten(-1, (-1, _RUN))
+    chances = logits.softmax(dim=-1)
+    if over := chances.shape[-1] % _RUN:
+        chances = nn.functional.pad(chances, (0, _RUN - over))
+    chances = chances.unflatten(-1, (-1, _RUN))
     runs = chances.sum(dim=-1).cumsum(dim=-1)
     level = 1 - torch.rand(len(logits), 1, generator=generator, device=logits.device)  # above 0: no impossible token
     level = level * runs[:, -1:]

@@ -39,11 +39,13 @@ def main() -> None:
     parser.add_argument("--recipe", default="alphaedit-blue")
     parser.add_argument("--batches", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--prefixes", type=int, help="fewer make what does not grow, the passes for keys, cheaper")
     parser.add_argument("--out", type=Path, default=Path("runs/scale"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     loop.optimise_targets = stub
     editor = Editor.load(args.model)
+    settings = {} if args.prefixes is None else {"contexts.count": args.prefixes}
     names = (f"{first} {last}" for last, first in itertools.product(LAST, FIRST))
     log = []
     for number in range(args.batches):
@@ -52,7 +54,7 @@ def main() -> None:
             for name in itertools.islice(names, args.batch_size)
         ]
         started = time.perf_counter()
-        editor.edit(facts, args.recipe, known="edit", report=False)
+        editor.edit(facts, args.recipe, settings=settings, known="edit", report=False)
         seconds = time.perf_counter() - started
         log.append(
             {

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from bluedit.errors import ModelError
+from bluedit.lm import loading
 from bluedit.lm.anatomy import dissect
 from bluedit.lm.capture import hooked
 from bluedit.lm.fingerprint import weights_fingerprint
@@ -321,3 +322,12 @@ def test_tied_embeddings_stay_tied():
         lm = EditableModel.of(model, toy_tokenizer())
         observe(lm, rows_of(lm.tokenizer, FACTS, ()), [Site("block", 1)])
         assert lm.anatomy.head.weight is model.get_input_embeddings().weight
+
+
+def test_a_gguf_file_is_parsed_once_while_it_is_converted(monkeypatch):
+    gguf, read = pytest.importorskip("gguf"), []
+    monkeypatch.setattr(gguf, "GGUFReader", reader := lambda path: read.append(path) or object())
+    with loading._parsed_once():
+        assert gguf.GGUFReader("a.gguf") is gguf.GGUFReader("a.gguf") is not gguf.GGUFReader("b.gguf")
+    assert read == ["a.gguf", "b.gguf"]
+    assert gguf.GGUFReader is reader

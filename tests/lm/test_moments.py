@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 import bluedit.lm.moments as module
 from bluedit.errors import RecipeError, StatisticsError
+from bluedit.lm import sampling
 from bluedit.lm.contexts import NEUTRAL, make_prefixes
 from bluedit.lm.corpus import ROW_LENGTH, SAMPLED_LENGTH, Corpus, total_tokens
 from bluedit.lm.fingerprint import tensor_digest, text_fingerprint, tokenizer_fingerprint, weights_fingerprint
@@ -404,6 +405,17 @@ def test_sampling_follows_the_models_distribution(monkeypatch):
     share = float((rows[:, -1] == top).float().mean())
     assert share == pytest.approx(float(p[top]), abs=4 * float((p[top] * (1 - p[top]) / count).sqrt()))
     assert p[top] > 0.01
+
+
+def test_each_step_sees_all_earlier_tokens(lm, monkeypatch):
+    """With the likeliest token drawn each time: what a forward pass of the whole row says, although keys are kept in growing room."""
+    monkeypatch.setattr(sampling, "_draw", lambda logits, _generator: logits.argmax(dim=-1, keepdim=True))
+    monkeypatch.setattr(sampling, "reduced_linears", lambda *_: None)
+    rows = sample_rows(lm, 4, 24, seed=0, openers=("The", "I"))
+    logits = lm.model(input_ids=rows).logits.detach()
+    logits[:, :, sorted(set(lm.tokenizer.all_special_ids))] = -torch.inf
+    assert torch.equal(rows[:, 2:], logits[:, 1:-1].argmax(dim=-1))
+    assert len(set(rows[0, 2:].tolist())) > 1
 
 
 def test_one_long_opener_does_not_drop_the_others(lm):

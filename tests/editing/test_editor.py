@@ -53,7 +53,7 @@ def short_passages(monkeypatch):
 
 
 @BOTH
-@pytest.mark.parametrize("recipe", ["memit-seq", "alphaedit-blue"])
+@pytest.mark.parametrize("recipe", ["memit-seq", "alphaedit-blue", "rect", "prune-blue", "ft-local"])
 def test_undo_restores_every_bit_step_by_step(family, recipe, statistics):
     editor = make_editor(family, statistics=statistics)
     states = [bits(editor.model)]
@@ -78,6 +78,102 @@ def test_an_edit_undoes_itself_and_can_be_made_again(statistics):
     editor.undo()
     edit(editor, FACTS)
     assert same_bits(editor.model, first), "the same edit of the same weights is the same"
+
+
+def test_only_the_last_edit_keeps_copies_of_weights(statistics):
+    editor = make_editor(statistics=statistics)
+    for fact in FACTS:
+        edit(editor, fact)
+    assert [entry.snapshot is None for entry in editor._journal] == [True, True, False]
+    editor.undo()
+    assert [entry.snapshot is None for entry in editor._journal] == [True, True]
+
+
+def test_undo_that_would_not_give_the_same_bits_is_refused(statistics):
+    editor = make_editor(statistics=statistics)
+    unedited = bits(editor.model)
+    for fact in FACTS:
+        edit(editor, fact)
+    editor.undo()
+    state = bits(editor.model)
+    editor._journal[0].patch.batches[0].updates[0].R.mul_(1.01)
+    with pytest.raises(EditError, match="did not give the same bits"):
+        editor.undo()
+    assert same_bits(editor.model, state), "a refused undo changes nothing"
+    assert len(editor.edits) == 2
+    editor.reset()
+    assert same_bits(editor.model, unedited)
+
+
+@pytest.mark.parametrize("what", ["undo", "reset", "failed edit"])
+def test_taking_back_that_is_interrupted_is_seen_and_can_be_finished(what, statistics, monkeypatch):
+    editor = make_editor(statistics=statistics)
+    unedited = bits(editor.model)
+    edit(editor, FACTS[0], "memit")
+    edit(editor, FACTS[1], "memit")
+    taking = {"undo": editor.undo, "reset": editor.reset, "failed edit": lambda: edit(editor, FACTS[2], "memit")}[what]
+    with monkeypatch.context() as patch:
+        seen, projection = count(), type(editor.lm).projection
+
+        def interrupted(lm, layer):
+            if taking_back and next(seen) == 1:
+                raise KeyboardInterrupt
+            return projection(lm, layer)
+
+        taking_back = what != "failed edit"
+        if what == "failed edit":
+
+            def fails(*_args, **_options):
+                nonlocal taking_back
+                taking_back = True
+                raise RuntimeError
+
+            patch.setattr("bluedit.editing.editor.compare", fails)
+            taking = lambda: editor.edit(FACTS[2], "memit", settings=SETTINGS)  # noqa: E731
+        patch.setattr(type(editor.lm), "projection", interrupted)
+        patch.setattr(EditedWeights, "check_untouched", lambda *_a, **_o: None)
+        with pytest.raises(KeyboardInterrupt):
+            taking()
+    assert not same_bits(editor.model, unedited)
+    for act in (editor.undo, lambda: edit(editor, OTHER[0])):
+        with pytest.raises(EditError, match="was interrupted half-way"):
+            act()
+    editor.reset()
+    assert same_bits(editor.model, unedited)
+    edit(editor, FACTS[0])
+
+
+def test_sampled_prefixes_are_those_of_the_unedited_model(statistics):
+    editor, settings = make_editor(statistics=statistics), {"contexts.kind": "sampled", "contexts.count": 2}
+    first = edit(editor, FACTS[0], settings={**settings, "objective.clamp": 50.0})
+    assert first.patch.info["prefixes"] == edit(editor, FACTS[1], settings=settings).patch.info["prefixes"]
+
+
+def test_fine_tuning_needs_one_layer(statistics):
+    editor = make_editor(statistics=statistics)
+    for name, settings in (("ft", {"schedule": "boundary"}), ("memit", {"update": "finetune"})):
+        with pytest.raises(RecipeError, match=r"fine-tuning trains one layer, .* set schedule=single"):
+            editor.edit(FACTS[0], name, settings={**settings, "layers": [1, 2, 3]})
+
+
+@BOTH
+def test_reset_takes_back_everything(family, statistics):
+    editor = make_editor(family, statistics=statistics)
+    unedited = bits(editor.model)
+    editor.reset()
+    editor.apply(edit(editor, FACTS[0], "prune").patch, force=True)
+    edit(editor, FACTS[1], settings={"layers": [1]})
+    editor.reset()
+    assert same_bits(editor.model, unedited)
+    assert editor.edits == () and editor.patch.batches == ()
+    with pytest.raises(EditError, match="nothing to undo"):
+        editor.undo()
+    edit(editor, FACTS[0])
+    edit(editor, FACTS[1])
+    clean = make_editor(family, statistics=statistics)
+    edit(clean, FACTS[0])
+    edit(clean, FACTS[1])
+    assert same_bits(editor.model, bits(clean.model)), "nothing of what was taken back is remembered"
 
 
 def test_undo_out_of_order_twice_and_without_edit(statistics):
@@ -472,8 +568,10 @@ def test_edits_by_another_recipe_are_remembered_too(statistics, monkeypatch):
 
 def test_a_layer_that_earlier_edits_did_not_write_remembers_the_keys_they_have_there(statistics, monkeypatch):
     editor = make_editor(statistics=statistics)
-    edit(editor, FACTS[:2], settings={"layers": [1]})
-    there = loop.observe_keys(editor.lm, rows_of(editor.lm.tokenizer, FACTS[:2], ()), (3,), 2)[3]
+    first = edit(editor, FACTS[:2], settings={"layers": [1]})
+    prefixes = first.patch.info["prefixes"]
+    assert prefixes
+    there = loop.observe_keys(editor.lm, rows_of(editor.lm.tokenizer, FACTS[:2], prefixes), (3,), 2)[3]
     solved = _recorded(monkeypatch)
     second = edit(editor, FACTS[2], settings={"layers": [3]})
     base, U = _parts(editor, "alphaedit-blue", 3)

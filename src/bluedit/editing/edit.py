@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,8 +44,16 @@ class Edit:
 
 @dataclass(frozen=True, eq=False)
 class JournalEntry:
-    """Journal entry: an edit (None for a patch that was applied), its batches, and the bits before it."""
+    """Journal entry.
+
+    Attributes:
+        edit: the edit; None for a patch that was applied.
+        patch: its batches.
+        digests: of the layers it wrote, as they were before it, where they carried earlier updates.
+        snapshot: those layers as they were before it; kept for the last entry only.
+    """
 
     edit: Edit | None
     patch: Patch
-    snapshot: Snapshot
+    digests: Mapping[int, bytes]
+    snapshot: Snapshot | None

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from bluedit.editing.batches import split_batches
+from bluedit.editing.batches import split_batches, unknown_facts
 from bluedit.editing.edit import Edit, JournalEntry
-from bluedit.editing.loop import observe_keys, write_batch
+from bluedit.editing.loop import write_batch
 from bluedit.editing.patch import Batch, Patch
-from bluedit.editing.provenance import check_fits, check_made_for, describe
-from bluedit.editing.weights import EditedWeights, Snapshot
-from bluedit.errors import EditError, FactError, RecipeError, did_you_mean
-from bluedit.evaluate.answers import score
+from bluedit.editing.preserved import Preserved
+from bluedit.editing.provenance import Norms, check_fits, check_made_for, describe, norms_in
+from bluedit.editing.weights import EditedWeights, Snapshot, digests_of
+from bluedit.errors import EditError, RecipeError
 from bluedit.evaluate.report import Report, compare, measure
 from bluedit.facts.fact import Fact, check_batch
 from bluedit.lm.contexts import make_prefixes
 from bluedit.lm.corpus import Corpus
-from bluedit.lm.fingerprint import weights_fingerprint
+from bluedit.lm.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.lm.loading import load
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.moments import MomentStore
-from bluedit.lm.observe import Site
-from bluedit.lm.prompts import rows_of
 from bluedit.lm.state import frozen
 from bluedit.method.moment import SecondMoment
-from bluedit.method.preserve import NeuronPreservation, Preservation, preservation_of
 from bluedit.method.presets import DEFAULT, preset
-from bluedit.method.recipe import Objective, Preserve, Recipe
+from bluedit.method.recipe import Recipe
 from bluedit.method.targetstore import TargetStore
 from bluedit.method.tunings import tuned
 from bluedit.progress import Progress, as_progress
-from bluedit.shapes import Tensor
-
-log = logging.getLogger(__name__)
 
 
 class Editor:
@@ -81,8 +75,7 @@ class Editor:
         self._moments = MomentStore(self.lm, self.base_fingerprint, Corpus(corpus), tokens, folder)
         self.targets = TargetStore(Path(targets), self.base_fingerprint) if targets else None
         self._journal: list[JournalEntry] = []
-        self._preservation: dict[tuple[int, Preserve], tuple[Preservation | NeuronPreservation, int]] = {}
-        self._norms: dict[Objective, dict[Site, float]] = {}  # of the unedited model
+        self._preserved = Preserved(self.lm)
 
     @classmethod
     def load(
@@ -130,6 +123,10 @@ class Editor:
         if not recipe.layers:
             raise RecipeError(f"the recipe {recipe.name} has no layers; set layers, e.g. layers=[4,5,6,7,8]")
         self.lm.anatomy.check_layers(recipe.layers)
+        if recipe.update == "finetune" and len(recipe.written) != 1:
+            raise RecipeError(
+                f"fine-tuning trains one layer, and the schedule {recipe.schedule!r} of {recipe.name} writes {len(recipe.written)}; set schedule=single"
+            )
         if not self.lm.anatomy.additive and any(step.layer != step.target for step in recipe.steps()):
             raise RecipeError(
                 f"{self.lm.name} normalises the MLP's output before adding it, so no layer can write what another one needs; "
@@ -169,16 +166,17 @@ class Editor:
         self.lm.check_finite(chosen.written)
         standing = self._standing()
         with frozen(self.lm.model):
-            facts = self._unknown(facts, known)
+            facts = unknown_facts(self.lm, facts, known, self.progress)
             before = measure(self.lm, facts, self.progress) if report else None
             with self._transaction(chosen.written) as snapshot:
                 started = time.perf_counter()
-                batches, prefixes = self._write(facts, chosen, batch_size)
+                norms = norms_in(self.patch.info)
+                batches, prefixes = self._write(facts, chosen, batch_size, norms)
                 seconds = time.perf_counter() - started
                 result = compare(self.lm, before, measure(self.lm, facts, self.progress)) if before else None
-                patch = Patch(tuple(batches), self._info(chosen, standing, prefixes, seconds, result))
+                patch = Patch(tuple(batches), self._info(chosen, standing, prefixes, norms, seconds, result))
                 edit = Edit(tuple(facts), chosen, patch, result, self._undo)
-                self._journal.append(JournalEntry(edit, patch, snapshot))
+                self._enter(edit, patch, snapshot)
         return edit
 
     def apply(self, patch: Patch | str | Path, *, force: bool = False) -> Patch:
@@ -198,25 +196,39 @@ class Editor:
         self._weights.check_untouched()
         with self._transaction(patch.layers) as snapshot:
             for batch in patch.batches:
-                with self._weights.filtered(sorted({update.layer for update in batch.updates}), batch.filter):
-                    for update in batch.updates:
-                        self._weights.add(update.layer, update.R.to(self.lm.device), update.A.to(self.lm.device))
-            self._journal.append(JournalEntry(None, patch, snapshot))
-        self._preservation.clear()
+                self._weights.repeat(batch)
+            self._enter(None, patch, snapshot)
+        self._preserved.clear()
         return patch
 
     def undo(self) -> None:
         """Take back the last edit or applied patch, bit for bit.
 
         Raises:
-            EditError: there is none, or the weights were changed by somebody else.
+            EditError: there is none, the weights were changed by somebody else, or the bits before it cannot be had again.
         """
         if not self._journal:
             raise EditError("there is nothing to undo: this editor has made no edit, or all were undone")
         self._weights.check_untouched()
-        self._weights.restore(self._journal[-1].snapshot)
+        *earlier, last = self._journal
+        if last.snapshot is not None:
+            self._weights.restore(last.snapshot)
+        else:
+            batches = [batch for entry in earlier for batch in entry.patch.batches]
+            self._weights.rebuild(last.patch.layers, batches, last.digests)
         self._journal.pop()
-        self._preservation.clear()
+        self._preserved.clear()
+
+    def reset(self) -> None:
+        """Take back all edits and applied patches, bit for bit.
+
+        Raises:
+            EditError: the weights were changed by somebody else.
+        """
+        self._weights.check_untouched(half_way=True)
+        self._weights.reset()
+        self._journal.clear()
+        self._preserved.clear()
 
     def unedited(self) -> AbstractContextManager[None]:
         """Inside `with editor.unedited():` the model has its unedited weights."""
@@ -265,78 +277,56 @@ class Editor:
                 yield snapshot
         except BaseException:
             del self._journal[count:]
-            self._preservation.clear()
+            self._preserved.clear()
             raise
 
+    def _enter(self, edit: Edit | None, patch: Patch, snapshot: Snapshot) -> None:
+        """Put what was just written into the journal; the snapshot of the entry before it is let go."""
+        if self._journal:
+            self._journal[-1] = replace(self._journal[-1], snapshot=None)
+        self._journal.append(JournalEntry(edit, patch, digests_of(snapshot), snapshot))
+
     def _write(
-        self, facts: Sequence[Fact], recipe: Recipe, batch_size: int | None
+        self, facts: Sequence[Fact], recipe: Recipe, batch_size: int | None, norms: Norms
     ) -> tuple[list[Batch], tuple[str, ...]]:
-        """All batches of an edit, in order."""
+        """All batches of an edit, in order. Norms that its objective anchors targets to are added where they are first needed."""
         contexts = recipe.contexts
-        prefixes = make_prefixes(self.lm, contexts.kind, contexts.count, contexts.seed)
+        with self._weights.unedited():
+            prefixes = make_prefixes(self.lm, contexts.kind, contexts.count, contexts.seed)
         moments = {} if recipe.update == "finetune" else self._second_moments(recipe.written)
         done: list[Batch] = []
+        earlier = self._remembered()
         with self.progress.task("editing", len(facts), "facts") as advance:
             size = 1 if recipe.sequential else batch_size
-            kept = (self._norms.setdefault(recipe.objective, {}), self.progress, self.targets)
+            kept = (norms.setdefault(text_fingerprint(asdict(recipe.objective)), {}), self.progress, self.targets)
             for part in split_batches(facts, size, merge=recipe.subjects == "merge"):
-                preservation = {layer: self._preserve(recipe, moment, done) for layer, moment in moments.items()}
-                done.append(write_batch(self.lm, self._weights, part, recipe, prefixes, preservation, *kept))
+                preservation = {layer: self._preserved.at(recipe, moment, earlier) for layer, moment in moments.items()}
+                batch = write_batch(self.lm, self._weights, part, recipe, prefixes, preservation, *kept)
+                done.append(batch)
+                earlier.append((batch, prefixes))
                 advance(len(part))
         return done, prefixes
+
+    def _remembered(self) -> list[tuple[Batch, Sequence[str]]]:
+        """All batches of the journal, each with the prefixes it was written with."""
+        return [
+            (batch, entry.patch.info.get("prefixes", ())) for entry in self._journal for batch in entry.patch.batches
+        ]
 
     def _second_moments(self, layers: Sequence[int]) -> dict[int, SecondMoment]:
         """C of these layers, of the unedited weights whatever has been edited since."""
         with self._weights.unedited():
             return self._moments.get(layers, self.progress)
 
-    def _preserve(
-        self, recipe: Recipe, moment: SecondMoment, running: Sequence[Batch]
-    ) -> Preservation | NeuronPreservation:
-        """What this recipe preserves at a layer: with memory, the keys of all batches of the journal and of the running edit."""
-        if not recipe.memory:
-            return preservation_of(recipe.preserve, moment)
-        batches = [*self._batches(), *running]
-        key = (moment.layer, recipe.preserve)
-        preservation, seen = self._preservation.get(key) or (preservation_of(recipe.preserve, moment), 0)
-        for batch in batches[seen:]:
-            preservation.remember(self._keys_of(batch, moment.layer))
-        self._preservation[key] = (preservation, len(batches))
-        return preservation
-
-    def _keys_of(self, batch: Batch, layer: int) -> Tensor:
-        """The keys of an earlier batch at a layer: as recorded, or read now if that batch did not write there."""
-        for update in batch.updates:
-            if update.layer == layer:
-                return update.keys.to(self.lm.device)
-        rows = rows_of(self.lm.tokenizer, batch.facts, ())
-        return observe_keys(self.lm, rows, (layer,), len(batch.facts))[layer]
-
-    def _unknown(self, facts: list[Fact], known: str) -> list[Fact]:
-        """The facts the model does not say yet. Raises FactError when it says some and they are not to be skipped."""
-        if known == "edit":
-            return facts
-        if known not in ("refuse", "skip"):
-            raise RecipeError(f"known is {known!r}; {did_you_mean(known, ('refuse', 'skip', 'edit'))}")
-        said = [answer.said for answer in score(self.lm, [(fact.text, fact.target) for fact in facts], self.progress)]
-        new = [fact for fact, already in zip(facts, said, strict=True) if not already]
-        old = [fact for fact, already in zip(facts, said, strict=True) if already]
-        if not old:
-            return facts
-        if known == "skip" and new:
-            log.info("%d of %d facts are left out: the model says them already", len(old), len(facts))
-            return new
-        shown = "; ".join(f"{fact.text!r} => {fact.target!r}" for fact in old[:5]) + ("; ..." if len(old) > 5 else "")
-        raise FactError(
-            f"the model already says {len(old)} of {len(facts)} facts: {shown}. "
-            "Leave them out, choose another target, or pass known='skip' (--known skip) to drop them or 'edit' to strengthen them"
-        )
-
     def _info(
-        self, recipe: Recipe, standing: str, prefixes: Sequence[str], seconds: float, report: Report | None
+        self,
+        recipe: Recipe,
+        standing: str,
+        prefixes: Sequence[str],
+        norms: Norms,
+        seconds: float,
+        report: Report | None,
     ) -> dict[str, Any]:
-        ranks = {
-            layer: p.rank for (layer, preserve), (p, _) in self._preservation.items() if preserve == recipe.preserve
-        }
-        origin = {"fingerprint": standing, "prefixes": prefixes, "ranks": ranks, "seconds": seconds, "report": report}
-        return describe(self.lm, self._moments, recipe, **origin)
+        ranks = self._preserved.ranks(recipe)
+        origin = {"fingerprint": standing, "prefixes": prefixes, "ranks": ranks, "norms": norms}
+        return describe(self.lm, self._moments, recipe, seconds=seconds, report=report, **origin)

@@ -67,7 +67,8 @@ def write_batch(
             ]
             raise SingularError(error.size, error.facts, names) from None
     after = observe_keys(lm, rows, recipe.written, writer.n)
-    updates = (Update(layer, R, A, after[layer], share) for layer, R, A, share in written)
+    # in main memory, where a long journal does not crowd out the model
+    updates = (Update(layer, R.cpu(), A.cpu(), after[layer].cpu(), share.cpu()) for layer, R, A, share in written)
     return Batch(tuple(facts), tuple(updates), recipe.filter)
 
 
@@ -118,7 +119,7 @@ class _Writer:
                 if step.target not in targets:
                     targets[step.target] = self.targets(site)
                 target = targets[step.target]
-                missing = target.z - self.values(site)
+                missing = target.z - (self.projected(site) if self.exact(site) else self.values(site))
                 if step.target not in due:
                     due[step.target] = again(missing, target.start, self.recipe.rounds, number)
                 if due[step.target].any():
@@ -166,6 +167,15 @@ class _Writer:
         """The current value of each fact: on its bare prompt."""
         bare = [row for row in self.rows if row.kind == "bare"]
         return average_values(bare, observe(self.lm, bare, [site])[site], self.n)
+
+    def exact(self, site: Site) -> bool:
+        """Whether a key must get its value and no other: with an equality constraint at the projection's output (ROME)."""
+        return site.kind == "mlp" and self.recipe.preserve.slack == 0
+
+    def projected(self, site: Site) -> Float[Tensor, "d_value n"]:
+        """W k* (and the bias) of each fact: the projection is linear, so its outputs average as its inputs do."""
+        rows = [row for row in self.rows if row.kind != "drift"]
+        return average_keys(rows, observe(self.lm, rows, [site])[site], self.n)
 
     def finetuned(self) -> list[_Written]:
         """The change of the one layer as the product of the identity and itself: it has no residuals and no reach."""

@@ -13,8 +13,19 @@ from bluedit.errors import PatchError
 from bluedit.evaluate.report import Report
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.moments import MomentStore
+from bluedit.lm.observe import Site
 from bluedit.method.recipe import Recipe
 from bluedit.method.tunings import tuning_for
+
+Norms = dict[str, dict[Site, float]]  # mean |v*| of the unedited model by the objective's fingerprint and site
+
+
+def norms_in(info: Mapping[str, Any]) -> Norms:
+    """The norms that edits so far anchored their targets to; later ones hold on to the same."""
+    return {
+        objective: {Site(kind, int(layer)): norm for place, norm in found.items() for kind, layer in [place.split()]}
+        for objective, found in info.get("norms", {}).items()
+    }
 
 
 def describe(
@@ -25,6 +36,7 @@ def describe(
     fingerprint: str,
     prefixes: Sequence[str],
     ranks: Mapping[int, int],
+    norms: Norms,
     seconds: float,
     report: Report | None,
 ) -> dict[str, Any]:
@@ -43,6 +55,10 @@ def describe(
         "leading_special_token": bool(first) and first[0] in lm.tokenizer.all_special_ids,
         "statistics": {**moments.identity, "corpus_name": moments.corpus.name, "corpus_seed": moments.corpus.seed},
         "free_dimensions": {str(layer): rank for layer, rank in ranks.items()},
+        "norms": {
+            objective: {f"{site.kind} {site.layer}": norm for site, norm in found.items()}
+            for objective, found in norms.items()
+        },
         "seconds": round(seconds, 2),
         "versions": {name: _version(name) for name in ("bluedit", "torch", "transformers")}
         | {"python": platform.python_version()},

@@ -77,11 +77,11 @@ def test_the_id_does_not_count_in_comparisons() -> None:
         ({"paraphrases": [3]}, "fact '{} is in': a paraphrase is empty or not text"),
         (
             {"neighbours": ["Oslo is in"]},
-            "fact '{} is in': a neighbour is not a Neighbour with a prompt and an answer that is text or None",
+            "fact '{} is in': a neighbour is not a Neighbour with a prompt and an answer that is text, not empty, or None",
         ),
         (
             {"neighbours": [Neighbour(" ")]},
-            "fact '{} is in': a neighbour is not a Neighbour with a prompt and an answer that is text or None",
+            "fact '{} is in': a neighbour is not a Neighbour with a prompt and an answer that is text, not empty, or None",
         ),
         ({"references": ["fine", " "]}, "fact '{} is in': a reference is empty or not text"),
         ({"probes": ["Rome speaks"]}, "fact '{} is in': a probe is not a Probe with a prompt"),

@@ -146,12 +146,14 @@ def _faults(fact: Fact) -> list[str]:
         )
     if fact.old_target is not None and not isinstance(fact.old_target, str):
         return [*faults, f"old_target must be text or None, not {type(fact.old_target).__name__}"]
-    if fact.old_target is not None and fact.old_target.strip() == fact.target.strip():
+    if fact.old_target is not None and not fact.old_target.strip():
+        faults.append("old_target is empty; leave it out where it is not known")
+    elif fact.old_target is not None and fact.old_target.strip() == fact.target.strip():
         faults.append(f"target and old_target are both {fact.target!r}: there is nothing to change")
     if any(not isinstance(p, str) or not p.strip() for p in fact.paraphrases):
         faults.append("a paraphrase is empty or not text")
     if not all(_sound(neighbour) for neighbour in fact.neighbours):
-        faults.append("a neighbour is not a Neighbour with a prompt and an answer that is text or None")
+        faults.append("a neighbour is not a Neighbour with a prompt and an answer that is text, not empty, or None")
     if any(not isinstance(r, str) or not r.strip() for r in fact.references):
         faults.append("a reference is empty or not text")
     return [*faults, *filter(None, map(_probe_fault, fact.probes))]
@@ -175,7 +177,8 @@ def _probe_fault(probe: object) -> str:
 def _sound(neighbour: object) -> bool:
     if not isinstance(neighbour, Neighbour) or not isinstance(neighbour.prompt, str):
         return False
-    return bool(neighbour.prompt.strip()) and (neighbour.answer is None or isinstance(neighbour.answer, str))
+    answer = neighbour.answer
+    return bool(neighbour.prompt.strip()) and (answer is None or (isinstance(answer, str) and bool(answer.strip())))
 
 
 def check_batch(facts: Sequence[Fact]) -> None:
@@ -186,6 +189,12 @@ def check_batch(facts: Sequence[Fact]) -> None:
     """
     if not facts:
         raise FactError("no facts were given; pass at least one Fact")
+    if faults := conflicts(facts):
+        raise FactError("\n".join(faults))
+
+
+def conflicts(facts: Sequence[Fact]) -> list[str]:
+    """What repeats or contradicts an earlier fact, a sentence each."""
     first: dict[str, int] = {}
     faults: list[str] = []
     for i, fact in enumerate(facts):
@@ -198,5 +207,4 @@ def check_batch(facts: Sequence[Fact]) -> None:
             faults.append(
                 f"facts {j + 1} and {i + 1} contradict each other: {fact.text!r} => {facts[j].target!r} and {fact.target!r}; keep one"
             )
-    if faults:
-        raise FactError("\n".join(faults))
+    return faults

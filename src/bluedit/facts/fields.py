@@ -35,9 +35,8 @@ class Fields:
         return None if self._absent(key) else self._as_text(self.record[key], self.within + key)
 
     def trimmed(self, key: str) -> str | None:
-        """A text that may be missing or null, without the space around it."""
-        text = self.maybe(key)
-        return None if text is None else text.strip()
+        """A text that may be missing, null or blank, without the space around it."""
+        return (self.maybe(key) or "").strip() or None
 
     def items(self, key: str) -> list[Any]:
         """A list of anything; missing or null is the empty list."""

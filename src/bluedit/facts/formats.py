@@ -77,7 +77,7 @@ def _rewrite(edit: Fields) -> tuple[str, str, str, str | None]:
     prompt, subject = edit.text("prompt"), edit.text("subject")
     target = edit.section("target_new").text("str").strip()
     known = edit.record.get("target_true") is not None
-    return prompt, subject, target, edit.section("target_true").text("str").strip() if known else None
+    return prompt, subject, target, (edit.section("target_true").text("str").strip() or None) if known else None
 
 
 def _from_mquake(record: Mapping[str, object]) -> list[Fact]:

@@ -52,7 +52,7 @@ def read_facts(path: str | Path, *, format: str | None = None, limit: int | None
         FactError: no such file, not text, an unknown format, or records that cannot be used: all of them together, with
             their line (JSONL, CSV) or number (JSON).
     """
-    _check_range(limit, skip)
+    check_range(limit, skip)
     wanted = named(format) if format is not None else None
     end = None if limit is None else skip + limit
     if str(path).startswith(PREFIX):
@@ -73,7 +73,8 @@ def read_facts(path: str | Path, *, format: str | None = None, limit: int | None
 # The file as text
 
 
-def _check_range(limit: int | None, skip: int) -> None:
+def check_range(limit: int | None, skip: int) -> None:
+    """Raises FactError when limit or skip make no sense."""
     if limit is not None and limit < 1:
         raise FactError(f"limit={limit} would read nothing; pass at least 1, or None for all records")
     if skip < 0:

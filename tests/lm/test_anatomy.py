@@ -324,6 +324,60 @@ def test_tied_embeddings_stay_tied():
         assert lm.anatomy.head.weight is model.get_input_embeddings().weight
 
 
+class PerLayer(nn.Module):
+    """A block with a narrow map after its MLP, as Gemma 3n's has."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block, self.narrow = block, nn.Linear(8, 32, bias=False, dtype=torch.float64)
+
+    def forward(self, *args, **kwargs):
+        out = self.block(*args, **kwargs)
+        return out + self.narrow(out[..., :8])
+
+
+def test_narrow_maps_after_the_mlp_are_not_it():
+    model = toy_llama(layers=2)
+    model.model.layers[1] = PerLayer(model.model.layers[1])
+    assert [projection.d_key for projection in dissect(model).projections] == [48, 48]
+
+
+def test_the_attentions_map_is_not_the_mlps_however_wide():
+    model = toy_llama(layers=2)
+    for block in model.model.layers:
+        block.mlp.gate_proj = block.mlp.up_proj = nn.Linear(32, 8, bias=False, dtype=torch.float64)
+        block.mlp.down_proj = nn.Linear(8, 32, bias=False, dtype=torch.float64)
+    assert all(projection.name.endswith("mlp.down_proj") for projection in dissect(model).projections)
+
+
+@pytest.mark.parametrize("where", ["meta", "two"])
+def test_weights_on_several_devices(where):
+    model = toy_llama(layers=2)
+    block = model.model.layers[1].mlp if where == "two" else model
+    block.to("meta")
+    with pytest.raises(ModelError, match="bluedit needs all of them on one device: load it without device_map"):
+        EditableModel.of(model, toy_tokenizer())
+
+
+def test_experts_are_found_in_inner_configurations():
+    model = toy_llama(layers=1)
+    model.config.ffn_config = {"moe_num_experts": 4}
+    assert refusal(model).startswith("this model is a mixture of experts (moe_num_experts=4)")
+
+
+def test_another_gguf_file_of_the_same_name_and_size_is_converted_anew(tmp_path, monkeypatch):
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("BLUEDIT_CACHE", str(tmp_path / "cache"))
+    places = []
+    monkeypatch.setattr(loading, "write_folder", lambda folder, _write, **_options: places.append(folder))
+    for content in (b"one", b"two", b"one"):
+        (tmp_path / "model.gguf").write_bytes(content)
+        loading._converted(tmp_path / "model.gguf")
+    assert places[0] == places[2] != places[1]
+    with pytest.raises(ModelError, match="float64, which devices of the kind mps do not have"):
+        loading._device("mps")
+
+
 def test_a_gguf_file_is_parsed_once_while_it_is_converted(monkeypatch):
     gguf, read = pytest.importorskip("gguf"), []
     monkeypatch.setattr(gguf, "GGUFReader", reader := lambda path: read.append(path) or object())

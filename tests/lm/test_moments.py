@@ -407,6 +407,16 @@ def test_sampling_follows_the_models_distribution(monkeypatch):
     assert p[top] > 0.01
 
 
+def test_rows_of_a_large_model_are_drawn_in_parts(lm, monkeypatch):
+    whole = sample_rows(lm, 6, 16, seed=1)
+    one_row = 2 * lm.anatomy.n_layers * lm.model.config.hidden_size * lm.dtype.itemsize * 16
+    monkeypatch.setattr(sampling, "_TOGETHER", 4 * one_row)
+    parts = sample_rows(lm, 6, 16, seed=1)
+    assert parts.shape == whole.shape
+    assert torch.equal(parts, sample_rows(lm, 6, 16, seed=1)) and not torch.equal(parts[4:, 2:], parts[:2, 2:])
+    assert torch.equal(parts[:, :2], whole[:, :2])
+
+
 def test_each_step_sees_all_earlier_tokens(lm, monkeypatch):
     """With the likeliest token drawn each time: what a forward pass of the whole row says, although keys are kept in growing room."""
     monkeypatch.setattr(sampling, "_draw", lambda logits, _generator: logits.argmax(dim=-1, keepdim=True))

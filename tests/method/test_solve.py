@@ -317,10 +317,24 @@ def test_keys_outside_the_null_space_cannot_be_met_exactly():
 
 def test_singular_statistics():
     with pytest.raises(StatisticsError) as caught:
-        _ = SecondMoment(torch.diag(torch.tensor([1.0, 0.0]).double()), 30, 5).cholesky
+        _ = SecondMoment(torch.ones(2, 2).double(), 30, 5).cholesky
     assert str(caught.value) == (
         "the key statistics of layer 5 are singular: 30 tokens for d_key 2; use at least 4 tokens (--tokens) of varied text"
     )
+
+
+def test_neurons_that_never_fired_do_not_make_statistics_singular():
+    """They count as if they had fired once: hardly held, but finite."""
+    C = moment()
+    silent = C.matrix.clone()
+    silent[3], silent[:, 3] = 0.0, 0.0
+    found = SecondMoment(silent, C.tokens, C.layer)
+    expected = silent.clone()
+    expected[3, 3] = silent.trace() / (D_KEY - 1) / C.tokens
+    close(found.regular, expected)
+    assert torch.equal(found.matrix, silent) and C.regular is C.matrix
+    K, R = normal(D_KEY, 4, seed=0), normal(D_VALUE, 4, seed=1)
+    close(R @ solve(K, memit_metric(found), 1.0), memit_dense(K, R, expected, gram([])))
 
 
 # the null space

@@ -62,6 +62,12 @@ class Plain:
     def keys(self, facts, layer):
         return torch.stack([self.key(fact, layer) for fact in facts], dim=1)
 
+    def projected(self, facts, layer):
+        """W k* + b."""
+        bias = self.projection(layer).bias
+        out = self.weight(layer) @ self.keys(facts, layer)
+        return out if bias is None else out + bias.detach()[:, None]
+
     def values(self, facts, site, layer):
         return torch.stack([self.value(fact, site, layer) for fact in facts], dim=1)
 
@@ -156,7 +162,8 @@ def transcribe(plain, batches, name, C):
             for layer, target, share in steps:
                 if target not in z:
                     z[target] = _target(plain, facts, site, target, originals if method == "nse" else None)
-                missing = z[target][0] - plain.values(facts, site, target)
+                now = plain.values(facts, site, target) if method != "rome" else plain.projected(facts, layer)
+                missing = z[target][0] - now
                 if target not in due:
                     size = missing.norm(dim=0) / z[target][1].norm(dim=0)
                     due[target] = (size > LOWER) & (size < UPPER) if number else size > -1

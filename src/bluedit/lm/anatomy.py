@@ -1,16 +1,17 @@
 """Where a decoder keeps its memories: blocks, MLP output projections and the head, found from the structure.
 
 Nothing here knows a model family by name. The list of blocks is the module list as long as the configuration says; the
-projection of a block is the last linear map that writes to the residual stream when the block runs, found by
-running it on two tokens. Whether a value added there reaches the block's output unchanged (it does not in Gemma 2/3, which
+projection of a block is the linear map with the widest input that writes to the residual stream when the block runs (attention's own
+aside), found by running it on two tokens. Whether a value added there reaches the block's output unchanged (it does not in Gemma 2/3, which
 normalise it first) is measured in the same run.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +21,8 @@ from transformers.pytorch_utils import Conv1D
 from bluedit.errors import ModelError
 from bluedit.lm.capture import StopForward, first_tensor, hooked
 from bluedit.shapes import Float, Tensor
+
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +109,21 @@ def _refuse_unsupported(model: PreTrainedModel) -> None:
     config = model.config.get_text_config()
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelError("this is an encoder-decoder model; bluedit edits decoder-only causal language models")
-    for key in ("num_local_experts", "num_experts", "n_routed_experts"):
-        if (getattr(config, key, None) or 0) > 1:
+    for key, count in _entries(config.to_dict()):
+        if key in _EXPERTS and isinstance(count, int) and count > 1:
             raise ModelError(
-                f"this model is a mixture of experts ({key}={getattr(config, key)}): a fact has no single projection there, "
+                f"this model is a mixture of experts ({key}={count}): a fact has no single projection there, "
                 "so bluedit does not edit it; use a dense model"
             )
+
+
+def _entries(config: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Keys and values of a configuration and of those inside it."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _entries(value)
+        else:
+            yield key, value
 
 
 def _find_blocks(model: PreTrainedModel) -> tuple[nn.Module, ...]:
@@ -138,14 +150,21 @@ def _probe_ids(model: PreTrainedModel) -> Tensor:
 
 
 def _trace_projections(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> list[nn.Module]:
-    """The last linear-like module each block runs whose output is as wide as the residual stream."""
+    """The linear-like module of each block whose output is as wide as the residual stream and whose input is the widest, and of
+    several the last to run; one inside the attention only where there is no other."""
     width = model.config.get_text_config().hidden_size
     last: dict[int, nn.Module] = {}
+    best: dict[int, tuple[bool, int]] = {}
 
     def watch(layer: int):
-        def hook(module: nn.Module, _args: object, output: object) -> None:
+        attention = _find_attention(blocks[layer])
+        inside = set(attention.modules()) if attention else set()
+
+        def hook(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
             if isinstance(output, Tensor) and output.shape[-1] == width:
-                last[layer] = module
+                rank = (module not in inside, args[0].shape[-1])
+                if rank >= best.get(layer, rank):
+                    last[layer], best[layer] = module, rank
 
         return hook
 

@@ -18,7 +18,7 @@ from bluedit.progress import Progress
 
 ROW_LENGTH = 256
 SAMPLED_LENGTH = 32
-_DRAW = 2  # counts the ways of drawing text: another way gives other text for the same seed
+_DRAW = 3  # counts the ways of drawing text: another way gives other text for the same seed
 _SUFFIXES = (".txt", ".md", ".jsonl", ".json")
 
 
@@ -38,7 +38,7 @@ class Corpus:
         """Identity of the text, for `tokens` tokens of it.
 
         Raises:
-            StatisticsError: a file or folder that is not there.
+            StatisticsError: a file or folder that is not there or cannot be read.
         """
         if self.name == "self":
             return text_fingerprint("self", _DRAW, self.seed, SAMPLED_LENGTH, tokens)
@@ -46,8 +46,11 @@ class Corpus:
             return text_fingerprint(self.name, tokens)
         digest = hashlib.blake2b(digest_size=12)
         for file in _files(self.name):
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "blake2b").digest())
+            try:
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "blake2b").digest())
+            except OSError as error:
+                raise StatisticsError(f"cannot read the corpus file {file}: {error.strerror or error}") from error
         return text_fingerprint(digest.hexdigest(), tokens)
 
     def rows(self, lm: EditableModel, tokens: int, progress: Progress) -> list[list[int]]:

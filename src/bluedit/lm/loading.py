@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import logging
 import os
@@ -59,7 +60,7 @@ def load(
     Args:
         name: "smollm2", a Hugging Face folder, a .gguf file, or a hub id.
         dtype: weights' type, e.g. "bfloat16"; None keeps the checkpoint's (float32 for GGUF).
-        device: a torch device, or "auto": the first accelerator if there is one.
+        device: a torch device, or "auto": the first CUDA device if there is one.
         progress: where to report.
 
     Raises:
@@ -91,6 +92,8 @@ def _torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 
 def _device(device: str) -> str:
+    if device.startswith("mps"):
+        raise ModelError("bluedit solves in float64, which devices of the kind mps do not have; use --device cpu")
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -149,8 +152,12 @@ def _converted(gguf: Path) -> Path:
 
     The folder appears under its final name only when it is complete.
     """
-    stat = gguf.stat()
-    folder = cache_dir() / "models" / f"{gguf.stem}-{stat.st_size}"
+    try:
+        with gguf.open("rb") as stream:
+            content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {gguf}: {error.strerror or error}") from error
+    folder = cache_dir() / "models" / f"{gguf.stem}-{content}"
     if (folder / "config.json").is_file():
         return folder
     if importlib.util.find_spec("gguf") is None or importlib.util.find_spec("accelerate") is None:
@@ -174,7 +181,7 @@ def _converted(gguf: Path) -> Path:
 
     try:
         with _parsed_once():
-            write_folder(folder, write)
+            write_folder(folder, write, keep=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"cannot convert {gguf.name} into {folder}: {error}; free some disk space or set BLUEDIT_CACHE to another folder"

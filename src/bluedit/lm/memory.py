@@ -38,10 +38,16 @@ class EditableModel:
         """Look at a model the caller has.
 
         Raises:
-            ModelError: not a supported decoder (see `dissect`).
+            ModelError: not a supported decoder (see `dissect`), or one that lies on several devices.
         """
         from bluedit.lm.state import frozen
 
+        places = sorted({str(parameter.device) for parameter in model.parameters()})
+        if len(places) > 1 or "meta" in places:
+            raise ModelError(
+                f"the model's weights lie on {' and '.join(places)}; bluedit needs all of them on one device: load it without device_map, "
+                "or with device_map={'': 0}"
+            )
         with frozen(model):
             anatomy = dissect(model)
         return cls(
@@ -90,17 +96,22 @@ class EditableModel:
                 )
 
     def pad(
-        self, sequences: Sequence[Sequence[int]], *, left: bool = False
+        self, sequences: Sequence[Sequence[int]], *, left: bool = False, after: int = 0
     ) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
         """Token ids padded to one length, with the mask of real tokens. The tokenizer's own padding settings stay untouched.
+
+        Args:
+            sequences: token ids, a row each.
+            left: pad on the left.
+            after: tokens that stand before them all.
 
         Raises:
             FactError: a sequence is longer than the model can read.
         """
         width = max((len(s) for s in sequences), default=0)
-        if width > self.max_length:
+        if width + after > self.max_length:
             raise FactError(
-                f"a prompt of {width} tokens is longer than the {self.max_length} {self.name} can read; shorten it"
+                f"a prompt of {width + after} tokens is longer than the {self.max_length} {self.name} can read; shorten it"
             )
         ids = torch.zeros(len(sequences), width, dtype=torch.long)
         mask = torch.zeros_like(ids)

@@ -37,13 +37,16 @@ class ReducedLinears:
     @contextmanager
     def active(self) -> Iterator[None]:
         """These maps run in bfloat16 inside the `with`."""
+        before = [(module, module.__dict__.get("forward")) for module, _ in self._forwards]  # other packages' hooks
         try:
             for module, forward in self._forwards:
                 module.forward = forward
             yield
         finally:
-            for module, _ in self._forwards:
+            for module, forward in before:
                 module.__dict__.pop("forward", None)
+                if forward is not None:
+                    module.forward = forward
 
 
 @contextmanager

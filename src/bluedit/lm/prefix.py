@@ -105,7 +105,7 @@ def _shared_beginnings(distinct: Sequence[tuple[int, ...]]) -> list[tuple[int, .
     """For each of the sorted sequences, the beginning it shares with its cluster; empty where that is short."""
     leads: list[tuple[int, ...]] = []
     start = 0
-    common = [_common(a, b) for a, b in itertools.pairwise(distinct)]
+    common = [shared_length(a, b) for a, b in itertools.pairwise(distinct)]
     for end in range(1, len(distinct) + 1):
         if end == len(distinct) or common[end - 1] < _SHARED:
             length = min(common[start : end - 1], default=0)
@@ -114,7 +114,8 @@ def _shared_beginnings(distinct: Sequence[tuple[int, ...]]) -> list[tuple[int, .
     return leads
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first tokens two sequences share."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 

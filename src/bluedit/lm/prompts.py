@@ -6,6 +6,7 @@ after the prompt; nothing is decoded and encoded again. Special tokens are added
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,6 +16,7 @@ from bluedit.errors import FactError, ModelError
 from bluedit.facts.fact import Fact
 
 _PADDING = 96  # tokens of a group: reading all weights and starting all kernels once more costs about as much time
+UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # scripts written without spaces between words: Thai, kana, CJK
 _NO_SPACE_BEFORE = tuple(" \t\n.,;:!?)]}'’”%")
 
 
@@ -53,9 +55,7 @@ def continuation(prompt: str, answer: str) -> str:
 
 
 def _unspaced(character: str) -> bool:
-    """Whether a script is written without spaces between words (CJK, kana, Thai)."""
-    code = ord(character)
-    return 0x0E00 <= code <= 0x0E7F or 0x3040 <= code <= 0x30FF or 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF
+    return re.match(f"[{UNSPACED}]", character) is not None
 
 
 def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -77,13 +77,6 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]
     while end and special[end - 1] and offsets[end - 1][0] == offsets[end - 1][1]:
         end -= 1
     return list(ids[:end]), [tuple(o) for o in offsets[:end]]
-
-
-def leading_tokens(tokenizer: Any) -> int:
-    """How many special tokens the tokenizer puts before a text."""
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    ids = encode(tokenizer, "a")[0]
-    return len(ids) - len(plain)
 
 
 def encode_answer(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from bluedit.errors import out_of_memory
 from bluedit.lm.layout import Layout, Packed, Padded
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site
@@ -41,7 +42,7 @@ def runners(
                 continue
             apart = _difference(lm, rows, sites, layout)
         except _DOES_NOT_FIT as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if out_of_memory(error):
                 raise
             why = f"{type(error).__name__}: {error}"
             continue

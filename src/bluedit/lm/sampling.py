@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.precision import reduced_linears
-from bluedit.progress import Progress
+from bluedit.progress import Advance, Progress
 from bluedit.shapes import Int, Tensor
 
 OPENERS = (
@@ -19,10 +20,15 @@ OPENERS = (
     "On", "But", "If", "I", "You", "From", "Many", "While", "Some", "An", "Since", "During", "Most", "With", "By", "Its",
 )  # fmt: skip
 _RUN = 256  # tokens
+_TOGETHER = 4 * 2**30  # bytes of attention's keys and values, at most, that rows drawn together have
 
 
 class _Growing(DynamicLayer):
     """Attention keys and values with room for those to come, so that a step copies only its own."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self._length = length
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
@@ -31,7 +37,7 @@ class _Growing(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if end > self._room[0].shape[-2]:
-            self._room = tuple(_extended(room, start, 2 * end) for room in self._room)
+            self._room = tuple(_extended(room, start, min(2 * end, max(end, self._length))) for room in self._room)
         for room, new in zip(self._room, (key_states, value_states), strict=True):
             room[:, :, start:end] = new
         self.keys, self.values = (room[:, :, :end] for room in self._room)
@@ -56,31 +62,42 @@ def sample_rows(
 ) -> Int[Tensor, "count length"]:
     """Token rows drawn at temperature 1 from the model, each begun by an opener in turn; no row contains a special token.
 
-    Linear maps run in bfloat16 where that is native: it is text that is wanted, not exact logits.
+    Linear maps run in bfloat16 where that is native: it is text that is wanted, not exact logits. Many rows of a large model are drawn
+    in parts, whose size depends on the model only.
 
     Args:
         count: number of rows.
         length: tokens per row, opener included.
         seed: of the generator; the global random state is not touched.
     """
-    generator = torch.Generator(device=lm.device).manual_seed(seed)
     starts = [lm.tokenizer(opener)["input_ids"] for opener in openers]
     width = min(map(len, starts))
     starts = [start[:width] for start in starts]
     ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
     banned = torch.tensor(sorted(set(lm.tokenizer.all_special_ids)), device=lm.device, dtype=torch.long)
-    cache, step = Cache(layer_class_to_replicate=_Growing), ids
     head = [lm.anatomy.head] if lm.anatomy.head is not None else []
     reduced = reduced_linears(lm, "auto", [*lm.anatomy.blocks, *head])
-    task = (progress or Progress()).task("sampling text from the model", length - width, "steps")
+    config = lm.model.config.get_text_config()
+    row = 2 * lm.anatomy.n_layers * config.hidden_size * lm.dtype.itemsize * length  # less with grouped queries
+    parts = ids.split(max(1, _TOGETHER // row))
+    task = (progress or Progress()).task("sampling text from the model", len(parts) * (length - width), "steps")
     with task as advance, reduced.active() if reduced else nullcontext():
-        for _ in range(length - width):
-            output = lm.model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            logits = output.logits[:, -1].float()
-            logits[:, banned] = -torch.inf
-            step = _draw(logits, generator)
-            ids = torch.cat([ids, step], dim=1)
-            advance()
+        return torch.cat([_drawn(lm, part, length, seed + i, banned, advance) for i, part in enumerate(parts)])
+
+
+def _drawn(
+    lm: EditableModel, ids: Int[Tensor, "rows width"], length: int, seed: int, banned: Tensor, advance: Advance
+) -> Int[Tensor, "rows length"]:
+    """Rows carried on to `length` tokens."""
+    generator = torch.Generator(device=lm.device).manual_seed(seed)
+    cache, step = Cache(layer_class_to_replicate=partial(_Growing, length)), ids  # pyright: ignore[reportArgumentType]
+    for _ in range(length - ids.shape[1]):
+        output = lm.model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logits = output.logits[:, -1].float()
+        logits[:, banned] = -torch.inf
+        step = _draw(logits, generator)
+        ids = torch.cat([ids, step], dim=1)
+        advance()
     return ids
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from bluedit.errors import StatisticsError
 from bluedit.method.cholesky import Cholesky
 from bluedit.shapes import Float, Tensor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +25,25 @@ class SecondMoment:
     _derived: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def regular(self) -> Float[Tensor, "d_key d_key"]:
+        """C, where neurons that never fired on the text (a ReLU's may not) have the second moment of one that fired once."""
+        if "regular" not in self._derived:
+            energy = self.matrix.diagonal()
+            silent = energy == 0
+            if found := int(silent.sum()):
+                log.info(
+                    "layer %d: %d of %d neurons never fired on the text of the statistics",
+                    self.layer,
+                    found,
+                    len(energy),
+                )
+                once = energy.sum() / max(1, len(energy) - found) / self.tokens
+                self._derived["regular"] = self.matrix + torch.diag(torch.where(silent, once, 0.0))
+            else:
+                self._derived["regular"] = self.matrix
+        return self._derived["regular"]
+
+    @property
     def cholesky(self) -> Cholesky:
         """L of C = L L^T.
 
@@ -30,7 +52,7 @@ class SecondMoment:
         """
         if "cholesky" not in self._derived:
             try:
-                self._derived["cholesky"] = Cholesky.of(self.matrix)
+                self._derived["cholesky"] = Cholesky.of(self.regular)
             except ValueError:
                 raise StatisticsError(
                     f"the key statistics of layer {self.layer} are singular: {self.tokens} tokens for d_key {len(self.matrix)}; "

@@ -186,7 +186,12 @@ def base_of(preserve: Preserve, moment: SecondMoment) -> Base:
     U, V = null_space(moment, preserve.threshold, preserve.unit) if preserve.subspace == "null" else everything(moment)
     if preserve.gram == "identity":
         return NullSpace(U, V, preserve.l2)
-    return Factored(Cholesky.of(U.T @ moment.matrix @ U), preserve.lambda_, U)
+    try:
+        return Factored(Cholesky.of(U.T @ moment.regular @ U), preserve.lambda_, U)
+    except ValueError:
+        raise StatisticsError(
+            f"the key statistics of layer {moment.layer} are singular on their null space; set preserve.gram=identity, or use more tokens (--tokens)"
+        ) from None
 
 
 class NeuronPreservation:
@@ -204,7 +209,11 @@ class NeuronPreservation:
         K = K.double()
         chosen = strongest_neurons(K, self._share)
         self.rank = len(chosen)
-        inner = torch.linalg.cholesky(self._S[chosen][:, chosen])
+        inner, info = torch.linalg.cholesky_ex(self._S[chosen][:, chosen])
+        if int(info):
+            raise StatisticsError(
+                "the key statistics are singular on the chosen neurons; use more tokens (--tokens) of varied text"
+            )
         return torch.zeros_like(K).index_copy_(0, chosen, torch.cholesky_solve(K[chosen], inner))
 
     def remember(self, K: Float[Tensor, "d_key n"]) -> None:
@@ -226,5 +235,5 @@ def preservation_of(preserve: Preserve, moment: SecondMoment) -> Preservation | 
     """What a recipe leaves alone at a layer, with nothing remembered yet."""
     if preserve.subspace != "neurons":
         return Preservation(base_of(preserve, moment))
-    S = preserve.lambda_ * moment.matrix if preserve.gram == "C" else preserve.l2 * everything(moment)[0]
+    S = preserve.lambda_ * moment.regular if preserve.gram == "C" else preserve.l2 * everything(moment)[0]
     return NeuronPreservation(S, preserve.neurons)

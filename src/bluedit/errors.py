@@ -12,6 +12,15 @@ class BluEditError(Exception):
     exit_code = 1
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, an accelerator's, or the processor's, for which torch has a plain RuntimeError."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+    )
+
+
 class FactError(BluEditError):
     """A fact, or a file of facts, that cannot be used."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def write_file(file: Path, data: bytes) -> None:
@@ -27,8 +30,27 @@ def write_file(file: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+def write_json(file: Path, value: Any) -> None:
+    """Replace or create a JSON file at once. Numbers that are not finite, for which JSON has no word, become null.
+
+    Raises:
+        OSError: as `write_file`.
+    """
+    write_file(file, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False).encode())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_folder(folder: Path, write: Callable[[Path], None], *, keep: bool = False) -> None:
     """Make a folder completely or not at all: `write` fills a temporary one beside it, which then takes its name.
+
+    With `keep`, a folder of that name that another process has made meanwhile stays.
 
     Raises:
         OSError: the disk is full or the place not writable; an older folder is unchanged.
@@ -40,6 +62,8 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         new.mkdir()
         write(new)
         if folder.exists():
+            if keep:
+                return
             folder.rename(temporary / "old")
         try:
             new.rename(folder)

@@ -50,6 +50,22 @@ def test_a_shared_beginning_changes_nothing(make, bos):
         assert one.first_choices == other.first_choices
 
 
+def test_examples_longer_than_the_model_can_read_are_refused():
+    lm = EditableModel.of(toy_gpt2(), toy_tokenizer(), "toy")
+    with pytest.raises(FactError, match=f"is longer than the {lm.max_length} toy can read; shorten it"):
+        score(lm, [("It is in", "Rome"), ("The", "Rome")], beginning="The capital of France is Paris. " * 40)
+
+
+def test_lines_end_only_where_json_lines_end(tmp_path):
+    file = tmp_path / "items.jsonl"
+    records = [RECORDS["sst2"][0] | {"sentence": "one\u2028sentence"}] * (SHOTS + 1)
+    file.write_text("\n".join(json.dumps(record, ensure_ascii=False) for record in records), "utf-8")
+    assert read_items("sst2", file) == records
+    file.write_bytes(b"\xff")
+    with pytest.raises(FactError, match="is not UTF-8 text"):
+        read_items("sst2", file)
+
+
 def test_the_likeliest_label_word_is_the_answer(monkeypatch):
     records = [RECORDS["sst2"][0] | {"label": i % 2, "sentence": f"film {i}"} for i in range(SHOTS + 4)]
     seen = {}

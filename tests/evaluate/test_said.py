@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from bluedit.evaluate.said import fluency, ngram_entropy, portability
+from bluedit.evaluate.said import fluency, generation, ngram_entropy, portability
 from bluedit.evaluate.suites import counterfact_plus
 from bluedit.facts import Fact, Neighbour, Probe
 from bluedit.lm.memory import EditableModel
@@ -58,6 +58,7 @@ def test_what_follows_from_an_edit(monkeypatch, lm):
             Probe("portability", "Who is mayor of the capital of France?", ("Gualtieri", "Roberto Gualtieri")),
             Probe("portability", "The river through the capital of France is the", ("Tiber",)),
             Probe("multihop", "Which sea is the capital of France near?", ("Tyrrhenian Sea",)),
+            Probe("multihop", "What sea has the capital of France nearby?", ("Tyrrhenian Sea",)),
             Probe("subject", "The language of France is", ("French",)),
             Probe("subject", "The anthem of France is"),  # compared with the unedited model, not here
             Probe("generation", "France is"),
@@ -67,18 +68,68 @@ def test_what_follows_from_an_edit(monkeypatch, lm):
         "Question: Who is mayor of the capital of France?\nAnswer:": " Roberto gualtieri.",
         "The river through the capital of France is the": " Seine",
         "Question: Which sea is the capital of France near?\nAnswer:": " the Tyrrhenian  Sea",
+        "Question: What sea has the capital of France nearby?\nAnswer:": " the Channel",
         "The language of France is": " Italian",
     }
 
     def said(_lm, prompts, *_rest):
-        assert set(prompts) == set(says)
+        assert set(prompts) <= set(says)
         return [says[prompt] for prompt in prompts]
 
     monkeypatch.setattr("bluedit.evaluate.said.continuations", said)
     found = portability(lm, [FACT, fact], nullcontext)
-    assert found["portability"][1] == 0.5 and found["multihop"][1] == 1 and found["subject_kept"][1] == 0
+    assert (
+        found["portability"][1] == 0.5
+        and found["multihop"][1] == 0.5
+        and found["multihop_any"][1] == 1
+        and found["subject_kept"][1] == 0
+    )
     assert math.isnan(found["alias"][1]) and 0 <= found["portability_accuracy"][1] <= 1
     assert all(math.isnan(values[0]) for values in found.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "begins", "holds", "exact"),
+    [
+        (" Rome.", "Rome", 1, 1, 1),
+        (" Rome, Italy", "Rome", 1, 1, 0),
+        (" in Rome", "Rome", 0, 1, 0),
+        (" Romeo", "Rome", 0, 0, 0),
+        (" Римский", "Рим", 0, 0, 0),
+        (" Polémique", "Pol", 0, 0, 0),
+        ("東京都です", "東京", 1, 1, 0),
+        (" Romeは", "Rome", 1, 1, 0),
+    ],
+)
+def test_what_counts_as_said(monkeypatch, lm, text, target, begins, holds, exact):
+    monkeypatch.setattr("bluedit.evaluate.said.continuations", lambda _lm, prompts, *_a: [text for _ in prompts])
+    found = generation(lm, [Fact("The capital of {} is", subject="France", target=target)], nullcontext)
+    assert (found["generated"], found["generated_contains"], found["generated_exact"]) == ([begins], [holds], [exact])
+    assert math.isnan(found["generated_chat"][0]) and math.isnan(found["generated_chat_exact"][0])
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_the_chat_template_is_encoded_once(monkeypatch, bos):
+    tokenizer = toy_tokenizer(bos=bos)
+    tokenizer.chat_template = "{{ bos_token }}user: {{ messages[0].content }} answer:"
+    asked = []
+
+    def said(_lm, prompts, room, _progress):
+        asked.extend((prompt, room) for prompt in prompts)
+        return [" Rome." if prompt.endswith("answer:") else " It is Rome" for prompt in prompts]
+
+    monkeypatch.setattr("bluedit.evaluate.said.continuations", said)
+    long = Fact("The capital of {} is", subject="London", target="the mother tongue of France " * 3)
+    found = generation(EditableModel.of(toy_llama(), tokenizer), [FACT, long], nullcontext)
+    assert (
+        found["generated_chat"] == [1, 0] and found["generated_chat_exact"] == [1, 0] and found["generated"] == [0, 0]
+    )
+    chat, room = next((prompt, room) for prompt, room in asked if prompt.endswith("capital of France is answer:"))
+    assert chat.startswith("user:" if bos else "<s>user:") and room == 24
+    assert tokenizer(chat)["input_ids"].count(tokenizer.bos_token_id) == 1
+    target = len(tokenizer(long.target, add_special_tokens=False)["input_ids"])
+    rooms = dict(asked)
+    assert rooms[FACT.text] == 12 and target + 12 >= rooms[long.text] >= target > 12
 
 
 def test_facts_without_probes_need_no_model():

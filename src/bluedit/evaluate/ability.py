@@ -1,6 +1,7 @@
-"""General ability: does an edited model still do what language models do? Six tasks in the papers' few-shot prompting, by the likelihoods of the label words.
+"""General ability: does an edited model still do what language models do? Six tasks in few-shot prompting, by the likelihoods of the label words.
 
-The tasks are those that MEMIT's successors report (SST-2, MRPC, CoLA, RTE and NLI from GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300). Label numbers are
+The tasks are those that MEMIT's successors report (SST-2, MRPC, CoLA, RTE and NLI from GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300), asked in
+words of our own; compare figures within bluedit, not with published ones. Label numbers are
 GLUE's own: in RTE 0 is entailment, in MRPC 1 is equivalent, in CoLA 1 is acceptable, in SST-2 1 is positive.
 """
 
@@ -82,9 +83,11 @@ def read_items(task: str, file: Path) -> list[dict[str, Any]]:
         raise FactError(f"unknown task {task!r}; {did_you_mean(task, TASKS)}")
     records, faults = [], []
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_bytes().decode("utf-8").split("\n")
     except OSError as error:
         raise FactError(f"cannot read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise FactError(f"cannot read {file}: it is not UTF-8 text ({error})") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -106,7 +109,11 @@ def read_items(task: str, file: Path) -> list[dict[str, Any]]:
 def ability(
     lm: EditableModel, task: str, records: Sequence[Mapping[str, Any]], progress: Progress | None = None
 ) -> Ability:
-    """Few-shot accuracy and F1: the first SHOTS records are examples, the label word of the highest mean log-probability is the answer."""
+    """Few-shot accuracy and F1: the first SHOTS records are examples, the label word of the highest mean log-probability is the answer.
+
+    Raises:
+        FactError: examples and question together are longer than the model can read.
+    """
     row = TASKS[task]
     shown = "".join(f"{row.ask(r)} {row.words[row.label(r)]}\n\n" for r in records[:SHOTS])
     asked = records[SHOTS:]

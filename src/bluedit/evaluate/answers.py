@@ -11,8 +11,8 @@ import torch
 
 from bluedit.lm.capture import hooked
 from bluedit.lm.memory import EditableModel
-from bluedit.lm.prefix import Past, past_of
-from bluedit.lm.prompts import chunks_by_cost, encode, encode_answer, leading_tokens
+from bluedit.lm.prefix import Past, past_of, shared_length
+from bluedit.lm.prompts import chunks_by_cost, encode, encode_answer
 from bluedit.lm.state import frozen
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
@@ -75,14 +75,16 @@ def score(
 ) -> list[Answer]:
     """Score each (prompt, answer) pair. Results do not depend on how pairs are batched, up to rounding.
 
-    Answers that need the same tokens to be run (all one-token answers to a prompt do) share one row; a `beginning` before every
-    prompt (few-shot examples) is run once.
+    Answers that need the same tokens to be run (all one-token answers to a prompt do) share one row; the tokens of a `beginning` before
+    every prompt (few-shot examples) are run once.
+
+    Raises:
+        FactError: a prompt is longer than the model can read.
     """
-    encoded = [encode_answer(lm.tokenizer, prompt, answer) for prompt, answer in pairs]
-    past = past_of(lm, [encode(lm.tokenizer, beginning)[0]]) if beginning else None
-    if past:  # what the tokenizer puts before a text stands before the beginning
-        leading = leading_tokens(lm.tokenizer)
-        encoded = [(prompt[leading:], answer) for prompt, answer in encoded]
+    encoded = [encode_answer(lm.tokenizer, beginning + prompt, answer) for prompt, answer in pairs]
+    shared = _shared([prompt for prompt, _ in encoded]) if beginning else 0
+    past = past_of(lm, [encoded[0][0][:shared]]) if shared else None
+    encoded = [(prompt[shared:], answer) for prompt, answer in encoded]
     asked: dict[tuple[int, ...], list[int]] = {}
     for i, (prompt, answer) in enumerate(encoded):
         asked.setdefault((*prompt, *answer[:-1]), []).append(i)
@@ -96,6 +98,11 @@ def score(
                 out[i] = answer
             advance(len(who))
     return [answer for answer in out if answer is not None]
+
+
+def _shared(prompts: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all prompts have in common, with one left to each."""
+    return min((min(shared_length(prompts[0], prompt), len(prompt) - 1) for prompt in prompts), default=0)
 
 
 @torch.no_grad()
@@ -131,7 +138,7 @@ def logits_at(
     past: Past | None = None,
 ) -> Tensor:
     """Logits (positions x vocabulary, float32 or wider) at (lane, place) of right-padded rows, which follow `past` (one row) if given."""
-    ids, mask = lm.pad(rows)
+    ids, mask = lm.pad(rows, after=past.mask.shape[1] if past else 0)
     more: dict[str, Any] = {"use_cache": False}
     if past:
         past = past.rows(torch.zeros(len(rows), dtype=torch.long, device=ids.device))

@@ -13,9 +13,11 @@ from bluedit.evaluate.generate import Sampling, continuations
 from bluedit.evaluate.metrics import Columns, put
 from bluedit.facts.fact import Fact
 from bluedit.lm.memory import EditableModel
+from bluedit.lm.prompts import UNSPACED, encode_answer
 from bluedit.progress import Progress
 
 _ANSWER = 12  # tokens of a greedy answer
+_SLACK = 2  # tokens of it beyond the target's own, at least
 _TEXT = Sampling(tokens=100, top_k=5, seed=0)  # as ROME samples
 _WEIGHTS = {2: 2 / 3, 3: 4 / 3}  # of bigrams and trigrams
 _KINDS = {"portability": "portability", "multihop": "multihop", "alias": "alias", "subject": "subject_kept"}
@@ -27,10 +29,11 @@ def generation(
     """What the model really says: greedy, with its own stop, plain and through the chat template; and the
     teacher-forced figure beside it. `unedited` is not used."""
     del unedited
-    prompts = [prompt for fact in facts for prompt in (fact.text, *fact.paraphrases)]
-    texts = iter(continuations(lm, prompts, _ANSWER, progress))
+    prompts = [(prompt, fact.target) for fact in facts for prompt in (fact.text, *fact.paraphrases)]
+    texts = iter(_said(lm, prompts, 1, progress))
     template = getattr(lm.tokenizer, "chat_template", None)
-    chats = iter(continuations(lm, [_chat(lm, fact.text) for fact in facts], 2 * _ANSWER, progress) if template else ())
+    asked = [(_chat(lm, fact.text), fact.target) for fact in facts] if template else []
+    chats = iter(_said(lm, asked, 2, progress))
     ask = Questions()
     forced = [ask.one(fact.text, fact.target) for fact in facts]
     answers = ask.answers(lm, progress)
@@ -39,10 +42,24 @@ def generation(
         put(columns, "strict", [answers[place].said])
         said = [next(texts) for _ in range(1 + len(fact.paraphrases))]
         put(columns, "generated", [_begins(said[0], fact.target)])
+        put(columns, "generated_exact", [_is(said[0], fact.target)])
         put(columns, "generated_contains", [_holds(said[0], fact.target)])
         put(columns, "generated_paraphrase", [_begins(text, fact.target) for text in said[1:]])
-        put(columns, "generated_chat", [_holds(next(chats), fact.target)] if template else [])
+        answer = [next(chats)] if template else []
+        put(columns, "generated_chat", [_holds(text, fact.target) for text in answer])
+        put(columns, "generated_chat_exact", [_is(text, fact.target) for text in answer])
     return columns
+
+
+def _said(lm: EditableModel, asked: Sequence[tuple[str, str]], times: int, progress: Progress | None) -> list[str]:
+    """Greedy continuations of prompts, each with room for its target: `times` 12 tokens, or as many more dozens as a long target needs."""
+    rooms = [-(-(len(encode_answer(lm.tokenizer, *pair)[1]) + _SLACK) // _ANSWER) * _ANSWER * times for pair in asked]
+    texts = [""] * len(asked)
+    for room in sorted(set(rooms)):
+        places = [i for i, own in enumerate(rooms) if own == room]
+        for i, text in zip(places, continuations(lm, [asked[i][0] for i in places], room, progress), strict=True):
+            texts[i] = text
+    return texts
 
 
 def portability(
@@ -51,8 +68,8 @@ def portability(
     """Whether what follows from the edits is said, and what does not is kept: the facts' probes. `unedited` is not used."""
     del unedited
     asked = [[p for p in fact.probes if p.answers] for fact in facts]
-    prompts = [_question(p.prompt) for probes in asked for p in probes]
-    texts = iter(continuations(lm, prompts, 2 * _ANSWER, progress) if prompts else ())
+    prompts = [(_question(p.prompt), max(p.answers, key=len)) for probes in asked for p in probes]
+    texts = iter(_said(lm, prompts, 2, progress))
     ask = Questions()
     forced = [[ask.one(_question(p.prompt), p.answers[0]) for p in probes if p.kind != "subject"] for probes in asked]
     answers = ask.answers(lm, progress) if prompts else []
@@ -61,6 +78,8 @@ def portability(
         right = [(p.kind, max(_holds(text, a) for a in p.answers)) for p, text in zip(probes, texts, strict=False)]
         for kind, name in _KINDS.items():
             put(columns, name, [found for k, found in right if k == kind])
+        hops = [found for k, found in right if k == "multihop"]
+        put(columns, "multihop_any", [max(hops)] if hops else [])
         put(columns, "portability_accuracy", [answers[place].accuracy for place in places])
     return columns
 
@@ -121,6 +140,10 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split()).strip(" .,;:!?\"'")
 
 
+def _is(text: str, target: str) -> float:
+    return float(_plain(text) == _plain(target))
+
+
 def _begins(text: str, target: str) -> float:
     return float(re.match(_whole(target), _plain(text)) is not None)
 
@@ -131,9 +154,13 @@ def _holds(text: str, target: str) -> float:
 
 def _whole(target: str) -> str:
     """A pattern for the target as whole words ("Rome" is not in "Romeo"); scripts without spaces need no boundary."""
-    return rf"(?<![a-z0-9]){re.escape(_plain(target))}(?![a-z0-9])"
+    letter = rf"[^\W{UNSPACED}]"
+    return rf"(?<!{letter}){re.escape(_plain(target))}(?!{letter})"
 
 
 def _chat(lm: EditableModel, prompt: str) -> str:
+    """The prompt in the chat template, without the leading special token that encoding adds again."""
     message = [{"role": "user", "content": f"Complete the sentence in a few words: {prompt}"}]
-    return lm.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    text = lm.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    first = lm.tokenizer("a")["input_ids"][0]
+    return text.removeprefix(lm.tokenizer.bos_token) if first == lm.tokenizer.bos_token_id else text

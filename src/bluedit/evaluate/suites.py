@@ -20,6 +20,16 @@ from bluedit.progress import Progress
 _ABOUT = ("The most surprising thing about {} is", "{} is best known for")
 
 
+def check_old_targets(facts: Sequence[Fact]) -> None:
+    """Raises FactError when facts lack the old target that CounterFact's metrics compare with."""
+    missing = [fact.text for fact in facts if fact.old_target is None]
+    if missing:
+        raise FactError(
+            f"CounterFact's metrics compare with old_target, and {len(missing)} of {len(facts)} facts have none, "
+            f"e.g. {missing[0]!r}; add old_target or choose other metrics than 'counterfact' (--suite)"
+        )
+
+
 def counterfact(
     lm: EditableModel, facts: Sequence[Fact], unedited: Unedited, progress: Progress | None = None
 ) -> Columns:
@@ -29,12 +39,7 @@ def counterfact(
         FactError: a fact has no old target.
     """
     del unedited
-    missing = [fact.text for fact in facts if fact.old_target is None]
-    if missing:
-        raise FactError(
-            f"CounterFact's metrics compare with old_target, and {len(missing)} of {len(facts)} facts have none, "
-            f"e.g. {missing[0]!r}; add old_target or leave the suite 'counterfact' out"
-        )
+    check_old_targets(facts)
     ask = Questions()
     plan = []
     for fact in facts:

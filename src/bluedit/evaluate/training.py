@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from bluedit.evaluate.answers import passage_rows
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.state import frozen
 from bluedit.progress import Progress
+from bluedit.shapes import Tensor
 
 _LENGTH = 128
 
@@ -39,12 +40,11 @@ class Training:
         return self.steps * self.rows * _LENGTH
 
 
-@contextmanager
-def trained(lm: EditableModel, texts: Sequence[str], training: Training, progress: Progress) -> Iterator[None]:
-    """Inside the `with` the model is fine-tuned on the texts; afterwards its weights are, bit for bit, what they were.
+def training_rows(lm: EditableModel, texts: Sequence[str], training: Training) -> Tensor:
+    """Rows of 128 tokens of the texts, as many as the training can use.
 
     Raises:
-        BenchmarkError: the texts are too short for one step, or the loss is not finite.
+        BenchmarkError: the texts are too short for one step.
     """
     stream = [token for row in passage_rows(lm, texts, training.tokens) for token in row]
     rows = torch.tensor(stream[: len(stream) // _LENGTH * _LENGTH], dtype=torch.long, device=lm.device).view(
@@ -55,21 +55,49 @@ def trained(lm: EditableModel, texts: Sequence[str], training: Training, progres
             f"further fine-tuning needs {training.rows * _LENGTH} tokens of text beside those that perplexity is measured on, "
             f"and there are {len(stream)}; give more with --passages"
         )
+    return rows
+
+
+@contextmanager
+def trained(
+    lm: EditableModel, texts: Sequence[str], training: Training, progress: Progress
+) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Inside the `with` the model is fine-tuned on the texts; afterwards its weights are, bit for bit, what they were. Yields what gives
+    those weights back for a while.
+
+    Raises:
+        BenchmarkError: the texts are too short for one step, or the loss is not finite.
+    """
+    rows = training_rows(lm, texts, training)
     weights = list(lm.model.parameters())
     saved = [weight.detach().clone() for weight in weights]
+
+    @contextmanager
+    def untrained() -> Iterator[None]:
+        after = [weight.detach().clone() for weight in weights]
+        try:
+            _set(weights, saved)
+            yield
+        finally:
+            _set(weights, after)
+
     try:
         _train(lm, weights, rows, training, progress)
-        yield
+        yield untrained
     finally:
-        with torch.no_grad():
-            for weight, before in zip(weights, saved, strict=True):
-                weight.copy_(before)
+        _set(weights, saved)
+
+
+@torch.no_grad()
+def _set(weights: Sequence[torch.nn.Parameter], values: Sequence[Tensor]) -> None:
+    for weight, value in zip(weights, values, strict=True):
+        weight.copy_(value)
 
 
 def _train(
     lm: EditableModel,
     weights: Sequence[torch.nn.Parameter],
-    rows: torch.Tensor,
+    rows: Tensor,
     training: Training,
     progress: Progress,
 ) -> None:

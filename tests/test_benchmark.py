@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -10,14 +11,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-import bluedit.benchmark as module
-from bluedit.benchmark import Benchmark, parse_run, run_benchmark
-from bluedit.errors import BenchmarkError, RecipeError
+import bluedit.benchmark.run as module
+from bluedit.benchmark import Benchmark, parse_run, place_of, run_benchmark
+from bluedit.editing.patch import Patch
+from bluedit.errors import BenchmarkError, FactError, RecipeError
 from bluedit.evaluate.training import Training
 from bluedit.export.checkpoint import save_checkpoint
 from bluedit.facts import Fact, Neighbour, write_facts
 from bluedit.lm.memory import EditableModel
 from bluedit.progress import Progress
+from bluedit.report.runs import read_run
 from toys import toy_gpt2, toy_tokenizer
 
 SETTINGS = "layers=1+2+3,objective.steps=3,contexts.count=1,preserve.lambda=1"
@@ -109,18 +112,32 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(lm, whole, tmp_path, monk
 
 def test_killed_between_patch_and_log(lm, whole, tmp_path, monkeypatch):
     """The patch is then one batch ahead of the log."""
-    real = module.write_file
-
-    def killed(file, data):
-        if file.name == "batches.json" and b'"patches": 1' in data:
-            raise KeyboardInterrupt
-        real(file, data)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "write_file", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(lm, tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        _killed_before_batch(patch, 1)
+        run(lm, tmp_path / "run")
     assert without_time(run(lm, tmp_path / "run")) == without_time(whole[1])
+
+
+def _killed_before_batch(patch, number):
+    """The process ends just before a recipe's log of so many batches is written."""
+    real = module.write_json
+
+    def killed(file, value):
+        if file.name == "batches.json" and value[-1]["patches"] and len(value) == number:
+            raise KeyboardInterrupt
+        real(file, value)
+
+    patch.setattr(module, "write_json", killed)
+
+
+def test_norms_that_targets_are_anchored_to_survive_an_interruption(lm, tmp_path, monkeypatch):
+    anchored = (f"memit-seq-blue:{SETTINGS},objective.norm_anchor=true",)
+    whole = run(lm, tmp_path / "whole", recipes=anchored)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        _killed_before_batch(patch, 2)
+        run(lm, tmp_path / "run", recipes=anchored)
+    rest = run(lm, tmp_path / "run", recipes=anchored, targets=tmp_path / "whole" / "targets")
+    assert without_time(rest) == without_time(whole)
 
 
 def test_another_benchmark_in_the_folder(lm, whole):
@@ -135,6 +152,46 @@ def test_another_benchmark_in_the_folder(lm, whole):
     assert (folder / "results.md").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (("versions", "torch"), "versions differ"),
+        (("settings", plan().recipes[1], "objective.steps"), "settings of memit-seq-blue"),
+    ],
+)
+def test_a_run_begun_with_other_numbers(lm, whole, tmp_path, path, message):
+    """Such as those of another version of bluedit, whose tuning is another one."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    *place, last = path
+    inner = config
+    for key in place:
+        inner = inner[key]
+    inner[last] = 99
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BenchmarkError, match=message):
+        run(lm, folder)
+    assert json.loads((folder / "config.json").read_text()) == config
+
+
+def test_a_folder_in_which_nothing_is_finished_may_become_another_benchmarks(lm, whole, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"format": 1, "facts": 99, "order": ["rome"]}))
+    (tmp_path / ".config.json.123").write_text("{")
+    assert without_time(run(lm, tmp_path)) == without_time(whole[1])
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ".config.json.123").write_text("{")
+    run(lm, tmp_path / "new", recipes=("unedited",))
+
+
+@pytest.mark.parametrize("text", ["{", "3", "[1]"])
+def test_an_unreadable_configuration(lm, tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BenchmarkError, match=r"config\.json is unreadable"):
+        run(lm, tmp_path)
+    assert (tmp_path / "config.json").read_text() == text
+
+
 def test_a_run_of_another_version(lm, tmp_path):
     config = json.dumps({"format": 99, "facts": 4})
     (tmp_path / "config.json").write_text(config)
@@ -145,11 +202,14 @@ def test_a_run_of_another_version(lm, tmp_path):
 
 def test_a_model_that_is_not_finite(tmp_path):
     broken = EditableModel.of(toy_gpt2(), toy_tokenizer(), "broken")
-    with torch.no_grad():
-        broken.anatomy.head.weight[0] = float("nan")
-    with pytest.raises(BenchmarkError, match="broken gives numbers that are not finite"):
-        run(broken, tmp_path / "r", recipes=("unedited",))
-    assert not list(tmp_path.glob("r/*/batches.json"))
+    facts = [replace(fact, neighbours=(*fact.neighbours, Neighbour(f"{fact.subject} is in"))) for fact in FACTS]
+    for number, weight in enumerate((broken.anatomy.head.weight, broken.model.transformer.h[1].mlp.c_fc.weight)):
+        with torch.no_grad():
+            weight[0] = float("nan")
+        place = tmp_path / str(number)
+        with pytest.raises(BenchmarkError, match="broken gives numbers that are not finite"):
+            run(broken, place, recipes=("unedited",), facts=facts, suites=("counterfact", "fluency", "locality"))
+        assert not list(place.glob("*/*.json"))
 
 
 def test_killed_at_any_moment(lm, whole, tmp_path):
@@ -159,7 +219,7 @@ def test_killed_at_any_moment(lm, whole, tmp_path):
     write_facts(facts, FACTS)
     text.write_text(PASSAGES[0])
     command = [sys.executable, "-m", "bluedit", "--threads", "1", "benchmark", "--facts", facts, "--model", model]
-    command += ["--batch-size", 2, "--passages", text, "--tokens", 480, "--targets", tmp_path / "targets"]
+    command += ["--batch-size", 2, "--passages", text, "--tokens", 480]
     command += [item for recipe in plan().recipes for item in ("-r", recipe)]
 
     def start(folder):
@@ -195,6 +255,10 @@ def test_more_recipes_may_be_added(lm, whole):
     folder, rows = whole
     more = run(lm, folder, recipes=(*plan().recipes, f"emmet-blue:{SETTINGS}"))
     assert without_time(more[:5]) == without_time(rows) and len(more) == 7
+    alone = run(lm, folder, recipes=(f"emmet-blue:{SETTINGS}",) * 2)
+    assert without_time(alone) == without_time([*more[5:], *more[:5]]), "what was asked for first, then the rest"
+    table = (folder / "results.csv").read_text()
+    assert all(f"{name}:layers" in table for name in ("memit-seq-blue", "rect", "emmet-blue"))
 
 
 def test_a_folder_of_other_things(lm, tmp_path):
@@ -215,6 +279,10 @@ def test_a_folder_of_other_things(lm, tmp_path):
         ),
         ({"then_finetune": Training(steps=0)}, BenchmarkError, "needs at least one step"),
         ({"then_finetune": Training(learning_rate=-1.0)}, BenchmarkError, "a learning rate above 0"),
+        ({"then_finetune": Training()}, BenchmarkError, "further fine-tuning needs 1024 tokens of text beside"),
+        ({"passages": ()}, BenchmarkError, "there is no text to measure perplexity on"),
+        ({"passage_tokens": 1}, BenchmarkError, "there is no text to measure perplexity on"),
+        ({"facts": [replace(FACTS[0], old_target=None)]}, FactError, "1 of 1 facts have none"),
         ({"batch_size": 0}, BenchmarkError, "batch size and every must be at least 1"),
         ({"recipes": ("memit:layers",)}, RecipeError, "'layers' in 'memit:layers' is no option"),
         ({"recipes": ("memti",)}, RecipeError, "unknown recipe 'memti'; did you mean 'memit'"),
@@ -249,20 +317,35 @@ def test_general_ability_is_asked_half_way_too_in_a_longer_run(lm, tmp_path):
 
 
 def test_a_full_disk_is_said_and_finished_batches_stay(lm, whole, tmp_path, monkeypatch):
-    real = module.write_file
+    real = module.write_json
 
-    def full(file, data):
+    def full(file, value):
         if file.name == "facts.json" and "memit" in str(file):
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(file, data)
+        real(file, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_file", full)
+        patch.setattr(module, "write_json", full)
         with pytest.raises(BenchmarkError, match="No space left on device; make room and run the same again"):
             run(lm, tmp_path / "run")
     fresh = toy_gpt2().state_dict()
     assert all((tensor == fresh[name]).all() for name, tensor in lm.model.state_dict().items())
     assert without_time(run(lm, tmp_path / "run")) == without_time(whole[1])
+
+
+def test_facts_about_one_subject_are_reported_in_their_order(lm, tmp_path, caplog):
+    """Batches hold a subject once, so that their order is not the data set's."""
+    again = replace(FACTS[0], prompt="{} is in", paraphrases=())
+    facts = [FACTS[0], again, *FACTS[1:], replace(again, target="London")]
+    merge = f"memit:{SETTINGS},subjects=merge"
+    run(lm, tmp_path / "r", facts=facts, recipes=(*plan().recipes[:2], merge))
+    assert "1 facts repeat or contradict earlier ones" in caplog.text
+    for recipe in read_run(tmp_path / "r").recipes:
+        assert [fact["fact"]["target"] for fact in recipe.facts] == [fact.target for fact in facts]
+        assert [fact["fact"]["prompt"] for fact in recipe.facts] == [fact.prompt for fact in facts]
+    first = {r: Patch.load(tmp_path / "r" / place_of(r) / "patch").batches[0].facts for r in (merge, plan().recipes[1])}
+    assert [fact.subject for fact in first[merge]] == ["France", "France"]
+    assert [fact.subject for fact in first[plan().recipes[1]]] == ["France", "London"]
 
 
 def test_locality_and_hidden_states_are_kept_with_the_run(lm, tmp_path):
@@ -284,6 +367,15 @@ def test_further_training_is_measured_once(lm, tmp_path, monkeypatch):
     found = [json.loads(file.read_text()) for file in sorted(folder.glob("*/finetuned.json"))]
     assert len(found) == 3 and all(entry["before"] != entry["after"] for entry in found)
     assert all(entry["training"]["steps"] == 2 and entry["tokens"] == 512 for entry in found)
+    for place in folder.glob("*/finetuned.json"):
+        place.unlink()
+    with_locality = run(lm, tmp_path / "l", then_finetune=training, suites=("counterfact", "locality"), **more)
+    found = json.loads((tmp_path / "l" / "unedited" / "finetuned.json").read_text())
+    assert with_locality[0]["passage_kl"] == 0 and found["before"]["passage_kl"] == 0
+    assert found["after"]["passage_kl"] > 0 and found["after"]["neighbour_kl"] > 0, (
+        "compared with the model before the training"
+    )
+    run(lm, folder, then_finetune=training, **more)
     monkeypatch.setattr(module, "trained", lambda *_: pytest.fail("trained again"))
     run(lm, folder, then_finetune=training, **more)
     fresh = toy_gpt2().state_dict()

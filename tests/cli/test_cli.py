@@ -212,6 +212,11 @@ def test_facts_shows_and_converts(tmp_path):
     assert result.exit_code == 0
     assert f"7 facts written to {tmp_path / 'world.jsonl'}" in flat(result.stdout)
     assert len(read_facts(tmp_path / "world.jsonl")) == 7
+    for options, expected in ((("--limit", 3), slice(3)), (("--skip", 2, "--limit", 3), slice(2, 5))):
+        run("facts", "world:7", "--out", tmp_path / "part.jsonl", *options)
+        found = [fact.text for fact in read_facts(tmp_path / "part.jsonl")]
+        assert found == [fact.text for fact in read_facts(tmp_path / "world.jsonl")][expected]
+    assert_fails(run("facts", "world:7", "--skip", -1), 3, "skip=-1 is negative")
 
 
 def test_recipes_and_their_options():
@@ -499,13 +504,19 @@ def test_ctrl_c_and_memory_inside_a_command(model, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     def exhausted(*_args, **_options):
-        raise MemoryError
+        raise kinds.pop()
 
     arguments = ["edit", "-m", model, "-o", tmp_path / "patch", "-f", FACT, *OPTIONS]
     monkeypatch.setattr("bluedit.editing.editor.write_batch", interrupted)
     assert_fails(run(*arguments), 130, "interrupted; nothing was changed")
     monkeypatch.setattr("bluedit.editing.editor.write_batch", exhausted)
-    assert_fails(run(*arguments), 4, "not enough memory; use a smaller --batch-size, or --dtype bfloat16")
+    kinds = [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ]
+    while kinds:
+        assert_fails(run(*arguments), 4, "not enough memory; use a smaller --batch-size, or --dtype bfloat16")
     assert not (tmp_path / "patch").exists()
 
 

@@ -9,6 +9,7 @@ import torch
 
 from bluedit import Editor, Fact
 from bluedit.errors import ModelError
+from bluedit.evaluate.answers import score
 from bluedit.evaluate.generate import ask
 from bluedit.lm.loading import EMBEDDED, _embedded_file, load
 
@@ -45,6 +46,15 @@ def spoken_before(editor):
 def edit(editor, original, spoken_before):
     """The edit all tests look at; the last test undoes it."""
     return editor.edit(FACT)
+
+
+def test_a_beginning_is_read_as_it_stands(editor):
+    """Two line ends are one token before nothing and two before a word."""
+    beginning = "Review: a bad film\nSentiment: negative\n\nReview: a fine film\nSentiment: positive\n\n"
+    pairs = [(f"Review: {text}\nSentiment:", word) for text in ("dull", "a joy") for word in ("negative", "positive")]
+    fast = score(editor.lm, pairs, beginning=beginning)
+    slow = score(editor.lm, [(beginning + prompt, word) for prompt, word in pairs])
+    assert [a.logprob for a in fast] == pytest.approx([a.logprob for a in slow], abs=1e-3)
 
 
 def bits(editor: Editor) -> dict[str, torch.Tensor]:

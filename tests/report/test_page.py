@@ -197,7 +197,20 @@ def test_what_cannot_be_shown(run, change, tmp_path):
     change("memit-blue", "facts.json", lambda facts: facts[0]["fact"].update(target="Oslo"))
     with pytest.raises(BenchmarkError, match=r"is damaged \(other facts in memit-blue than in memit\)"):
         read_run(run)
-    (run / "memit" / "batches.json").write_text("[")
+    for text in ("[", "[]", "{}"):
+        (run / "memit" / "batches.json").write_text(text)
+        with pytest.raises(BenchmarkError, match="is damaged"):
+            read_run(run)
+    config = json.loads((run / "config.json").read_text())
+    for wrong, message in (
+        (config | {"format": 99}, "written by another version"),
+        ([], "is damaged"),
+        ({"facts": 2}, "is damaged"),
+    ):
+        (run / "config.json").write_text(json.dumps(wrong))
+        with pytest.raises(BenchmarkError, match=message):
+            read_run(run)
+    (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(BenchmarkError, match="is damaged"):
         read_run(run)
     for place in ("memit", "memit-blue", "unedited"):

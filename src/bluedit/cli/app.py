@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from bluedit.cli.benchmark import benchmark, metrics, report
 from bluedit.cli.common import Device, Dtype, Force, Model, bars, fail, gather, read_source, settings_of
 from bluedit.cli.harness import harness
-from bluedit.errors import BluEditError, FactError, ModelError
+from bluedit.errors import BluEditError, FactError, ModelError, out_of_memory
 from bluedit.progress import as_progress
 
 
@@ -32,7 +32,9 @@ class _Polite(TyperGroup):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
-        except MemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
             fail("not enough memory; use a smaller --batch-size, or --dtype bfloat16", ModelError.exit_code)
 
 

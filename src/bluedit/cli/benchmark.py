@@ -26,6 +26,7 @@ def benchmark(
             help="Metrics: counterfact, counterfact-plus, zsre, generation, portability, fluency, locality. May be repeated."
         ),
     ] = None,
+    format: Annotated[str | None, typer.Option(help="The file's format, where it cannot be told.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read this many facts at most.")] = None,
     skip: Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Facts written at once.")] = 100,
@@ -62,7 +63,7 @@ def benchmark(
     from bluedit.method.presets import DEFAULT
 
     wanted = Benchmark(
-        facts=read_source(facts, None, limit, skip, 0),
+        facts=read_source(facts, format, limit, skip, 0),
         recipes=recipe or (UNEDITED, DEFAULT),
         batch_size=batch_size,
         every=every,

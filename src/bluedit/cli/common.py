@@ -44,14 +44,16 @@ def gather(fact: list[str] | None, source: str | None, format: str | None, limit
 def read_source(source: str, format: str | None, limit: int | None, skip: int, seed: int = 0) -> list[Any]:
     """Facts of a file, or bundled ones ("world:20")."""
     from bluedit.facts import read_facts, world_facts
+    from bluedit.facts.readers import check_range
 
     kind, _, count = source.partition(":")
     if kind != "world":
         return read_facts(source, format=format, limit=limit, skip=skip)
     if count and not count.isdigit():
         raise FactError(f"{source!r} is no number of bundled facts; write for example world:20")
-    wanted = int(count) if count else limit
-    return world_facts(None if wanted is None else wanted + skip, seed=seed)[skip:]
+    check_range(limit, skip)
+    asked = [wanted for wanted in (int(count) if count else None, limit) if wanted is not None]
+    return world_facts(min(asked) + skip if asked else None, seed=seed)[skip:]
 
 
 def settings_of(pairs: list[str] | None, option: str = "--set") -> dict[str, str]:

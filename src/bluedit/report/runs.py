@@ -12,6 +12,7 @@ from typing import Any
 from bluedit.errors import BenchmarkError
 from bluedit.report import figures
 
+FORMAT = 1  # of a run's folder
 NAN = float("nan")
 
 
@@ -83,10 +84,15 @@ def read_run(folder: Path) -> Run:
         )
     try:
         config = _read(file)
+        if config.get("format", 1) != FORMAT:
+            raise BenchmarkError(
+                f"{folder} was written by another version of bluedit; make the page with that version, or run the benchmark anew"
+            )
+        _ = [config[key] for key in ("model", "facts", "batch_size")]  # what no page can be without
         found = [_read_recipe(place) for place in sorted(folder.iterdir()) if (place / "facts.json").is_file()]
         recipes = [r for r in found if r and sum(e["facts"] for e in r.log) == len(r.facts)]
         asked = [[(f["fact"]["prompt"], f["fact"]["subject"], f["fact"]["target"]) for f in r.facts] for r in recipes]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise BenchmarkError(
             f"the run {folder} is damaged ({type(error).__name__}: {error}); run the benchmark again"
         ) from error

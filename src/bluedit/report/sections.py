@@ -39,7 +39,7 @@ _HEADLINE = {
     "generated": "share of generated answers",
 }  # the first that was measured
 _KEPT = ("strict", "accuracy", "efficacy", "generated")
-_TRAINED = ("efficacy", "generalisation", "specificity", "strict", "perplexity")
+_TRAINED = (*(name for name in MAIN if not name.startswith(("strict_", "score"))), "locality_same")
 
 
 def headline(run: Run) -> str:

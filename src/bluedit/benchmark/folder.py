@@ -1,0 +1,127 @@
+"""A benchmark's folder: whose it is, what is finished in it, and the rows of its table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bluedit.benchmark.plan import UNEDITED, Benchmark
+from bluedit.errors import BenchmarkError
+from bluedit.evaluate.ability import read_items
+from bluedit.facts.records import fact_record
+from bluedit.files import write_json
+from bluedit.lm.fingerprint import text_fingerprint, tokenizer_fingerprint, weights_fingerprint
+from bluedit.lm.memory import EditableModel
+from bluedit.method.recipe import Recipe
+from bluedit.report.runs import FORMAT
+
+_NOT_COMPARED = ("order", "format", "settings")
+
+
+def place_of(run: str) -> str:
+    """The folder of a recipe within a run."""
+    return "".join(c if c.isalnum() or c in "-.+" else "_" for c in run)
+
+
+def config_of(lm: EditableModel, benchmark: Benchmark, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
+    shown = asdict(benchmark)
+    facts = [fact_record(fact) for fact in benchmark.facts]
+    drop = ("facts", "recipes", "passages", "targets", "abilities", "then_finetune")
+    return {k: v for k, v in shown.items() if k not in drop} | {
+        "model": lm.name,
+        "weights": weights_fingerprint(lm.model),
+        "tokenizer": tokenizer_fingerprint(lm.tokenizer),
+        "facts": len(facts),
+        "facts_fingerprint": text_fingerprint(facts),
+        "passages_fingerprint": text_fingerprint(list(benchmark.text)),
+        "abilities": {task: text_fingerprint(read_items(task, file)) for task, file in benchmark.abilities.items()},
+        "settings": {run: recipe.settings() for run, recipe in recipes.items()},
+        "order": list(dict.fromkeys(benchmark.recipes)),
+        "format": FORMAT,
+        "versions": {name: version(name) for name in ("bluedit", "torch", "transformers")},
+    }
+
+
+def claim(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Make the folder this benchmark's, or make sure that it is, and return its recipes so far. More may be added to it later.
+
+    A folder in which no batch is finished may become another benchmark's."""
+    config = dict(json.loads(json.dumps(config)))
+    file = folder / "config.json"
+    if file.is_file():
+        try:
+            found = dict(json.loads(file.read_text("utf-8")))
+        except (ValueError, TypeError) as error:
+            raise BenchmarkError(
+                f"{file} is unreadable ({error}); choose another folder, or delete this one"
+            ) from error
+        if found.get("format", 1) != FORMAT:
+            raise BenchmarkError(
+                f"{folder} was written by another version of bluedit; choose another folder, or run it with that version"
+            )
+        wrong = [key for key in config if key not in _NOT_COMPARED and found.get(key) != config[key]]
+        settings = found.get("settings", {})
+        wrong += [f"settings of {run}" for run, now in config["settings"].items() if settings.get(run, now) != now]
+        if wrong and not any(folder.glob("*/batches.json")):
+            found, wrong, settings = {}, [], {}
+        if wrong:
+            raise BenchmarkError(
+                f"{folder} holds another benchmark: {', '.join(wrong)} differ; choose another folder, or ask for the same as before"
+            )
+        config["order"] = list(dict.fromkeys([*found.get("order", ()), *config["order"]]))
+        config["settings"] = settings | config["settings"]
+    elif folder.exists() and (not folder.is_dir() or any(map(_foreign, folder.iterdir()))):
+        raise BenchmarkError(f"{folder} holds other things than a benchmark; choose a new or empty folder")
+    try:
+        write_json(file, config)
+    except OSError as error:
+        raise BenchmarkError(f"cannot write to {folder}: {error.strerror or error}; choose another place") from error
+    return config["order"]
+
+
+def _foreign(file: Path) -> bool:
+    """Whether a file beside no config.json is none of ours; a killed run may have left its targets and a half-written configuration."""
+    return file.name != "targets" and not file.name.startswith(".config.json.")
+
+
+def read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise BenchmarkError(
+            f"{file} is unreadable ({error}); delete the folder {file.parent} to run it again"
+        ) from error
+
+
+def read_log(place: Path) -> list[dict[str, Any]]:
+    file = place / "batches.json"
+    return read_json(file) if file.is_file() else []
+
+
+def rows_of(folder: Path, order: Sequence[str]) -> list[dict[str, Any]]:
+    """The table's rows: one for each measurement of each recipe."""
+    logs = [read_log(folder / place_of(run)) for run in order]
+    return [_row(log[: number + 1]) for log in logs for number, entry in enumerate(log) if "all" in entry]
+
+
+def _row(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    facts = sum(entry["facts"] for entry in log)
+    edited = log[0]["recipe"] != UNEDITED
+    reach: dict[int, list[float]] = {}
+    for entry in log:
+        for layer, value in entry["reach"]:
+            reach.setdefault(layer, []).append(value)
+    return {
+        "recipe": log[0]["recipe"],
+        "facts": facts,
+        "batches": len(log) if edited else 0,
+        **log[-1]["all"],
+        "first_batch": log[-1]["first"],
+        "abilities": log[-1].get("abilities", {}),
+        "seconds_per_edit": sum(entry["seconds"] for entry in log) / facts if edited else None,
+        "reach": {layer: sum(v) / len(v) for layer, v in sorted(reach.items())},
+    }

@@ -1,0 +1,199 @@
+"""A benchmark being run: recipe after recipe, batch after batch, measured as they come."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bluedit.benchmark.folder import claim, config_of, place_of, read_json, read_log, rows_of
+from bluedit.benchmark.plan import UNEDITED, Benchmark, parse_run
+from bluedit.editing.batches import split_batches
+from bluedit.editing.editor import Editor
+from bluedit.editing.patch import Patch
+from bluedit.errors import BenchmarkError
+from bluedit.evaluate.ability import ability, read_items
+from bluedit.evaluate.answers import passages_beyond, perplexity
+from bluedit.evaluate.drift import Unedited, hidden_drift, passage_drift
+from bluedit.evaluate.generate import continuations
+from bluedit.evaluate.metrics import Columns, means
+from bluedit.evaluate.suites import SUITES
+from bluedit.evaluate.training import trained
+from bluedit.facts.fact import Fact, conflicts
+from bluedit.facts.records import fact_record
+from bluedit.files import write_json
+from bluedit.lm.memory import EditableModel
+from bluedit.method.recipe import Recipe
+from bluedit.progress import Progress
+from bluedit.report.results import write_table
+
+log = logging.getLogger(__name__)
+
+_HALVED = 4  # batches from which on a run is measured half-way too
+_KNOWN = 1000  # prompts whose hidden states are compared
+_SHOWN = 8  # tokens of what the model says, kept for each fact
+
+
+def run_benchmark(lm: EditableModel, benchmark: Benchmark, folder: Path, progress: Progress) -> list[dict[str, Any]]:
+    """Run, or go on with, a benchmark. Returns the rows of the table, which are also written: of the recipes asked for, in their order,
+    then of those that the folder holds besides. The model is left as it was.
+
+    Raises:
+        BenchmarkError: the folder holds another benchmark.
+        BluEditError: a recipe cannot be run; what is finished stays.
+    """
+    benchmark.check()
+    benchmark.check_text(lm)
+    if clashes := conflicts(benchmark.facts):
+        log.warning(
+            "%d facts repeat or contradict earlier ones, of which the later one wins: %s", len(clashes), clashes[0]
+        )
+    asked = list(dict.fromkeys(benchmark.recipes))
+    options = {
+        "corpus": benchmark.corpus,
+        "tokens": benchmark.tokens,
+        "targets": benchmark.targets or folder / "targets",
+        "progress": progress,
+    }
+    recipes = {run: Editor(lm, **options).recipe(*parse_run(run)) for run in asked if run != UNEDITED}
+    order = claim(folder, config_of(lm, benchmark, recipes))
+    for run in asked:
+        editor = Editor(lm, **options)
+        try:
+            _Run(editor, benchmark, run, recipes.get(run), folder / place_of(run)).finish()
+        except OSError as error:
+            raise BenchmarkError(
+                f"cannot write to {folder}: {error.strerror or error}; make room and run the same again: finished batches stay"
+            ) from error
+        finally:
+            editor.reset()
+        write_table(rows_of(folder, order), folder)
+    return rows_of(folder, [*asked, *(run for run in order if run not in asked)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One recipe of a benchmark."""
+
+    editor: Editor
+    benchmark: Benchmark
+    run: str
+    recipe: Recipe | None
+    folder: Path
+
+    def finish(self) -> None:
+        """Edit and measure what is not yet done."""
+        if self.recipe is None:
+            parts = [list(self.benchmark.facts)]
+        else:
+            merge = self.recipe.subjects == "merge"
+            parts = split_batches(self.benchmark.facts, self.benchmark.batch_size, merge=merge)
+        log = read_log(self.folder)
+        done = sum(entry["patches"] for entry in log)
+        if done and (len(log) < len(parts) or self._to_finetune()):
+            saved = Patch.load(self.folder / "patch")  # one batch ahead of the log if the run was killed in between
+            self.editor.apply(Patch(saved.batches[:done], saved.info))
+        for number, part in enumerate(parts[len(log) :], start=len(log) + 1):
+            entry = (
+                self._write(part) if self.recipe else {"facts": len(part), "patches": 0, "seconds": 0.0, "reach": []}
+            )
+            last, half = number == len(parts), len(parts) >= _HALVED and number == len(parts) // 2
+            if number % self.benchmark.every == 0 or last or half:
+                facts = [fact for batch in parts[:number] for fact in batch]
+                entry |= self._measure(facts, parts[0], last=last, able=last or half)
+            if self.recipe:
+                self.editor.patch.save(self.folder / "patch")
+            log.append({"recipe": self.run} | entry)
+            write_json(self.folder / "batches.json", log)
+        if self._to_finetune():
+            self._finetune(log[-1]["all"])
+
+    def _write(self, part: Sequence[Fact]) -> dict[str, Any]:
+        """Edit one batch. Seconds include those that targets found on disk took when they were made."""
+        assert self.recipe and self.editor.targets
+        started, spared = time.perf_counter(), self.editor.targets.spared
+        edit = self.editor.edit(part, self.recipe, known="edit", report=False)
+        seconds = time.perf_counter() - started + self.editor.targets.spared - spared
+        updates = [u for batch in edit.patch.batches for u in batch.updates]
+        return {
+            "facts": len(part),
+            "patches": len(edit.patch.batches),
+            "seconds": seconds,
+            "reach": [[u.layer, u.mean_reach] for u in updates if len(u.reach)],
+            "norms": self.editor.change_norms(),
+        }
+
+    def _measure(self, facts: Sequence[Fact], first: Sequence[Fact], *, last: bool, able: bool) -> dict[str, Any]:
+        text = self._on_passages(self.editor.unedited)  # first, since it says when numbers are not finite
+        columns = self._columns(facts, self.editor.unedited)
+        if last:
+            self._keep_facts(facts, columns)
+            self._keep_hidden(facts)
+        tasks = {}
+        for task, file in self.benchmark.abilities.items() if able else ():
+            tasks[task] = asdict(ability(self.editor.lm, task, read_items(task, file), self.editor.progress))
+        return {
+            "abilities": tasks,
+            "all": means(columns) | text,
+            "first": means({name: values[: len(first)] for name, values in columns.items()}),
+        }
+
+    def _keep_facts(self, facts: Sequence[Fact], columns: Columns) -> None:
+        """Fact by fact, in the order of the data set, which that of the batches may differ from."""
+        says = continuations(self.editor.lm, [fact.text for fact in facts], _SHOWN, self.editor.progress)
+        found = {
+            id(fact): {"fact": fact_record(fact), "says": text} | {name: values[i] for name, values in columns.items()}
+            for i, (fact, text) in enumerate(zip(facts, says, strict=True))
+        }
+        write_json(self.folder / "facts.json", [found[id(fact)] for fact in self.benchmark.facts])
+
+    def _keep_hidden(self, facts: Sequence[Fact]) -> None:
+        """Hidden states of known facts before and after."""
+        known = sorted({n.prompt for fact in facts for n in fact.neighbours})
+        if len(known) > 1:
+            write_json(self.folder / "hidden.json", hidden_drift(self.editor.lm, known[:_KNOWN], self.editor.unedited))
+
+    def _on_passages(self, unedited: Unedited) -> dict[str, float]:
+        lm, text, tokens = self.editor.lm, self.benchmark.text, self.benchmark.passage_tokens
+        now = perplexity(lm, text, tokens)
+        if now != now:
+            raise BenchmarkError(
+                f"{lm.name} gives numbers that are not finite ({self.run}); check its weights, or use weaker settings. "
+                "What was measured before is kept"
+            )
+        moved = passage_drift(lm, text, tokens, unedited) if "locality" in self.benchmark.suites else {}
+        return moved | {"perplexity": now}
+
+    def _to_finetune(self) -> bool:
+        """Whether further fine-tuning is wanted and not yet done."""
+        wanted, file = self.benchmark.then_finetune, self.folder / "finetuned.json"
+        if wanted is None:
+            return False
+        found = read_json(file) if file.is_file() else {}
+        return found.get("training") != asdict(wanted)
+
+    def _finetune(self, before: Mapping[str, float]) -> None:
+        training = self.benchmark.then_finetune
+        assert training
+        lm = self.editor.lm
+        text = passages_beyond(lm, self.benchmark.text, self.benchmark.passage_tokens)
+        with trained(lm, text, training, self.editor.progress) as untrained:
+
+            @contextmanager
+            def unedited() -> Iterator[None]:
+                with untrained(), self.editor.unedited():
+                    yield
+
+            after = means(self._columns(self.benchmark.facts, unedited)) | self._on_passages(unedited)
+        found = {"training": asdict(training), "tokens": training.tokens, "before": before, "after": after}
+        write_json(self.folder / "finetuned.json", found)
+
+    def _columns(self, facts: Sequence[Fact], unedited: Unedited) -> Columns:
+        columns: Columns = {}
+        for name in self.benchmark.suites:
+            columns |= SUITES[name](self.editor.lm, facts, unedited, self.editor.progress)
+        return columns

@@ -4,7 +4,8 @@
 
 FOLDER holds counterfact_easyedit.jsonl, zsre_mend.jsonl, wikipedia_passages.jsonl and capability_TASK.jsonl. Every part is a benchmark folder:
 killed at any moment it goes on after the last finished batch, and `bluedit report OUT/counterfact` makes a page of it. The parts share their targets.
-`--light` asks only the part's first suite, at the end: a third of the time, for what the paper's table shows.
+`--light` asks only the part's first suite, half-way and at the end: a third of the time, for what the paper's table shows; `--abilities` adds
+general ability to it.
 With `--keep FOLDER` the rows of the recipes run now replace theirs in FOLDER/reproduction-PART.csv and .md, so the whole can be run a few recipes at a time.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +67,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--recipes", nargs="+", help="only these, in this order")
     parser.add_argument("--limit", type=int, help="fewer facts than the part has")
-    parser.add_argument("--light", action="store_true", help="only the first suite, only after the last batch")
+    parser.add_argument("--light", action="store_true", help="only the first suite, half-way and at the end")
+    parser.add_argument("--abilities", action="store_true", help="general ability with --light too")
     parser.add_argument("--then-finetune", type=int, default=0, help="steps of further training at the end")
     parser.add_argument("--keep", type=Path, help="folder of the tables to which these rows are added")
     args = parser.parse_args()
@@ -78,22 +81,26 @@ def main() -> None:
             every=10**6 if args.light else part.every,
             suites=part.suites[:1] if args.light else part.suites,
             passages=passages_of(args.data / "wikipedia_passages.jsonl"),
-            abilities={} if args.light else {task: args.data / f"capability_{task}.jsonl" for task in TASKS},
+            abilities={}
+            if args.light and not args.abilities
+            else {task: args.data / f"capability_{task}.jsonl" for task in TASKS},
             targets=args.out / "targets",
             then_finetune=Training(args.then_finetune) if args.then_finetune else None,
         )
         run_benchmark(lm, wanted, args.out / name, as_progress(True))
         print((args.out / name / "results.md").read_text("utf-8"), flush=True)
         if args.keep:
-            keep(args.out / name / "results.csv", args.keep / f"reproduction-{name}.csv")
+            keep(args.out / name / "results.csv", args.keep / f"reproduction-{name}.csv", part.recipes())
 
 
-def keep(run: Path, table_file: Path) -> None:
-    """Put a run's rows into a table, as CSV and Markdown, in place of those of the same recipes."""
+def keep(run: Path, table_file: Path, order: Sequence[str] = ()) -> None:
+    """Put a run's rows into a table, as CSV and Markdown, in place of those of the same recipes and in the order of the part's."""
     new = list(csv.DictReader(run.open(encoding="utf-8")))
     old = list(csv.DictReader(table_file.open(encoding="utf-8"))) if table_file.is_file() else []
     again = {recipe_of(row) for row in new}
     rows = [row for row in old if recipe_of(row) not in again] + new
+    place = {name: i for i, name in enumerate(order)}
+    rows.sort(key=lambda row: place.get(recipe_of(row), len(place)))
     columns = list(dict.fromkeys(column for row in rows for column in row))
     lines = [[row.get(column) or "" for column in columns] for row in rows]
     text = io.StringIO()

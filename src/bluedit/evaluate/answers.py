@@ -145,7 +145,7 @@ def logits_at(
         start = past.mask.shape[1]
         place = start + torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         mask = torch.cat([past.mask, mask], dim=1)
-        more = {"use_cache": True, "past_key_values": past.cache(), "position_ids": place}
+        more = lm.after(past.cache()) | {"position_ids": place}
     lane, place = torch.tensor(list(lanes), device=ids.device), torch.tensor(list(places), device=ids.device)
     head = lm.anatomy.head
     hooks = [] if head is None else [(head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:]))]

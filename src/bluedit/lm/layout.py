@@ -80,8 +80,7 @@ class Padded(Layout):
                 input_ids=self._ids,
                 attention_mask=self._mask,
                 position_ids=self._place,
-                past_key_values=self._past.cache(),
-                use_cache=bool(self._past.states),
+                **(self.lm.after(self._past.cache()) if self._past.states else {"use_cache": False}),
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -70,6 +71,11 @@ class EditableModel:
     def max_length(self) -> int:
         """Tokens the model can read at once."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+
+    def after(self, cache: Any) -> dict[str, Any]:
+        """Arguments of a forward pass whose tokens follow those in `cache`, which it fills; transformers renamed the argument in 5.2x."""
+        name = "cache" if "cache" in signature(self.model.forward).parameters else "past_key_values"
+        return {name: cache, "use_cache": True}
 
     def projection(self, layer: int) -> Projection:
         return self.anatomy.projections[layer]

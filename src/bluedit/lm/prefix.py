@@ -153,8 +153,7 @@ def _run(lm: EditableModel, past: Past, sequences: Sequence[Sequence[int]]) -> P
             input_ids=ids,
             attention_mask=torch.cat([past.mask, mask], dim=1),
             position_ids=place,
-            past_key_values=cache,
-            use_cache=True,
+            **lm.after(cache),
         )
     real = mask.bool()[:, None, :, None]
     new = slice(past.mask.shape[1], None)

@@ -92,7 +92,7 @@ def _drawn(
     generator = torch.Generator(device=lm.device).manual_seed(seed)
     cache, step = Cache(layer_class_to_replicate=partial(_Growing, length)), ids  # pyright: ignore[reportArgumentType]
     for _ in range(length - ids.shape[1]):
-        output = lm.model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = lm.model(input_ids=step, **lm.after(cache), logits_to_keep=1)
         logits = output.logits[:, -1].float()
         logits[:, banned] = -torch.inf
         step = _draw(logits, generator)

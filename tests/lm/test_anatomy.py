@@ -256,6 +256,22 @@ def test_damaged_weights():
     )
 
 
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_earlier_tokens_are_given_by_the_name_the_model_has_for_them(name):
+    lm = EditableModel.of(toy_llama(layers=1), toy_tokenizer())
+    given = {}
+
+    def old(past_key_values=None, use_cache=None):
+        given.update(past_key_values=past_key_values, use_cache=use_cache)
+
+    def new(cache=None, use_cache=None):
+        given.update(cache=cache, use_cache=use_cache)
+
+    lm.model.forward = new if name == "cache" else old
+    lm.model(**lm.after("states"))
+    assert given == {name: "states", "use_cache": True}
+
+
 def test_names():
     assert EditableModel.of(toy_llama(layers=1), toy_tokenizer(), "mine").name == "mine"
     assert EditableModel.of(toy_llama(layers=1), toy_tokenizer()).name == "LlamaForCausalLM"

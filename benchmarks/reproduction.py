@@ -85,6 +85,7 @@ def main() -> None:
             if args.light and not args.abilities
             else {task: args.data / f"capability_{task}.jsonl" for task in TASKS},
             targets=args.out / "targets",
+            source=part.file,
             then_finetune=Training(args.then_finetune) if args.then_finetune else None,
         )
         run_benchmark(lm, wanted, args.out / name, as_progress(True))

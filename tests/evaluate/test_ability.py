@@ -61,6 +61,9 @@ def test_lines_end_only_where_json_lines_end(tmp_path):
     records = [RECORDS["sst2"][0] | {"sentence": "one\u2028sentence"}] * (SHOTS + 1)
     file.write_text("\n".join(json.dumps(record, ensure_ascii=False) for record in records), "utf-8")
     assert read_items("sst2", file) == records
+    file.write_text("\n".join(json.dumps(record | {"sentence": "\ud800"}) for record in records), "utf-8")
+    with pytest.raises(FactError, match="line 1: not a record of sst2"):
+        read_items("sst2", file)
     file.write_bytes(b"\xff")
     with pytest.raises(FactError, match="is not UTF-8 text"):
         read_items("sst2", file)

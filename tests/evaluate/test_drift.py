@@ -12,7 +12,7 @@ from bluedit.evaluate.drift import hidden_drift, passage_drift
 from bluedit.evaluate.training import Training, trained
 from bluedit.lm.memory import EditableModel
 from bluedit.progress import Progress
-from toys import toy_gpt2, toy_tokenizer
+from toys import toy_gpt2, toy_llama, toy_tokenizer
 
 TEXTS = ["The capital of France is Paris and the capital of Italy is Rome. ", "London is in England. "] * 3
 
@@ -66,6 +66,24 @@ def test_training_learns_and_leaves_nothing_behind(lm):
     assert all(torch.equal(tensor, weights[name]) for name, tensor in lm.model.state_dict().items())
     assert {name: p.requires_grad for name, p in lm.model.named_parameters()} == flags
     assert all(p.grad is None for p in lm.model.parameters())
+
+
+def test_one_token_texts_count_for_neither(lm):
+    texts = ["I"] * 60 + TEXTS
+    count = len(lm.tokenizer(TEXTS[0])["input_ids"])
+    assert passages_beyond(lm, texts, count) == texts[61:]
+
+
+def test_half_precision_does_not_swallow_small_steps():
+    """Steps that are shorter than the distance of two bfloat16 numbers add up all the same."""
+    moved = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        lm = EditableModel.of(toy_llama().to(dtype), toy_tokenizer())
+        before = [weight.detach().double() for weight in lm.model.parameters()]
+        with trained(lm, TEXTS * 20, Training(steps=30, learning_rate=1e-4, rows=2), Progress()):
+            after = [weight.detach().double() for weight in lm.model.parameters()]
+        moved[dtype] = sum(float((a - b).abs().sum()) for a, b in zip(after, before, strict=True))
+    assert moved[torch.bfloat16] == pytest.approx(moved[torch.float32], rel=0.15)
 
 
 @pytest.mark.parametrize(

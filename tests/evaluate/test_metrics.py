@@ -34,7 +34,12 @@ def counterfact_facts() -> list[Fact]:
             target="Rome",
             old_target="Paris",
             paraphrases=("France has the capital", "The seat of France is"),
-            neighbours=(Neighbour("The capital of Gaul is", "Paris"), Neighbour("Paris is in"), Neighbour("x is", "y")),
+            neighbours=(
+                Neighbour("The capital of Gaul is", "Paris"),
+                Neighbour("Paris is in", "Paris"),
+                Neighbour("x is", "y"),
+                Neighbour("Lyon is in"),  # without an answer there is nothing to compare
+            ),
         ),
         Fact(
             "{} plays the",

@@ -59,6 +59,7 @@ def test_what_follows_from_an_edit(monkeypatch, lm):
             Probe("portability", "The river through the capital of France is the", ("Tiber",)),
             Probe("multihop", "Which sea is the capital of France near?", ("Tyrrhenian Sea",)),
             Probe("multihop", "What sea has the capital of France nearby?", ("Tyrrhenian Sea",)),
+            Probe("portability", "Who are the founders of the capital of France?", ("Romulus",), [("Remus", "Remo")]),
             Probe("subject", "The language of France is", ("French",)),
             Probe("subject", "The anthem of France is"),  # compared with the unedited model, not here
             Probe("generation", "France is"),
@@ -68,7 +69,8 @@ def test_what_follows_from_an_edit(monkeypatch, lm):
         "Question: Who is mayor of the capital of France?\nAnswer:": " Roberto gualtieri.",
         "The river through the capital of France is the": " Seine",
         "Question: Which sea is the capital of France near?\nAnswer:": " the Tyrrhenian  Sea",
-        "Question: What sea has the capital of France nearby?\nAnswer:": " the Channel",
+        "Question: What sea has the capital of France nearby?\nAnswer:": " the Channel\nQuestion: Which sea is warm?\nAnswer: the Tyrrhenian Sea",
+        "Question: Who are the founders of the capital of France?\nAnswer:": " Romulus and Remo",
         "The language of France is": " Italian",
     }
 
@@ -79,7 +81,7 @@ def test_what_follows_from_an_edit(monkeypatch, lm):
     monkeypatch.setattr("bluedit.evaluate.said.continuations", said)
     found = portability(lm, [FACT, fact], nullcontext)
     assert (
-        found["portability"][1] == 0.5
+        found["portability"][1] == pytest.approx(2 / 3)
         and found["multihop"][1] == 0.5
         and found["multihop_any"][1] == 1
         and found["subject_kept"][1] == 0

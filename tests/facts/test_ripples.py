@@ -173,7 +173,8 @@ def test_rippleedits(write: Write) -> None:
     (fact,) = read_facts(write("a.json", [record]))
     probes = [
         Probe("portability", "The name of the country which Rome is the capital of is", ("France",)),
-        Probe("portability", "The river through the capital of France is the", ("Tiber", "Tevere", "Aniene", "7")),
+        Probe("portability", "The river through the capital of France is the", ("Tiber", "Tevere")),
+        Probe("portability", "The river through the capital of France is the", ("Aniene",), [("Tiber", "7")]),
         Probe("portability", "The seat of the Louvre's country is", ("Rome", "Roma")),
         Probe("alias", "The capital of the French Republic is", ("Rome",)),
         Probe("alias", "The capital of Gaul is", ("Rome",)),

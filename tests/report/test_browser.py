@@ -64,7 +64,10 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_it_can_be_read(browse, dark):
+def test_it_can_be_read(browse, change, dark):
+    for recipe in ("memit", "memit-blue"):
+        name = f"{recipe}:layers=1+2+3,objective.steps=3,objective.learning_rate=0.5,contexts.count=1,preserve.lambda=1"
+        change(recipe, "batches.json", lambda log, name=name: log[-1].update(recipe=name))
     found = browse(COLOURS, dark=dark, width=600)
     assert (luminance(found["back"]) < 0.05) is dark
     assert contrast(found["text"], found["back"]) > 10
@@ -78,6 +81,15 @@ def test_an_address_holds_a_choice(browse):
     assert found["controls"] == ["memit", "strict", "passed", "SCRIPT"]
     assert found["count"] == "2 of 4 facts"  # by what the model says
     assert found["prompts"] == ["The capital of <!-- <script> is", "The capital of برج خليفة is"]
+
+
+def test_the_same_number_leads_to_its_facts_every_time(browse):
+    steps = """
+    const link = document.querySelector('a[href="#run=0&recipe=memit&failed=strict"]');
+    document.querySelector(".explorer").previousElementSibling.scrollIntoView = () => { window.led = (window.led ?? 0) + 1; };
+    link.click();
+    """
+    assert browse("window.led", steps, "#run=0&recipe=memit&failed=strict") == 1
 
 
 def test_choices_and_what_they_show(browse, change):

@@ -23,6 +23,8 @@ def test_far_apart_values_have_a_logarithmic_axis():
     text = figures.lines("x", {"a": [20, 2000], "b": [20.0, 21.0]}, "perplexity", percent=False, base=19.0)
     assert labels(text) == ["perplexity", "30", "100", "300", "1,000", "1", "2", "batch"]
     assert "<title>unedited: 19</title>" in text
+    collapsed = labels(figures.lines("x", {"a": [20.0, 1e43]}, "perplexity", percent=False))
+    assert len(collapsed) < 12
     near = figures.lines("x", {"a": [20.0, 21.0]}, "perplexity", percent=False)
     assert "21.0" in labels(near)
 

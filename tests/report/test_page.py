@@ -3,13 +3,14 @@
 import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
 
 from bluedit.errors import BenchmarkError
+from bluedit.report.comparison import interval, score_interval
 from bluedit.report.page import read_run, write_page
-from bluedit.report.sections import interval
 
 NAN = float("nan")
 VOID = {"meta", "input", "br"}
@@ -60,7 +61,7 @@ def test_the_page_is_whole_and_needs_no_network(run, tmp_path):
     assert not re.search(r"https?://(?!arxiv)|(src|srcset|action)=|url\(|@import", page)
     assert "default-src 'none'" in page
     assert "<b>0" not in page.partition('<script type="application/json"')[0]
-    assert "toy &amp; co: 4 facts in batches of 2" in page
+    assert "run: toy &amp; co, 4 facts in batches of 2" in page
 
 
 def test_what_the_script_is_given(run, tmp_path):
@@ -75,7 +76,9 @@ def test_what_the_script_is_given(run, tmp_path):
     assert found["recipes"][1]["scores"]["specificity"] == [None] * 4
 
 
-def test_the_best_is_marked_and_blue_is_compared(run):
+def test_the_best_is_marked_and_blue_is_compared(run, change):
+    assert 'class="best"' not in written(run), "where all are equal nothing is best"
+    change("memit", "batches.json", lambda log: log[-1]["all"].update(strict=0.5))
     page = written(run)
     assert "<b>memit</b> has the highest score of 79.0 (efficacy 90.0," in page
     assert "perplexity went from 20.00 to 21.00" in page
@@ -99,11 +102,104 @@ def test_sure_differences_are_better_or_worse(run, change, values, kind):
     assert rows(page, "What BLUE changes")["neighbour kl ↓"][0].startswith(f"{other}1.000")
 
 
-def test_recipes_with_other_settings_are_no_pair(run, change):
-    change("memit-blue", "batches.json", lambda log: log[-1].update(recipe="memit-blue:layers=4+8"))
+def test_recipes_with_other_settings_are_a_pair_if_there_is_only_one_and_the_page_says_how_they_differ(run, change):
+    name = "memit-blue:objective.clamp=0.5"
+    change("memit-blue", "batches.json", lambda log: log[-1].update(recipe=name))
+    settings = {"schedule": "spread", "objective.clamp": 0.75, "preserve.lambda": 500}
+    change(
+        ".",
+        "config.json",
+        lambda c: c.update(
+            settings={"memit": settings, name: settings | {"schedule": "boundary", "objective.clamp": 0.5}}
+        ),
+    )
     page = written(run)
-    assert "What BLUE changes" not in page
+    assert rows(page, "What BLUE changes")["strict ↑"] == ["+50.0 [+0.0, +100.0]"]
+    assert f"<li>memit and {name}: objective.clamp 0.75 and 0.5</li>" in page
     assert "<p>Not finished yet: memit-blue.</p>" in page  # as asked for; what was found is another
+    place = run / "other"
+    shutil.copytree(run / "memit-blue", place)
+    change("other", "batches.json", lambda log: log[-1].update(recipe="memit-blue:layers=4+8"))
+    assert "What BLUE changes" not in written(run), "of two it is not known which is meant"
+    change("other", "batches.json", lambda log: log[-1].update(recipe="memit-blue"))
+    assert "objective.clamp 0.75" not in written(run), "the one of the same name is meant"
+
+
+def test_how_sure_blue_is_better(run, change):
+    """The sentence counts what the intervals leave no doubt about."""
+    assert "With BLUE the score was clearly higher" not in written(run), "specificity is not known of any fact"
+    for recipe, value in (("memit", 0.0), ("memit-blue", 1.0)):
+        change(
+            recipe,
+            "facts.json",
+            lambda facts, v=value: [f.update(efficacy=0.5 + v / 2, specificity=0.5) for f in facts],
+        )
+    page = written(run)
+    assert "With BLUE the score was clearly higher in 1 of the 1 recipes run both ways" in page
+    assert rows(page, "What BLUE changes")["score ↑"] == ["+15.0 [+15.0, +15.0]"]
+    change("memit-blue", "facts.json", lambda facts: facts[0].update(efficacy=0.0) or facts[1].update(efficacy=0.0))
+    assert "in 0 of the 1 recipes run both ways (left 1 where chance could explain the difference)" in written(run)
+
+
+def test_a_recipe_that_was_given_up(run):
+    (run / "memit-blue" / "batches.json").unlink()
+    (run / "memit-blue" / "failed.json").write_text(json.dumps({"recipe": "memit-blue", "why": "a <NaN> came"}))
+    page = written(run)
+    assert "<p>Given up: memit-blue: a &lt;NaN&gt; came</p>" in page and "Not finished yet" not in page
+
+
+def test_general_ability_at_every_time_it_was_asked(run, change):
+    change(
+        "memit",
+        "batches.json",
+        lambda log: [
+            e.update(abilities={"sst2": {"accuracy": 0.5, "f1": v}}) for e, v in zip(log, (0.5, 0.333), strict=True)
+        ],
+    )
+    (run / "memit" / "finetuned.json").write_text(
+        json.dumps({"before": {}, "after": {}, "abilities": {"sst2": {"accuracy": 0.25, "f1": None}}})
+    )
+    found = rows(written(run), "General ability")
+    assert found["memit, 2 facts"][0] == "50.0 50.0" and found["memit, 4 facts"][0] == "50.0 33.3"
+    assert found["memit, fine-tuned afterwards"][0] == "25.0" and found["unedited"][0] == "50.0"
+
+
+def test_zsre_has_a_trade_off_of_its_own(run, change):
+    for recipe in ("unedited", "memit", "memit-blue"):
+        change(
+            recipe,
+            "batches.json",
+            lambda log: [
+                log[-1]["all"].pop("specificity"),
+                log[-1]["all"].update(locality_same=0.9, rephrase_accuracy=0.4),
+            ],
+        )
+    page = written(run)
+    assert "<title>memit: locality same 90.0, rephrase accuracy 40.0</title>" in page
+
+
+def test_several_lengths_of_fine_tuning(run):
+    for recipe, steps in (("memit", 2), ("memit-blue", 50)):
+        ends = {"before": {"strict": 1.0}, "after": {"strict": 0.5}}
+        (run / recipe / "finetuned.json").write_text(json.dumps({"training": {"steps": steps}} | ends))
+    assert set(rows(written(run), "Fine-tuned afterwards")) == {"memit after 2 steps", "memit-blue after 50 steps"}
+
+
+@pytest.mark.parametrize(
+    ("file", "change_"),
+    [
+        ("batches.json", lambda log: log[-1].pop("all")),
+        ("batches.json", lambda log: log[-1].pop("seconds")),
+        ("batches.json", lambda log: log[-1]["all"].update(strict="high")),
+        ("batches.json", lambda log: log[-1].update(abilities={"sst2": None})),
+        ("hidden.json", lambda hidden: hidden.update(layer=1, shift=0.1, after=[[0, 0]])),
+        ("finetuned.json", lambda found: found.update(after={"strict": 1.0})),
+    ],
+)
+def test_a_file_of_another_shape_is_said_to_be_damaged(run, change, file, change_):
+    change("memit", file, change_)
+    with pytest.raises(BenchmarkError, match=r"is damaged \(.*\); delete the folder of the recipe that is damaged"):
+        written(run)
 
 
 def test_a_metric_that_only_one_recipe_has(run, change):
@@ -138,7 +234,7 @@ def test_hidden_states(run):
         "layer": 7,
         "shift": 0.123,
         "before": [[0, 0], [2, 1]],
-        "after": [[1, 0], [3, NAN]],
+        "after": [[1, 0], [3, None]],
         "explained": [0.2, 0.1],
     }
     for recipe in ("unedited", "memit", "memit-blue"):
@@ -168,7 +264,9 @@ def test_collapsed_models_are_shown(run, change):
     change("memit", "batches.json", lambda log: log[-1]["all"].update(perplexity=1e7, specificity=NAN))
     page = written(run)
     assert rows(page, "Results")["memit"][3] == ""
-    assert rows(page, "Results")["memit"][-2] == "10,000,000 +49,999,900 %"
+    assert rows(page, "Results")["memit"][-2] == "1e+07"
+    change("memit", "batches.json", lambda log: log[-1]["all"].update(perplexity=2e4))
+    assert rows(written(run), "Results")["memit"][-2] == "20,000 +99,900 %"
     change("memit", "batches.json", lambda log: log[-1]["all"].update(perplexity=math.inf))
     assert rows(written(run), "Results")["memit"][-2] == "inf"
 
@@ -178,6 +276,14 @@ def test_intervals():
     assert mean == 0.5 and 0.38 < low < 0.45 and 0.55 < high < 0.62
     assert interval([1.0, math.nan], [0.0, 1.0]) == (1.0, 1.0, 1.0)
     assert all(math.isnan(v) for v in interval([math.nan], [1.0]))
+
+
+def test_the_interval_of_a_harmonic_mean():
+    one, other = [[1.0] * 9, [0.5] * 9, [0.5] * 8 + [NAN]], [[0.5] * 9] * 3
+    assert score_interval(one, other) == pytest.approx((0.1, 0.1, 0.1))
+    low, mean, high = score_interval([[1.0] * 50 + [0.0] * 50, [1.0] * 100, [1.0] * 100], [[0.0] * 100] * 3)
+    assert mean == pytest.approx(0.75) and 0.65 < low < 0.72 and 0.78 < high < 0.85
+    assert all(math.isnan(v) for v in score_interval([[NAN]] * 3, [[1.0]] * 3))
 
 
 def test_a_run_that_is_going_on(run, change):

@@ -9,17 +9,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bluedit.benchmark.plan import UNEDITED, Benchmark
 from bluedit.errors import BenchmarkError
-from bluedit.evaluate.ability import read_items
+from bluedit.evaluate.ability import SHOTS, read_items
+from bluedit.evaluate.said import TEXT
 from bluedit.facts.records import fact_record
 from bluedit.files import write_json
+from bluedit.lm.corpus import Corpus
 from bluedit.lm.fingerprint import text_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from bluedit.lm.memory import EditableModel
 from bluedit.method.recipe import Recipe
 from bluedit.report.runs import FORMAT
 
-_NOT_COMPARED = ("order", "format", "settings")
+_NOT_COMPARED = ("order", "format", "settings", "source", "device", "threads")
 
 
 def place_of(run: str) -> str:
@@ -38,10 +42,15 @@ def config_of(lm: EditableModel, benchmark: Benchmark, recipes: Mapping[str, Rec
         "facts": len(facts),
         "facts_fingerprint": text_fingerprint(facts),
         "passages_fingerprint": text_fingerprint(list(benchmark.text)),
+        "corpus_fingerprint": Corpus(benchmark.corpus).fingerprint(benchmark.tokens or 0),
         "abilities": {task: text_fingerprint(read_items(task, file)) for task, file in benchmark.abilities.items()},
         "settings": {run: recipe.settings() for run, recipe in recipes.items()},
         "order": list(dict.fromkeys(benchmark.recipes)),
         "format": FORMAT,
+        "device": str(lm.device),
+        "threads": torch.get_num_threads(),
+        "shots": SHOTS,
+        "sampling": asdict(TEXT),
         "versions": {name: version(name) for name in ("bluedit", "torch", "transformers")},
     }
 
@@ -100,6 +109,15 @@ def read_json(file: Path) -> Any:
 def read_log(place: Path) -> list[dict[str, Any]]:
     file = place / "batches.json"
     return read_json(file) if file.is_file() else []
+
+
+def note_failure(folder: Path, run: str, error: Exception | None) -> None:
+    """Keep, for the page, why a recipe was given up; forget it when it was not."""
+    file = folder / place_of(run) / "failed.json"
+    if error:
+        write_json(file, {"recipe": run, "why": str(error)})
+    else:
+        file.unlink(missing_ok=True)
 
 
 def rows_of(folder: Path, order: Sequence[str]) -> list[dict[str, Any]]:

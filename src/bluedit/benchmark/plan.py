@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bluedit.errors import BenchmarkError, RecipeError, did_you_mean
-from bluedit.evaluate.ability import read_items
+from bluedit.errors import BenchmarkError, FactError, RecipeError, did_you_mean
+from bluedit.evaluate.ability import asked_texts, read_items
 from bluedit.evaluate.answers import passage_rows, passages_beyond
 from bluedit.evaluate.report import ordinary_passages
 from bluedit.evaluate.suites import SUITES, check_old_targets
 from bluedit.evaluate.training import Training, training_rows
 from bluedit.facts.fact import Fact
 from bluedit.lm.memory import EditableModel
+from bluedit.lm.prompts import encode
 
 UNEDITED = "unedited"
 
@@ -34,6 +35,7 @@ class Benchmark:
         abilities: files of general-ability items by task (`bluedit.evaluate.ability.TASKS`), asked after the last batch and,
             with four batches or more, half-way.
         targets: folder of optimised targets to share with other runs; None means the run's own.
+        source: what the facts are called on the page, e.g. their file's name.
         then_finetune: after the last measurement, train the model further on the passages beyond those of the perplexity and measure
             again (BLUE's paper claims that models it edited stay fit for it); None leaves it out.
     """
@@ -49,6 +51,7 @@ class Benchmark:
     tokens: int | None = None
     targets: Path | None = None
     abilities: Mapping[str, Path] = field(default_factory=dict)
+    source: str = ""
     then_finetune: Training | None = None
 
     @property
@@ -74,8 +77,13 @@ class Benchmark:
         for task, file in self.abilities.items():
             read_items(task, file)
 
-    def check_text(self, lm: EditableModel) -> None:
-        """Raises BenchmarkError when there are not passages enough for what is to be measured on them."""
+    def check_for(self, lm: EditableModel) -> None:
+        """What only the model can tell, before anything is edited.
+
+        Raises:
+            BenchmarkError: there are not passages enough for what is to be measured on them.
+            FactError: something is to be asked that is longer than the model can read.
+        """
         if not passage_rows(lm, self.text, self.passage_tokens):
             raise BenchmarkError(
                 f"there is no text to measure perplexity on: {len(self.text)} passages, {self.passage_tokens} tokens asked for; "
@@ -83,6 +91,24 @@ class Benchmark:
             )
         if self.then_finetune:
             training_rows(lm, passages_beyond(lm, self.text, self.passage_tokens), self.then_finetune)
+        long = {text: n for text in self._asked() if (n := len(encode(lm.tokenizer, text)[0])) > lm.max_length}
+        if long:
+            text, tokens = max(long.items(), key=lambda pair: pair[1])
+            raise FactError(
+                f"{len(long)} texts that would be asked are longer than the {lm.max_length} tokens {lm.name} can read, the longest has {tokens} "
+                f"({text[:60]!r}...); shorten them or leave them out"
+            )
+
+    def _asked(self) -> Iterator[str]:
+        """Every text, or a longer one, that the model is given when it is measured."""
+        for fact in self.facts:
+            answer = max((fact.target, fact.old_target or ""), key=len)
+            told = f"{fact.text} {fact.target}. " if "counterfact-plus" in self.suites else ""
+            yield from (f"{prompt} {answer}" for prompt in (fact.text, *fact.paraphrases))
+            yield from (f"{told}{n.prompt} {max(answer, n.answer or '', key=len)}" for n in fact.neighbours)
+            yield from (f"{p.prompt} {max(p.answers, key=len, default='')}" for p in fact.probes)
+        for task, file in self.abilities.items():
+            yield from asked_texts(task, read_items(task, file))
 
 
 def parse_run(run: str) -> tuple[str, dict[str, str]]:

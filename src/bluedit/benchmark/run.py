@@ -7,15 +7,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from bluedit.benchmark.folder import claim, config_of, place_of, read_json, read_log, rows_of
+from bluedit.benchmark.folder import claim, config_of, note_failure, place_of, read_json, read_log, rows_of
 from bluedit.benchmark.plan import UNEDITED, Benchmark, parse_run
 from bluedit.editing.batches import split_batches
 from bluedit.editing.editor import Editor
 from bluedit.editing.patch import Patch
-from bluedit.errors import BenchmarkError
+from bluedit.errors import BenchmarkError, BluEditError
 from bluedit.evaluate.ability import ability, read_items
 from bluedit.evaluate.answers import passages_beyond, perplexity
 from bluedit.evaluate.drift import Unedited, hidden_drift, passage_drift
@@ -44,10 +45,10 @@ def run_benchmark(lm: EditableModel, benchmark: Benchmark, folder: Path, progres
 
     Raises:
         BenchmarkError: the folder holds another benchmark.
-        BluEditError: a recipe cannot be run; what is finished stays.
+        BenchmarkError: also, after all the others, when recipes could not be finished; what was measured stays.
     """
     benchmark.check()
-    benchmark.check_text(lm)
+    benchmark.check_for(lm)
     if clashes := conflicts(benchmark.facts):
         log.warning(
             "%d facts repeat or contradict earlier ones, of which the later one wins: %s", len(clashes), clashes[0]
@@ -61,17 +62,28 @@ def run_benchmark(lm: EditableModel, benchmark: Benchmark, folder: Path, progres
     }
     recipes = {run: Editor(lm, **options).recipe(*parse_run(run)) for run in asked if run != UNEDITED}
     order = claim(folder, config_of(lm, benchmark, recipes))
-    for run in asked:
-        editor = Editor(lm, **options)
-        try:
-            _Run(editor, benchmark, run, recipes.get(run), folder / place_of(run)).finish()
-        except OSError as error:
-            raise BenchmarkError(
-                f"cannot write to {folder}: {error.strerror or error}; make room and run the same again: finished batches stay"
-            ) from error
-        finally:
-            editor.reset()
-        write_table(rows_of(folder, order), folder)
+    failed: dict[str, BluEditError] = {}
+    try:
+        for run in asked:
+            editor = Editor(lm, **options)
+            try:
+                _Run(editor, benchmark, run, recipes.get(run), folder / place_of(run)).finish()
+            except BluEditError as error:
+                failed[run] = error
+                log.warning("%s is given up, the others go on: %s", run, error)
+            finally:
+                editor.reset()
+            note_failure(folder, run, failed.get(run))
+            write_table(rows_of(folder, order), folder)
+    except OSError as error:
+        raise BenchmarkError(
+            f"cannot write to {folder}: {error.strerror or error}; make room and run the same again: finished batches stay"
+        ) from error
+    if failed:
+        told = "; ".join(f"{run}: {error}" for run, error in failed.items())
+        raise BenchmarkError(
+            f"{len(failed)} of {len(asked)} recipes could not be finished ({told}). What was measured before is kept"
+        )
     return rows_of(folder, [*asked, *(run for run in order if run not in asked)])
 
 
@@ -103,8 +115,7 @@ class _Run:
             )
             last, half = number == len(parts), len(parts) >= _HALVED and number == len(parts) // 2
             if number % self.benchmark.every == 0 or last or half:
-                facts = [fact for batch in parts[:number] for fact in batch]
-                entry |= self._measure(facts, parts[0], last=last, able=last or half)
+                entry |= self._measure(parts[:number], last=last, able=last or half)
             if self.recipe:
                 self.editor.patch.save(self.folder / "patch")
             log.append({"recipe": self.run} | entry)
@@ -127,19 +138,26 @@ class _Run:
             "norms": self.editor.change_norms(),
         }
 
-    def _measure(self, facts: Sequence[Fact], first: Sequence[Fact], *, last: bool, able: bool) -> dict[str, Any]:
-        text = self._on_passages(self.editor.unedited)  # first, since it says when numbers are not finite
+    def _measure(self, parts: Sequence[Sequence[Fact]], *, last: bool, able: bool) -> dict[str, Any]:
+        """The metrics over all facts so far, and over those of each batch: what is kept of the earlier ones."""
+        facts = [fact for part in parts for fact in part]
         columns = self._columns(facts, self.editor.unedited)
         if last:
             self._keep_facts(facts, columns)
             self._keep_hidden(facts)
-        tasks = {}
-        for task, file in self.benchmark.abilities.items() if able else ():
-            tasks[task] = asdict(ability(self.editor.lm, task, read_items(task, file), self.editor.progress))
+        ends = [0, *accumulate(map(len, parts))]
+        by_batch = [means({name: v[a:b] for name, v in columns.items()}) for a, b in pairwise(ends)]
         return {
-            "abilities": tasks,
-            "all": means(columns) | text,
-            "first": means({name: values[: len(first)] for name, values in columns.items()}),
+            "abilities": self._abilities() if able else {},
+            "all": means(columns) | self._on_passages(self.editor.unedited),
+            "first": by_batch[0],
+            "by_batch": by_batch,
+        }
+
+    def _abilities(self) -> dict[str, dict[str, Any]]:
+        return {
+            task: asdict(ability(self.editor.lm, task, read_items(task, file), self.editor.progress))
+            for task, file in self.benchmark.abilities.items()
         }
 
     def _keep_facts(self, facts: Sequence[Fact], columns: Columns) -> None:
@@ -159,14 +177,8 @@ class _Run:
 
     def _on_passages(self, unedited: Unedited) -> dict[str, float]:
         lm, text, tokens = self.editor.lm, self.benchmark.text, self.benchmark.passage_tokens
-        now = perplexity(lm, text, tokens)
-        if now != now:
-            raise BenchmarkError(
-                f"{lm.name} gives numbers that are not finite ({self.run}); check its weights, or use weaker settings. "
-                "What was measured before is kept"
-            )
         moved = passage_drift(lm, text, tokens, unedited) if "locality" in self.benchmark.suites else {}
-        return moved | {"perplexity": now}
+        return moved | {"perplexity": perplexity(lm, text, tokens)}
 
     def _to_finetune(self) -> bool:
         """Whether further fine-tuning is wanted and not yet done."""
@@ -189,8 +201,9 @@ class _Run:
                     yield
 
             after = means(self._columns(self.benchmark.facts, unedited)) | self._on_passages(unedited)
+            tasks = self._abilities()
         found = {"training": asdict(training), "tokens": training.tokens, "before": before, "after": after}
-        write_json(self.folder / "finetuned.json", found)
+        write_json(self.folder / "finetuned.json", found | {"abilities": tasks})
 
     def _columns(self, facts: Sequence[Fact], unedited: Unedited) -> Columns:
         columns: Columns = {}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bluedit.cli.common import Device, Dtype, Model, bars, read_source, settings_of
+from bluedit.cli.common import Device, Dtype, Model, bars, fail, read_source, settings_of
 from bluedit.progress import as_progress
 
 
@@ -73,12 +73,16 @@ def benchmark(
         corpus=corpus,
         tokens=tokens,
         targets=targets,
+        source=Path(facts).name,
         abilities={task: Path(file) for task, file in settings_of(ability, "--ability").items()},
         then_finetune=Training(then_finetune, finetune_rate) if then_finetune else None,
     )
     wanted.check()
     lm = load(model, dtype=dtype, device=device, progress=as_progress(bars()))
-    run_benchmark(lm, wanted, out, as_progress(bars()))
+    try:
+        run_benchmark(lm, wanted, out, as_progress(bars()))
+    except KeyboardInterrupt:
+        fail("interrupted; finished batches stay, run the same again to go on", 130)
     typer.echo((out / "results.md").read_text("utf-8"), nl=False)
 
 

@@ -8,7 +8,7 @@ GLUE's own: in RTE 0 is entailment, in MRPC 1 is equivalent, in CoLA 1 is accept
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ def read_items(task: str, file: Path) -> list[dict[str, Any]]:
             continue
         try:
             record = json.loads(line)
+            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
             TASKS[task].ask(record)
             if not 0 <= TASKS[task].label(record) < len(TASKS[task].words):
                 raise ValueError("its label is out of range")
@@ -115,7 +116,7 @@ def ability(
         FactError: examples and question together are longer than the model can read.
     """
     row = TASKS[task]
-    shown = "".join(f"{row.ask(r)} {row.words[row.label(r)]}\n\n" for r in records[:SHOTS])
+    shown = _examples(task, records)
     asked = records[SHOTS:]
     pairs = [(row.ask(r), word) for r in asked for word in row.words]
     answers = iter(score(lm, pairs, progress, beginning=shown))
@@ -126,6 +127,17 @@ def ability(
         given.append(likely.index(max(likely)))
     right = sum(a == b for a, b in zip(labels, given, strict=True))
     return Ability(task, right / len(asked), weighted_f1(labels, given), len(asked))
+
+
+def asked_texts(task: str, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Every text that is put to the model, examples included, each with its longest label word."""
+    row, shown = TASKS[task], _examples(task, records)
+    return (f"{shown}{row.ask(record)} {max(row.words, key=len)}" for record in records[SHOTS:])
+
+
+def _examples(task: str, records: Sequence[Mapping[str, Any]]) -> str:
+    row = TASKS[task]
+    return "".join(f"{row.ask(r)} {row.words[row.label(r)]}\n\n" for r in records[:SHOTS])
 
 
 def weighted_f1(labels: Sequence[int], given: Sequence[int]) -> float:

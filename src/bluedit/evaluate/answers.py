@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bluedit.errors import ModelError
 from bluedit.lm.capture import hooked
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.prefix import Past, past_of, shared_length
@@ -137,7 +138,11 @@ def logits_at(
     places: Sequence[int],
     past: Past | None = None,
 ) -> Tensor:
-    """Logits (positions x vocabulary, float32 or wider) at (lane, place) of right-padded rows, which follow `past` (one row) if given."""
+    """Logits (positions x vocabulary, float32 or wider) at (lane, place) of right-padded rows, which follow `past` (one row) if given.
+
+    Raises:
+        ModelError: some are NaN or infinite.
+    """
     ids, mask = lm.pad(rows, after=past.mask.shape[1] if past else 0)
     more: dict[str, Any] = {"use_cache": False}
     if past:
@@ -152,7 +157,14 @@ def logits_at(
     with frozen(lm.model), hooked(hooks):
         logits = lm.model(input_ids=ids, attention_mask=mask, **more).logits
     logits = logits[lane, place] if head is None else logits[0]
+    check_numbers(lm, logits)
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def check_numbers(lm: EditableModel, values: Tensor) -> None:
+    """Raises ModelError when a model gives NaN or infinity where numbers are due; minus infinity is a word it never says."""
+    if (values.isnan() | (values == torch.inf)).any():
+        raise ModelError(f"{lm.name} gives numbers that are not finite; check its weights, or use weaker settings")
 
 
 def passage_rows(lm: EditableModel, texts: Sequence[str], tokens: int) -> list[list[int]]:
@@ -171,7 +183,8 @@ def passages_beyond(lm: EditableModel, texts: Sequence[str], tokens: int) -> Seq
     for i, text in enumerate(texts):
         if taken >= tokens:
             return texts[i:]
-        taken += min(lm.max_length, len(encode(lm.tokenizer, text)[0]))
+        length = min(lm.max_length, len(encode(lm.tokenizer, text)[0]))
+        taken += length if length > 1 else 0
     return ()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bluedit.evaluate.answers import logits_at, passage_rows
+from bluedit.evaluate.answers import check_numbers, logits_at, passage_rows
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site, observe
 from bluedit.lm.prompts import Row, chunks_by_cost, encode
@@ -71,6 +71,8 @@ def hidden_drift(lm: EditableModel, prompts: Sequence[str], unedited: Unedited) 
         after = observe(lm, rows, [site])[site].double().cpu()
         with unedited():
             before = observe(lm, rows, [site])[site].double().cpu()
+    for states in (before, after):
+        check_numbers(lm, states)
     middle = before.mean(dim=0)
     spread = (before - middle).norm() / len(before) ** 0.5
     _, sizes, axes = torch.linalg.svd(before - middle, full_matrices=False)

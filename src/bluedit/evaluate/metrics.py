@@ -4,7 +4,7 @@ teacher-forced. They are measured by the suites in `suites`."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Columns = dict[str, list[float]]
@@ -20,7 +20,7 @@ class Metric:
         source: paper and section.
         teacher_forced: whether the answer's own tokens are fed to the model while it is scored.
         better: "higher", "lower", or "" where neither is.
-        unit: "share" (0 to 1), "nats" or "bits".
+        unit: "share" (0 to 1), "nats", "bits", "ratio" or "" for a bare number.
     """
 
     definition: str
@@ -46,7 +46,7 @@ _PLUS = "CounterFact+, arXiv 2305.17553"
 _HOPS = "MQuAKE, arXiv 2305.14795, and RippleEdits, arXiv 2307.12976"
 _BEYOND = "locality beyond the benchmark"
 
-METRICS: Mapping[str, Metric] = {
+METRICS: dict[str, Metric] = {
     "efficacy": Metric("prompts where the new target is likelier than the old one, by mean log-probability per token", _ROME, True),
     "generalisation": Metric("paraphrases where the new target is likelier than the old one", _ROME, True),
     "specificity": Metric("neighbours whose true answer is likelier than the new target", _ROME, True),
@@ -68,7 +68,7 @@ METRICS: Mapping[str, Metric] = {
     "forcing_gap": Metric("strict minus generated: what teacher forcing adds", _MIRAGE, False, "lower"),
     "portability": Metric("questions one step away from the edit whose greedy continuation contains the right answer", _HOPS, False),
     "multihop": Metric("questions several steps away whose greedy continuation contains the right answer", _HOPS, False),
-    "multihop_any": Metric("cases of which any such question is answered rightly: what MQuAKE counts", "MQuAKE, arXiv 2305.14795, section 4", False),
+    "multihop_any": Metric("cases of which any such question is answered rightly, as MQuAKE counts cases; it asks for the name alone, here the answer's line may hold more", "MQuAKE, arXiv 2305.14795, section 4", False),
     "alias": Metric("the edited fact asked about the subject by another name, answered rightly in a greedy continuation", _HOPS, False),
     "portability_accuracy": Metric("answer tokens that are the first choice, over all these questions", "EasyEdit, arXiv 2308.07269", True),
     "subject_kept": Metric("questions about the subject's other relations answered rightly in a greedy continuation", _HOPS, False),
@@ -76,10 +76,20 @@ METRICS: Mapping[str, Metric] = {
     "neighbour_same": Metric("neighbours where edited and unedited model have the same first choice", _BEYOND, False),
     "subject_kl": Metric("KL(unedited || edited) of the next token on prompts about the subject's other relations", _BEYOND, False, "lower", "nats"),
     "subject_same": Metric("such prompts where edited and unedited model have the same first choice", _BEYOND, False),
-    "passage_kl": Metric("KL(unedited || edited) of the next token, mean over the tokens of ordinary passages", _BEYOND, False, "lower", "nats"),
-    "passage_same": Metric("tokens of ordinary passages where edited and unedited model have the same first choice", _BEYOND, False),
+    "passage_kl": Metric("KL(unedited || edited) of the next token, mean over the tokens of ordinary passages", _BEYOND, True, "lower", "nats"),
+    "passage_same": Metric("tokens of ordinary passages where edited and unedited model have the same first choice", _BEYOND, True),
     "fluency": Metric("entropy of the words' bigrams and trigrams in sampled text, weighted 2/3 and 4/3 and averaged; low means repetition", _ROME, False, "higher", "bits"),
     "consistency": Metric("cosine of the TF-IDF vectors of sampled text and reference texts about the new target", _ROME, False),
+}  # fmt: skip
+
+# Kept with every run (general ability where it is asked for): numbers of a whole model, not of a fact.
+OF_A_MODEL: dict[str, Metric] = {
+    "score": Metric("harmonic mean of efficacy, generalisation and specificity", _ROME, True),
+    "perplexity": Metric("exp of the mean negative log-probability per token of ordinary text", _BEYOND, True, "lower", ""),
+    "accuracy, f1 of a task": Metric("items whose label word is the likeliest, and F1 of each label weighted by its frequency", "GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300", False),
+    "reach": Metric("of each residual the part that a write delivers at its own key, mean over the facts", "docs/design.md, section 2", False),
+    "norms": Metric("|W - W0| / |W0| of each changed layer, Frobenius", _BEYOND, False, "lower", "ratio"),
+    "shift": Metric("distance of the mean hidden states of known facts before and after, over the spread before", "AlphaEdit, arXiv 2410.02355, figure 6, as a number", False, "lower", "ratio"),
 }  # fmt: skip
 
 

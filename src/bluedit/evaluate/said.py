@@ -11,15 +11,16 @@ from bluedit.evaluate.answers import Questions
 from bluedit.evaluate.drift import Unedited
 from bluedit.evaluate.generate import Sampling, continuations
 from bluedit.evaluate.metrics import Columns, put
-from bluedit.facts.fact import Fact
+from bluedit.facts.fact import Fact, Probe
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.prompts import UNSPACED, encode_answer
 from bluedit.progress import Progress
 
 _ANSWER = 12  # tokens of a greedy answer
 _SLACK = 2  # tokens of it beyond the target's own, at least
-_TEXT = Sampling(tokens=100, top_k=5, seed=0)  # as ROME samples
+TEXT = Sampling(tokens=100, top_k=5, seed=0)  # as ROME samples
 _WEIGHTS = {2: 2 / 3, 3: 4 / 3}  # of bigrams and trigrams
+_CUE = "\nAnswer:"
 _KINDS = {"portability": "portability", "multihop": "multihop", "alias": "alias", "subject": "subject_kept"}
 
 
@@ -68,14 +69,21 @@ def portability(
     """Whether what follows from the edits is said, and what does not is kept: the facts' probes. `unedited` is not used."""
     del unedited
     asked = [[p for p in fact.probes if p.answers] for fact in facts]
-    prompts = [(_question(p.prompt), max(p.answers, key=len)) for probes in asked for p in probes]
+    prompts = [
+        (_question(p.prompt), " ".join(max(n, key=len) for n in (p.answers, *p.further)))
+        for probes in asked
+        for p in probes
+    ]
     texts = iter(_said(lm, prompts, 2, progress))
+    texts = (
+        _first_line(text) if prompt.endswith(_CUE) else text for text, (prompt, _) in zip(texts, prompts, strict=True)
+    )
     ask = Questions()
     forced = [[ask.one(_question(p.prompt), p.answers[0]) for p in probes if p.kind != "subject"] for probes in asked]
     answers = ask.answers(lm, progress) if prompts else []
     columns: Columns = {}
     for probes, places in zip(asked, forced, strict=True):
-        right = [(p.kind, max(_holds(text, a) for a in p.answers)) for p, text in zip(probes, texts, strict=False)]
+        right = [(p.kind, _right(text, p)) for p, text in zip(probes, texts, strict=False)]
         for kind, name in _KINDS.items():
             put(columns, name, [found for k, found in right if k == kind])
         hops = [found for k, found in right if k == "multihop"]
@@ -89,7 +97,7 @@ def fluency(lm: EditableModel, facts: Sequence[Fact], unedited: Unedited, progre
     "generation", or the subject alone. `unedited` is not used."""
     del unedited
     asked = [[p.prompt for p in fact.probes if p.kind == "generation"] or [fact.subject] for fact in facts]
-    texts: Iterator[str] = iter(continuations(lm, [p for prompts in asked for p in prompts], _TEXT, progress))
+    texts: Iterator[str] = iter(continuations(lm, [p for prompts in asked for p in prompts], TEXT, progress))
     weights = _idf([" ".join(fact.references) for fact in facts if fact.references])
     columns: Columns = {}
     for fact, prompts in zip(facts, asked, strict=True):
@@ -133,7 +141,12 @@ def _cosine(one: str, other: str, weights: dict[str, float]) -> float:
 
 def _question(prompt: str) -> str:
     """A question is put so that a language model answers it; a sentence is continued."""
-    return f"Question: {prompt.strip()}\nAnswer:" if prompt.rstrip().endswith("?") else prompt
+    return f"Question: {prompt.strip()}{_CUE}" if prompt.rstrip().endswith("?") else prompt
+
+
+def _first_line(text: str) -> str:
+    """An answer as MQuAKE takes it: what comes after the line is no part of it, such as a next question of the model's own."""
+    return text.strip().partition("\n")[0]
 
 
 def _plain(text: str) -> str:
@@ -150,6 +163,11 @@ def _begins(text: str, target: str) -> float:
 
 def _holds(text: str, target: str) -> float:
     return float(re.search(_whole(target), _plain(text)) is not None)
+
+
+def _right(text: str, probe: Probe) -> float:
+    """1 if each of the probe's answers is said by one of its names."""
+    return min(max(_holds(text, name) for name in names) for names in (probe.answers, *probe.further))
 
 
 def _whole(target: str) -> str:

@@ -45,8 +45,8 @@ def counterfact(
     for fact in facts:
         old = fact.old_target or ""
         told = [ask.pair(prompt, fact.target, old) for prompt in (fact.text, *fact.paraphrases)]
-        kept = [ask.pair(n.prompt, answer, fact.target) for n in fact.neighbours if (answer := _truth(fact, n))]
-        true = [ask.one(n.prompt, n.answer or old) for n in fact.neighbours]
+        kept = [ask.pair(n.prompt, n.answer, fact.target) for n in fact.neighbours if n.answer and _tells(fact, n)]
+        true = [ask.one(n.prompt, n.answer) for n in fact.neighbours if n.answer]
         plan.append((told, kept, true))
     answers = ask.answers(lm, progress)
     columns: Columns = {}
@@ -70,9 +70,9 @@ def counterfact_plus(
     ask = Questions()
     plan = [
         [
-            ask.pair(prompt, answer, fact.target)
+            ask.pair(prompt, n.answer, fact.target)
             for prompt, n in zip(prompts, fact.neighbours, strict=True)
-            if (answer := _truth(fact, n))
+            if n.answer and _tells(fact, n)
         ]
         for fact, prompts in zip(facts, told, strict=True)
     ]
@@ -132,10 +132,9 @@ SUITES: Mapping[str, Callable[..., Columns]] = {
 }
 
 
-def _truth(fact: Fact, neighbour: Neighbour) -> str:
-    """What the new target is compared with on a neighbour; empty where there is nothing, or the new target is the truth."""
-    answer = neighbour.answer or fact.old_target or ""
-    return "" if answer.strip() == fact.target.strip() else answer
+def _tells(fact: Fact, neighbour: Neighbour) -> bool:
+    """Whether a neighbour's answer can be compared with the new target: not where the new target is the truth there, too."""
+    return (neighbour.answer or "").strip() != fact.target.strip()
 
 
 def _agreement(one: Answer, other: Answer) -> float:

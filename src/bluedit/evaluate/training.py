@@ -20,7 +20,8 @@ _LENGTH = 128
 
 @dataclass(frozen=True)
 class Training:
-    """A short fine-tuning of all weights: AdamW without decay, rows of 128 tokens in an order by the seed.
+    """A short fine-tuning of all weights: AdamW without decay, rows of 128 tokens in an order by the seed. The optimiser's weights are
+    float32, those of the model are what they round to after each step, so that half precision does not swallow small steps.
 
     Attributes:
         steps: gradient steps.
@@ -108,17 +109,25 @@ def _train(
         _trainable(weights),
         progress.task("fine-tuning further", training.steps, "steps") as advance,
     ):
-        adam = torch.optim.AdamW(weights, lr=training.learning_rate, weight_decay=0.0)
+        masters = [
+            weight.detach().to(torch.promote_types(weight.dtype, torch.float32), copy=True) for weight in weights
+        ]
+        adam = torch.optim.AdamW(masters, lr=training.learning_rate, weight_decay=0.0)
         for _ in range(training.steps):
             while len(queue) < training.rows:
                 queue += torch.randperm(len(rows), generator=order).tolist()
             batch, queue = rows[queue[: training.rows]], queue[training.rows :]
             loss = lm.model(input_ids=batch, labels=batch, use_cache=False).loss
             if not torch.isfinite(loss):
-                raise BenchmarkError("the loss of further fine-tuning is not finite; lower its learning rate")
-            adam.zero_grad()
+                raise BenchmarkError(
+                    "the loss of further fine-tuning is not finite; lower its learning rate, or load the model with --dtype float32"
+                )
             loss.backward()
+            for master, weight in zip(masters, weights, strict=True):
+                master.grad = None if weight.grad is None else weight.grad.to(master.dtype)
+                weight.grad = None
             adam.step()
+            _set(weights, masters)
             advance()
 
 

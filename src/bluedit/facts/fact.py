@@ -33,15 +33,20 @@ class Probe:
         prompt: full text.
         answers: names of the right answer, any of which counts. "subject" may have none: then the unedited model's
             answer is the right one. "generation" has none.
+        further: where the right answer is several things (all siblings, say), the names of each of the others; all must be said.
     """
 
     kind: str
     prompt: str
     answers: Sequence[str] = ()
+    further: Sequence[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.answers, str):
             object.__setattr__(self, "answers", tuple(self.answers))
+        if not isinstance(self.further, str):
+            further = tuple(names if isinstance(names, str) else tuple(names) for names in self.further)
+            object.__setattr__(self, "further", further)
 
 
 PROBES = ("portability", "multihop", "alias", "subject", "generation")
@@ -165,13 +170,21 @@ def _probe_fault(probe: object) -> str:
     if probe.kind not in PROBES:
         hint = did_you_mean(str(probe.kind), PROBES)
         return f"the probe {probe.prompt!r} is of the unknown kind {probe.kind!r}; {hint}"
-    if isinstance(probe.answers, str) or any(not isinstance(a, str) or not a.strip() for a in probe.answers):
+    if not _names(probe.answers):
         return f"the answers of the probe {probe.prompt!r} must be a list of texts, none of them empty"
+    if isinstance(probe.further, str) or not all(names and _names(names) for names in probe.further):
+        return f"the further answers of the probe {probe.prompt!r} must be lists of texts, none of them empty"
+    if probe.further and not probe.answers:
+        return f"the probe {probe.prompt!r} has further answers and no first one"
     if probe.kind in _ANSWERED and not probe.answers:
         return f"the probe {probe.prompt!r} has no answer"
     if probe.kind == "generation" and probe.answers:
         return f"the probe {probe.prompt!r} is to be continued freely; it takes no answers"
     return ""
+
+
+def _names(answers: object) -> bool:
+    return isinstance(answers, tuple) and all(isinstance(a, str) and a.strip() for a in answers)
 
 
 def _sound(neighbour: object) -> bool:

@@ -50,6 +50,12 @@ class Fields:
         """A list of texts; missing or null is the empty list."""
         return [self._as_text(v, f"{self.within}{key}[{i}]") for i, v in enumerate(self.items(key))]
 
+    def lists_of_texts(self, key: str) -> list[list[str]]:
+        """A list of lists of texts; missing or null is the empty list."""
+        inner = {f"{key}[{i}]": value for i, value in enumerate(self.items(key))}
+        fields = Fields(inner, self.within, self.faults)
+        return [fields.texts(name) for name in inner]
+
     def objects(self, key: str) -> list[Fields]:
         """The fields of each object in a list; missing or null is the empty list."""
         found = []

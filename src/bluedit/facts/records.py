@@ -41,7 +41,8 @@ def _neighbour(neighbour: Neighbour) -> object:
 
 def _probe(probe: Probe) -> dict[str, object]:
     answers = {"answers": list(probe.answers)} if probe.answers else {}
-    return {"kind": probe.kind, "prompt": probe.prompt, **answers}
+    further = {"further": [list(names) for names in probe.further]} if probe.further else {}
+    return {"kind": probe.kind, "prompt": probe.prompt, **answers, **further}
 
 
 def read_record(record: Mapping[str, object]) -> Fact:
@@ -70,8 +71,10 @@ def read_record(record: Mapping[str, object]) -> Fact:
 def _read_probes(fields: Fields) -> list[Probe]:
     found = []
     for inner in fields.objects("probes"):
-        inner.known(("kind", "prompt", "answers"))
-        found.append(Probe(inner.text("kind"), inner.text("prompt"), inner.texts("answers")))
+        inner.known(("kind", "prompt", "answers", "further"))
+        found.append(
+            Probe(inner.text("kind"), inner.text("prompt"), inner.texts("answers"), inner.lists_of_texts("further"))
+        )
     return found
 
 

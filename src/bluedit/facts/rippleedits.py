@@ -81,15 +81,20 @@ def _beginning(one: str, other: str) -> str:
 
 
 def _probes(fields: Fields) -> list[Probe]:
-    """One probe for each prompt of a kind, with the names of all its answers; none where no answer is known.
+    """One probe for each query of a kind, with the names of all its answers, of which each must be said; none where no answer is known.
 
     As in the authors' evaluation, a name of one character counts only if it is a digit.
     """
-    names: dict[tuple[str, str], dict[str, None]] = {}
+    probes: dict[Probe, None] = {}
     for key, kind in CRITERIA.items():
         for query in (query for test in fields.objects(key) for query in test.objects("test_queries")):
-            known = names.setdefault((kind, query.text("prompt")), {})
-            for answer in query.objects("answers"):
-                texts = [answer.trimmed("value") or "", *(text.strip() for text in answer.texts("aliases"))]
-                known.update(dict.fromkeys(text for text in texts if len(text) > 1 or text.isdigit()))
-    return [Probe(kind, prompt, tuple(known)) for (kind, prompt), known in names.items() if known]
+            prompt = query.text("prompt")
+            names = [_names(answer) for answer in query.objects("answers")]
+            if known := list(filter(None, names)):
+                probes[Probe(kind, prompt, known[0], known[1:])] = None
+    return list(probes)
+
+
+def _names(answer: Fields) -> tuple[str, ...]:
+    texts = [answer.trimmed("value") or "", *(text.strip() for text in answer.texts("aliases"))]
+    return tuple(dict.fromkeys(text for text in texts if len(text) > 1 or text.isdigit()))

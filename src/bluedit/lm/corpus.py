@@ -131,6 +131,10 @@ def _json_texts(file: Path) -> Iterator[str]:
             text = record if isinstance(record, str) else record.get("text") if isinstance(record, dict) else None
             if not isinstance(text, str):
                 raise StatisticsError(f"{file}, line {number}: expected an object with a 'text' field")
+            if any("\ud800" <= c <= "\udfff" for c in text):
+                raise StatisticsError(
+                    f"{file}, line {number}: its text has half a surrogate pair; write the character itself"
+                )
             yield text
 
 

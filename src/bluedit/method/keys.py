@@ -35,8 +35,6 @@ def _average(rows: Sequence[Row], activations: Tensor, n: int, shares: Sequence[
     weights = [share / count[row.fact, row.kind] for row, share in zip(rows, shares, strict=True)]
     owner = torch.tensor([row.fact for row in rows], device=activations.device)
     weight = torch.tensor(weights, device=activations.device, dtype=activations.dtype)
-    return (
-        activations.new_zeros(n, activations.shape[1])
-        .index_add_(0, owner, activations * weight[:, None])
-        .T.contiguous()
-    )
+    sums = activations.new_zeros(n, activations.shape[1]).index_add_(0, owner, activations * weight[:, None])
+    # with the strides that a file gives back, for one fact too: products of other strides may round otherwise
+    return sums.T.clone(memory_format=torch.contiguous_format)

@@ -181,7 +181,7 @@ class _Scale:
             found = [m * 10.0**p for p in powers for m in among if self.low <= m * 10.0**p <= self.high]
             if len(found) <= 6:
                 break
-        return found
+        return found[:: math.ceil(len(found) / 6)]
 
     def shown(self, value: float, more: int = 0) -> str:
         """A value with as many digits as the ticks need, or a few more."""
@@ -249,7 +249,7 @@ def _some(points: Points) -> Points:
 
 
 def _finite(points: Points) -> Points:
-    return [p for p in points if all(map(math.isfinite, p))]
+    return [p for p in points if all(map(_is, p))]
 
 
 def _mean(points: Points) -> tuple[float, float]:

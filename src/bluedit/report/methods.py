@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bluedit.evaluate.metrics import METRICS
+from bluedit.evaluate.metrics import METRICS, OF_A_MODEL
 from bluedit.method.presets import BLUE_PAPER, PRESETS
 from bluedit.method.recipe import Recipe, options
 
@@ -33,7 +33,7 @@ def metric_rows() -> list[tuple[str, str, str, str, str]]:
     arrow = {"higher": "↑", "lower": "↓", "": ""}
     return [
         (name, m.definition, f"{m.unit} {arrow[m.better]}", "yes" if m.teacher_forced else "no", m.source)
-        for name, m in METRICS.items()
+        for name, m in (METRICS | OF_A_MODEL).items()
     ]
 
 

@@ -190,6 +190,9 @@ const follow = () => {
   explorer.recipe.focus({ preventScroll: true });
 };
 addEventListener("hashchange", follow);
+document.addEventListener("click", (event) => {
+  if (event.target.closest('a[href^="#run="]')?.hash === location.hash) follow(); // the same number once more: no hashchange
+});
 follow();
 
 // a recipe stands out in all figures of its run while it is pointed at, or until it is chosen again

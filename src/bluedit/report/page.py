@@ -5,18 +5,20 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.metrics import METRICS
 from bluedit.files import write_file
-from bluedit.report import sections
-from bluedit.report.runs import Recipe, Run, read_run
-from bluedit.report.sections import COLUMNS, MAIN
+from bluedit.report import comparison, sections
+from bluedit.report.markup import COLUMNS
+from bluedit.report.runs import Recipe, Run, damaged, read_run
+from bluedit.report.sections import MAIN
 
+Told = TypeVar("Told")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -30,10 +32,10 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
     style, script = (
         resources.files("bluedit.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
     )
-    links = "".join(f'<li><a href="#run-{i}">{html.escape(_title(run))}</a></li>' for i, run in enumerate(runs))
+    links = "".join(f'<li><a href="#run-{i}">{html.escape(_told(run, _title))}</a></li>' for i, run in enumerate(runs))
     contents = f"<nav><ul>{links}</ul></nav>" if len(runs) > 1 else ""
-    body = "".join(_section(number, run) for number, run in enumerate(runs))
-    data = json.dumps([_explorer(run) for run in runs], ensure_ascii=False, separators=(",", ":"))
+    body = "".join(_told(run, lambda run, number=number: _section(number, run)) for number, run in enumerate(runs))
+    data = json.dumps([_told(run, _explorer) for run in runs], ensure_ascii=False, separators=(",", ":"))
     data = data.replace("<", "\\u003c")  # neither </script> nor <!-- may stand in a script
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -55,7 +57,7 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
 _INTRODUCTION = (
     "<p>Each recipe wrote the same facts into the weights of a language model, batch after batch; then the model was "
     "asked. A name with <b>-blue</b> is the recipe of that name with BLUE (boundary layer update): only the first and "
-    "the last of its layers are written, each with a target of its own.</p>"
+    "the last of its layers are written, each with a target of its own. Each form of a recipe runs with its own numbers for the model.</p>"
 )
 _RESULTS = (
     "After the last batch. Shares in %; arrows tell which way is better, and the best of a column is marked. A number "
@@ -63,9 +65,18 @@ _RESULTS = (
 )
 
 
+def _told(run: Run, part: Callable[[Run], Told]) -> Told:
+    """A part of the page. Raises BenchmarkError where a file of the run holds something of another shape than bluedit writes."""
+    try:
+        return part(run)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise damaged(run.folder, f"{type(error).__name__}: {error}") from error
+
+
 def _title(run: Run) -> str:
     config = run.config
-    return f"{config['model']}: {config['facts']} facts in batches of {config['batch_size']}"
+    facts = f"{config['facts']:,} facts of {config['source']}" if config.get("source") else f"{config['facts']:,} facts"
+    return f"{run.folder.resolve().name}: {config['model']}, {facts} in batches of {config['batch_size']}"
 
 
 def _section(place: int, run: Run) -> str:
@@ -75,7 +86,7 @@ def _section(place: int, run: Run) -> str:
     return (
         f'<section id="run-{place}"><h2>{html.escape(_title(run))}</h2>{sections.headline(run)}'
         f"{sections.results(place, run, run.names(MAIN), 'Results', _RESULTS, speed=True)}"
-        f"<details><summary>What the numbers mean</summary>{_definitions(names)}</details>{sections.differences(run)}"
+        f"<details><summary>What the numbers mean</summary>{_definitions(names)}</details>{comparison.differences(run)}"
         f"{sections.forcing(run)}{sections.drawings(run)}{sections.hidden(run)}{sections.abilities(run)}"
         f"{sections.finetuned(run)}"
         f"{sections.results(place, run, rest, 'Further metrics', '')}<h3>Every fact</h3>"

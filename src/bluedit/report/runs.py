@@ -41,16 +41,18 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Run:
-    """A benchmark's folder, read; `unfinished` recipes are those that were asked for and have no result yet."""
+    """A benchmark's folder, read; `unfinished` recipes are those that were asked for and have no result yet, `failed` says why some were
+    given up."""
 
     folder: Path
     config: Mapping[str, Any]
     recipes: Sequence[Recipe]
+    failed: Mapping[str, str]
 
     @property
     def unfinished(self) -> list[str]:
         done = {r.name for r in self.recipes}
-        return [name for name in self.config.get("order", ()) if name not in done]
+        return [name for name in self.config.get("order") or () if name not in done]
 
     @property
     def edited(self) -> list[Recipe]:
@@ -65,10 +67,26 @@ class Run:
         return [name for name in among if any(not math.isnan(r.value(name)) for r in self.recipes)]
 
     def pairs(self) -> list[tuple[Recipe, Recipe]]:
-        """(plain, with BLUE) of each recipe that was run both ways."""
+        """(plain, with BLUE) of each recipe that was run both ways: with the same settings in its name or, where a recipe has one
+        form of each kind only, with whatever settings these have."""
         plain = {r.name: r for r in self.edited if not figures.family(r.name)[1]}
         blue = {figures.family(r.name)[0]: r for r in self.edited if figures.family(r.name)[1]}
-        return [(plain[name], blue[name]) for name in plain if name in blue]
+        pairs = {name: (plain[name], blue[name]) for name in plain if name in blue}
+        for stem in {_stem(name) for name in plain}:
+            (one, *more), others = [n for n in plain if _stem(n) == stem], [n for n in blue if _stem(n) == stem]
+            if not more and len(others) == 1:
+                pairs[one] = (plain[one], blue[others[0]])
+        return [pairs[name] for name in plain if name in pairs]
+
+    def apart(self, one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
+        """Settings other than the schedule in which two recipes differ."""
+        settings = self.config.get("settings", {})
+        mine, theirs = settings.get(one.name, {}), settings.get(other.name, {})
+        return {
+            key: (mine[key], theirs[key])
+            for key in mine
+            if key in theirs and key != "schedule" and mine[key] != theirs[key]
+        }
 
 
 def read_run(folder: Path) -> Run:
@@ -91,21 +109,18 @@ def read_run(folder: Path) -> Run:
         _ = [config[key] for key in ("model", "facts", "batch_size")]  # what no page can be without
         found = [_read_recipe(place) for place in sorted(folder.iterdir()) if (place / "facts.json").is_file()]
         recipes = [r for r in found if r and sum(e["facts"] for e in r.log) == len(r.facts)]
+        failed = {f["recipe"]: str(f["why"]) for f in map(_read, folder.glob("*/failed.json"))}
         asked = [[(f["fact"]["prompt"], f["fact"]["subject"], f["fact"]["target"]) for f in r.facts] for r in recipes]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise BenchmarkError(
-            f"the run {folder} is damaged ({type(error).__name__}: {error}); run the benchmark again"
-        ) from error
+        raise damaged(folder, f"{type(error).__name__}: {error}") from error
     if not recipes:
         raise BenchmarkError(f"no recipe of {folder} is finished yet; let 'bluedit benchmark' come to its end first")
     for recipe, facts in zip(recipes, asked, strict=True):
         if facts != asked[0]:
-            raise BenchmarkError(
-                f"the run {folder} is damaged (other facts in {recipe.name} than in {recipes[0].name}); "
-                "run the benchmark again"
-            )
-    order = {name: i for i, name in enumerate(config.get("order", ()))}  # as first asked for
-    return Run(folder, config, sorted(recipes, key=lambda r: order.get(r.name, len(order))))
+            raise damaged(folder, f"other facts in {recipe.name} than in {recipes[0].name}")
+    order = list(config.get("order") or ())  # as first asked for
+    place = {r.name: order.index(r.name) if r.name in order else len(order) for r in recipes}
+    return Run(folder, config, sorted(recipes, key=lambda r: place[r.name]), failed)
 
 
 def _read_recipe(place: Path) -> Recipe | None:
@@ -116,8 +131,23 @@ def _read_recipe(place: Path) -> Recipe | None:
     return Recipe(log[-1]["recipe"], log, facts, *more)
 
 
+def _stem(name: str) -> str:
+    return name.partition(":")[0]
+
+
 def _read(file: Path) -> Any:
-    return json.loads(file.read_text("utf-8"))
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file.relative_to(file.parent.parent)}: {error}") from error
+
+
+def damaged(folder: Path, why: str) -> BenchmarkError:
+    """What is said of a run that cannot be shown."""
+    return BenchmarkError(
+        f"the run {folder} is damaged ({why}); delete the folder of the recipe that is damaged, or the whole run, "
+        "and run the same benchmark again"
+    )
 
 
 def number(value: Any) -> float:

@@ -284,6 +284,56 @@ def test_an_unnamed_truth_is_an_unknown_truth(write: Write) -> None:
     assert (fact.target, fact.old_target) == ("male", None)
 
 
+# KnowEdit
+
+
+KNOWEDIT: dict[str, Any] = {
+    "subject": "France",
+    "prompt": "The capital of France is",
+    "target_new": "Rome",
+    "ground_truth": ["Paris"],
+    "rephrase": "France has the capital",
+    "portability": {
+        "Logical_Generalization": [{"prompt": "Is Paris its capital?", "ground_truth": [["no"], ["it is not", "no"]]}],
+        "Reasoning": [{"prompt": "The river through it is the", "ground_truth": "Tiber"}],
+        "Subject_Aliasing": [{"prompt": "The capital of Gaul is", "ground_truth": ["Rome", "Roma"]}],
+    },
+    "locality": {
+        "Relation_Specificity": [
+            {"prompt": "The currency of France is", "ground_truth": [["euro"]]},
+            {"prompt": "Its anthem is", "ground_truth": [[""]]},
+        ]
+    },
+}
+
+
+def test_knowedit_keeps_its_tests(write: Write) -> None:
+    probes = [
+        Probe("portability", "Is Paris its capital?", ("no", "it is not")),
+        Probe("alias", "The capital of Gaul is", ("Rome", "Roma")),
+        Probe("portability", "The river through it is the", ("Tiber",)),
+        Probe("subject", "The currency of France is", ("euro",)),
+    ]
+    (fact,) = read_facts(write("a.json", [KNOWEDIT]))
+    assert fact.old_target == "Paris" and fact.paraphrases == ("France has the capital",)
+    assert sorted(map(str, fact.probes)) == sorted(map(str, probes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"portability": []}, "'portability' must be an object, not a list"),
+        ({"ground_truth": [[3]]}, "'ground_truth' must be text or lists of texts, not a number"),
+        (
+            {"locality": {"Forgetfullness": []}},
+            "unknown key 'locality.Forgetfullness' (did you mean 'Forgetfulness'?)",
+        ),
+    ],
+)
+def test_knowedit_refuses(write: Write, changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(write("a.json", [KNOWEDIT, {**KNOWEDIT, **changes}]))
+
+
 CANNOT = "cannot tell the subject and the target in the edit"
 ADVICE = "word it as RippleEdits does, e.g. 'The mother tongue of SUBJECT is TARGET.'"
 

@@ -10,6 +10,7 @@ from typing import Literal
 from bluedit.errors import FactError, did_you_mean
 from bluedit.facts.fact import Fact, Neighbour, Probe
 from bluedit.facts.fields import Fields
+from bluedit.facts.knowedit import knowedit_probes, names_in
 from bluedit.facts.records import KEYS, REQUIRED, read_neighbours, read_record
 from bluedit.facts.rippleedits import CRITERIA, read_rippleedits
 
@@ -112,10 +113,12 @@ def _from_mquake(record: Mapping[str, object]) -> list[Fact]:
 
 
 def _from_easyedit(record: Mapping[str, object]) -> list[Fact]:
-    """EasyEdit's flat CounterFact: full prompts, one paraphrase, one neighbour."""
+    """EasyEdit's flat records: full prompts, one paraphrase, one neighbour (CounterFact), or tests of several kinds (KnowEdit)."""
     fields = Fields(record)
     prompt, subject, target = fields.text("prompt"), fields.text("subject"), fields.text("target_new").strip()
-    old, rephrase, name = fields.trimmed("ground_truth"), fields.maybe("rephrase_prompt"), fields.label("case_id")
+    old = next(iter(names_in(fields, "ground_truth")), None)
+    rephrase, name = fields.maybe("rephrase_prompt") or fields.maybe("rephrase"), fields.label("case_id")
+    probes = knowedit_probes(fields)
     locality, answer = fields.maybe("locality_prompt"), fields.trimmed("locality_ground_truth")
     fields.check()
     fact = Fact.from_text(
@@ -125,6 +128,7 @@ def _from_easyedit(record: Mapping[str, object]) -> list[Fact]:
         old_target=old,
         paraphrases=() if rephrase is None else (rephrase,),
         neighbours=() if locality is None else (Neighbour(locality, answer),),
+        probes=probes,
         id=name,
     )
     return [fact]
@@ -187,7 +191,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "easyedit",
         "CounterFact as EasyEdit publishes it: JSON or JSONL with prompt, subject, target_new, ground_truth, "
-        "rephrase_prompt, locality_prompt and locality_ground_truth",
+        "rephrase_prompt, locality_prompt and locality_ground_truth; KnowEdit's portability and locality become probes",
         lambda keys: {"prompt", "subject", "target_new"} <= keys,
         _from_easyedit,
     ),

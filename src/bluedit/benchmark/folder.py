@@ -32,6 +32,7 @@ def place_of(run: str) -> str:
 
 
 def config_of(lm: EditableModel, benchmark: Benchmark, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
+    """Everything that a run's numbers depend on, and what they were made with."""
     shown = asdict(benchmark)
     facts = [fact_record(fact) for fact in benchmark.facts]
     drop = ("facts", "recipes", "passages", "targets", "abilities", "then_finetune")

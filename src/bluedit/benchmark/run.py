@@ -44,8 +44,9 @@ def run_benchmark(lm: EditableModel, benchmark: Benchmark, folder: Path, progres
     then of those that the folder holds besides. The model is left as it was.
 
     Raises:
-        BenchmarkError: the folder holds another benchmark.
-        BenchmarkError: also, after all the others, when recipes could not be finished; what was measured stays.
+        BenchmarkError: the folder holds another benchmark or cannot be written; or, after all the others, recipes could not be
+            finished. What was measured stays.
+        FactError, RecipeError: something asked for cannot be done; nothing was begun.
     """
     benchmark.check()
     benchmark.check_for(lm)

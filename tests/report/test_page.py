@@ -105,12 +105,15 @@ def test_sure_differences_are_better_or_worse(run, change, values, kind):
 def test_recipes_with_other_settings_are_a_pair_if_there_is_only_one_and_the_page_says_how_they_differ(run, change):
     name = "memit-blue:objective.clamp=0.5"
     change("memit-blue", "batches.json", lambda log: log[-1].update(recipe=name))
-    settings = {"schedule": "spread", "objective.clamp": 0.75, "preserve.lambda": 500}
+    settings = {"schedule": "spread", "objective.clamp": 0.75, "preserve.gram": "C", "preserve.l2": 3.0}
     change(
         ".",
         "config.json",
         lambda c: c.update(
-            settings={"memit": settings, name: settings | {"schedule": "boundary", "objective.clamp": 0.5}}
+            settings={
+                "memit": settings,
+                name: settings | {"schedule": "boundary", "objective.clamp": 0.5, "preserve.l2": 10.0},
+            }
         ),
     )
     page = written(run)

@@ -27,7 +27,7 @@ def differences(run: Run) -> str:
             rows.append((head(name), cells))
     if not rows:
         return ""
-    heads = ["metric", *(html.escape(plain.name) for plain, _ in pairs)]
+    heads = ["metric", *(f'<span class="name">{html.escape(plain.name)}</span>' for plain, _ in pairs)]
     about = (
         "Each recipe with BLUE minus that without it, in percentage points for shares, with a 95 % interval over "
         'the facts (bootstrap). <span class="better">Better</span> and <span class="worse">worse</span> are marked '

@@ -79,13 +79,14 @@ class Run:
         return [pairs[name] for name in plain if name in pairs]
 
     def apart(self, one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
-        """Settings other than the schedule in which two recipes differ."""
+        """Settings other than the schedule in which two recipes differ, but for those that their Gram has no use for."""
         settings = self.config.get("settings", {})
         mine, theirs = settings.get(one.name, {}), settings.get(other.name, {})
+        idle = "preserve.l2" if mine.get("preserve.gram") == "C" else "preserve.lambda"
         return {
             key: (mine[key], theirs[key])
             for key in mine
-            if key in theirs and key != "schedule" and mine[key] != theirs[key]
+            if key in theirs and key not in ("schedule", idle) and mine[key] != theirs[key]
         }
 
 

@@ -10,6 +10,7 @@ from bluedit.errors import BenchmarkError, FactError, RecipeError, did_you_mean
 from bluedit.evaluate.ability import asked_texts, read_items
 from bluedit.evaluate.answers import passage_rows, passages_beyond
 from bluedit.evaluate.report import ordinary_passages
+from bluedit.evaluate.said import question
 from bluedit.evaluate.suites import SUITES, check_old_targets
 from bluedit.evaluate.training import Training, training_rows
 from bluedit.facts.fact import Fact
@@ -106,7 +107,7 @@ class Benchmark:
             told = f"{fact.text} {fact.target}. " if "counterfact-plus" in self.suites else ""
             yield from (f"{prompt} {answer}" for prompt in (fact.text, *fact.paraphrases))
             yield from (f"{told}{n.prompt} {max(answer, n.answer or '', key=len)}" for n in fact.neighbours)
-            yield from (f"{p.prompt} {max(p.answers, key=len, default='')}" for p in fact.probes)
+            yield from (f"{question(p.prompt)} {max(p.answers, key=len, default='')}" for p in fact.probes)
         for task, file in self.abilities.items():
             yield from asked_texts(task, read_items(task, file))
 

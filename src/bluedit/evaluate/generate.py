@@ -95,9 +95,7 @@ def _continue(lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, tokens: 
         ids,
         attention_mask=mask,
         max_new_tokens=room,
-        min_new_tokens=room
-        if sampled
-        else None,  # sampled text has one length, as the entropy of shorter text is lower
+        min_new_tokens=room if sampled else None,  # one length for all: the entropy of shorter text is lower
         do_sample=sampled,
         num_beams=1,
         repetition_penalty=1.0,

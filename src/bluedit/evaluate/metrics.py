@@ -89,7 +89,7 @@ OF_A_MODEL: dict[str, Metric] = {
     "accuracy, f1 of a task": Metric("items whose label word is the likeliest, and F1 of each label weighted by its frequency", "GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300", False),
     "reach": Metric("of each residual the part that a write delivers at its own key, mean over the facts", "docs/design.md, section 2", False),
     "norms": Metric("|W - W0| / |W0| of each changed layer, Frobenius", _BEYOND, False, "lower", "ratio"),
-    "shift": Metric("distance of the mean hidden states of known facts before and after, over the spread before", "AlphaEdit, arXiv 2410.02355, figure 6, as a number", False, "lower", "ratio"),
+    "shift": Metric("distance of the mean hidden states of known facts before and after, over the spread before", "what AlphaEdit (arXiv 2410.02355) plots, as a number", False, "lower", "ratio"),
 }  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def portability(
     del unedited
     asked = [[p for p in fact.probes if p.answers] for fact in facts]
     prompts = [
-        (_question(p.prompt), " ".join(max(n, key=len) for n in (p.answers, *p.further)))
+        (question(p.prompt), " ".join(max(n, key=len) for n in (p.answers, *p.further)))
         for probes in asked
         for p in probes
     ]
@@ -79,7 +79,7 @@ def portability(
         _first_line(text) if prompt.endswith(_CUE) else text for text, (prompt, _) in zip(texts, prompts, strict=True)
     )
     ask = Questions()
-    forced = [[ask.one(_question(p.prompt), p.answers[0]) for p in probes if p.kind != "subject"] for probes in asked]
+    forced = [[ask.one(question(p.prompt), p.answers[0]) for p in probes if p.kind != "subject"] for probes in asked]
     answers = ask.answers(lm, progress) if prompts else []
     columns: Columns = {}
     for probes, places in zip(asked, forced, strict=True):
@@ -139,7 +139,7 @@ def _cosine(one: str, other: str, weights: dict[str, float]) -> float:
     return sum(a[w] * b[w] for w in a.keys() & b.keys()) / size if size else 0.0
 
 
-def _question(prompt: str) -> str:
+def question(prompt: str) -> str:
     """A question is put so that a language model answers it; a sentence is continued."""
     return f"Question: {prompt.strip()}{_CUE}" if prompt.rstrip().endswith("?") else prompt
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
 
 import bluedit.benchmark.run as module
 from bluedit.benchmark import Benchmark, parse_run, place_of, run_benchmark
@@ -356,6 +357,45 @@ def test_a_folder_of_other_things(lm, tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_the_folder_of_a_model(lm, tmp_path):
+    """Its configuration has the same name as a benchmark's."""
+    save_checkpoint(lm, tmp_path / "model")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}
+    with pytest.raises(BenchmarkError, match=r"config\.json is not of a benchmark; choose a new or empty folder"):
+        run(lm, tmp_path / "model")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()} == before
+
+
+def test_two_benchmarks_at_once_in_one_folder(lm, whole):
+    folder, rows = whole
+    before = (folder / "config.json").read_bytes()
+    with FileLock(folder / ".lock"), pytest.raises(BenchmarkError, match="another bluedit benchmark is at work in"):
+        run(lm, folder, recipes=("unedited", f"emmet:{SETTINGS}"))
+    assert (folder / "config.json").read_bytes() == before
+    assert without_time(run(lm, folder)[: len(rows)]) == without_time(rows)
+
+
+def test_a_patch_that_lacks_what_the_log_tells(lm, whole, tmp_path):
+    """Going on from it would edit other weights than those that were measured."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    place = next(folder.glob("rect*"))
+    saved, log = Patch.load(place / "patch"), json.loads((place / "batches.json").read_text())
+    Patch((), saved.info).save(place / "patch")
+    (place / "batches.json").write_text(json.dumps(log[:1]))
+    with pytest.raises(BenchmarkError, match="logs 1 batches and its patch holds 0; delete that folder"):
+        run(lm, folder)
+
+
+def test_other_threads_are_told(lm, whole, tmp_path, caplog):
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"threads": 99}))
+    run(lm, folder)
+    assert f"was begun with threads 99, now it is {torch.get_num_threads()}" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
@@ -371,6 +411,8 @@ def test_a_folder_of_other_things(lm, tmp_path):
         ({"passages": ()}, BenchmarkError, "there is no text to measure perplexity on"),
         ({"passage_tokens": 1}, BenchmarkError, "there is no text to measure perplexity on"),
         ({"facts": [replace(FACTS[0], old_target=None)]}, FactError, "1 of 1 facts have none"),
+        ({"suites": ("portability",)}, FactError, "'portability' asks the facts' probes, and no fact has one"),
+        ({"suites": ("counterfact-plus",), "facts": [replace(FACTS[0], neighbours=())]}, FactError, "no fact has one"),
         ({"batch_size": 0}, BenchmarkError, "batch size and every must be at least 1"),
         ({"recipes": ("memit:layers",)}, RecipeError, "'layers' in 'memit:layers' is no option"),
         ({"recipes": ("memti",)}, RecipeError, "unknown recipe 'memti'; did you mean 'memit'"),
@@ -384,6 +426,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_written(lm, tmp_path, cha
 
 def test_runs_are_written_with_their_settings():
     assert parse_run("memit") == ("memit", {})
+    assert parse_run("memit:preserve.lambda=1e+3") == ("memit", {"preserve.lambda": "1e+3"})
     assert parse_run("rect-blue:layers=4+8,filter.keep=0.3") == ("rect-blue", {"layers": "4,8", "filter.keep": "0.3"})
 
 
@@ -414,14 +457,14 @@ def test_a_full_disk_is_said_and_finished_batches_stay(lm, whole, tmp_path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_json", full)
-        with pytest.raises(BenchmarkError, match="No space left on device; make room and run the same again"):
+        with pytest.raises(BenchmarkError, match="No space left on device; make room or choose another place, and run the same again"):
             run(lm, tmp_path / "run")
     fresh = toy_gpt2().state_dict()
     assert all((tensor == fresh[name]).all() for name, tensor in lm.model.state_dict().items())
     assert without_time(run(lm, tmp_path / "run")) == without_time(whole[1])
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_table", lambda *_: full(tmp_path / "memit" / "facts.json", None))
-        with pytest.raises(BenchmarkError, match="No space left on device; make room and run the same again"):
+        with pytest.raises(BenchmarkError, match="No space left on device; make room or choose another place, and run the same again"):
             run(lm, tmp_path / "run")
 
 

@@ -7,7 +7,7 @@ import torch
 from evaluate_help import other_weights
 
 from bluedit.errors import BenchmarkError
-from bluedit.evaluate.answers import passage_rows, passages_beyond, perplexity
+from bluedit.evaluate.answers import logits_at, passage_rows, passages_beyond, perplexity
 from bluedit.evaluate.drift import hidden_drift, passage_drift
 from bluedit.evaluate.training import Training, trained
 from bluedit.lm.memory import EditableModel
@@ -35,6 +35,18 @@ def test_passages_by_the_definition(lm):
         same += (before.argmax(-1) == now.argmax(-1)).tolist()
     assert found["passage_kl"] == pytest.approx(sum(kl) / len(kl), rel=1e-4)
     assert found["passage_same"] == pytest.approx(sum(same) / len(same))
+
+
+def test_words_that_a_model_never_says(monkeypatch, lm):
+    """A head may give minus infinity to a padded vocabulary's unused words."""
+
+    def logits(*asked):
+        found = logits_at(*asked)
+        return torch.cat([found, torch.full_like(found[:, :1], -torch.inf)], dim=1)
+
+    expected = passage_drift(lm, TEXTS, 40, lambda: other_weights(lm))
+    monkeypatch.setattr("bluedit.evaluate.drift.logits_at", logits)
+    assert passage_drift(lm, TEXTS, 40, lambda: other_weights(lm)) == pytest.approx(expected)
 
 
 def test_hidden_states_before_and_after(lm):

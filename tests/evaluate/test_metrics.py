@@ -163,7 +163,9 @@ def test_fifty_records_by_the_definitions(toy, kind, bos):
             "efficacy": likely[:1], "generalisation": likely[1:], "specificity": kept, "strict": [tokens[0] == 1],
             "strict_paraphrase": [t == 1 for t in tokens[1:]], "accuracy": tokens[:1], "rephrase_accuracy": tokens[1:],
             "locality_same": same,
+            "locality_answer": [share(zip(*near[n.prompt, n.answer][1:], strict=True)) for n in fact.neighbours if n.answer],
         }  # fmt: skip
+        wanted["strict_specificity"] = [tokens == 1 for tokens in wanted["locality_answer"]]
         for name, values in wanted.items():
             mean = sum(values) / len(values) if values else float("nan")
             assert found[name][i] == pytest.approx(mean, nan_ok=True), (name, fact.text)
@@ -220,7 +222,17 @@ def test_generation_compares_words_not_tokens(monkeypatch, lm):
     assert found["generated"] == [1] and found["generated_contains"] == [1]
     assert found["generated_paraphrase"] == [0]
     assert math.isnan(found["generated_chat"][0])
-    assert means(found)["forcing_gap"] == found["strict"][0] - 1
+    assert means(found)["forcing_gap"] == found["accuracy"][0] - 1
+
+
+def test_what_teacher_forcing_adds(monkeypatch, lm):
+    """Half of the tokens are right when the other half is given, and the answer is never said."""
+    fact = counterfact_facts()[1]
+    monkeypatch.setattr("bluedit.evaluate.said.continuations", lambda _lm, prompts, *_a: [" violin"] * len(prompts))
+    monkeypatch.setattr(
+        "bluedit.evaluate.answers.score", lambda _lm, pairs, _progress=None: [answer(-1.0, accuracy=0.5) for _ in pairs]
+    )
+    assert means(generation(lm, [fact], nullcontext))["forcing_gap"] == 0.5
 
 
 def test_every_number_says_what_it_is(lm):

@@ -4,7 +4,9 @@ import math
 from contextlib import nullcontext
 
 import pytest
+import torch
 
+from bluedit.evaluate.generate import Sampling, _Draw
 from bluedit.evaluate.said import fluency, generation, ngram_entropy, portability
 from bluedit.evaluate.suites import counterfact_plus
 from bluedit.facts import Fact, Neighbour, Probe
@@ -28,14 +30,23 @@ def test_entropy_by_hand():
 
 
 def test_sampled_text_is_the_same_every_time_and_leaves_the_generator_alone(lm):
-    import torch
-
     torch.manual_seed(5)
     before = torch.get_rng_state()
     once = fluency(lm, [FACT], nullcontext)
     assert torch.equal(torch.get_rng_state(), before)
     assert fluency(lm, [FACT], nullcontext)["fluency"] == once["fluency"] and once["fluency"][0] > 0
     assert math.isnan(once["consistency"][0])  # no references
+    more = [Fact("{} is", name, "Rome") for name in ("Italy", "London")]  # of the same length
+    assert fluency(lm, [*more, FACT], nullcontext)["fluency"][-1] == pytest.approx(once["fluency"][0])
+
+
+def test_sampling_draws_each_token_as_often_as_it_is_likely():
+    chances = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    draw = _Draw(Sampling(tokens=1, top_k=3, seed=0), [str(i) for i in range(4000)])
+    drawn = draw(torch.empty(0), chances.log().expand(4000, -1)).argmax(dim=-1)
+    found = torch.bincount(drawn, minlength=4) / 4000
+    assert found[3] == 0  # not among the three likeliest
+    assert torch.allclose(found[:3], chances[:3] / chances[:3].sum(), atol=0.03)
 
 
 def test_consistency_compares_with_references(monkeypatch, lm):

@@ -361,6 +361,18 @@ def test_zsre_subject_in_other_case_is_used_as_it_stands(write: Write) -> None:
     assert (fact.prompt, fact.subject) == ("When was {} established?", "WEFS")
 
 
+def test_easyedits_question_one_step_away(write: Write) -> None:
+    more = {
+        "portability": {"Recalled Relation": "(x)", "New Question": "What is 1987 divisible by?", "New Answer": "3"}
+    }
+    for record in (ZSRE, COUNTERFACT):
+        (fact,) = read_facts(write("a.jsonl", lines({**record, **more})))
+        assert fact.probes[-1] == Probe("portability", "What is 1987 divisible by?", ("3",))
+    assert "'portability.New Answer' is missing" in refusal(
+        write("a.jsonl", lines({**ZSRE, "portability": {"New Question": "What is?"}}))
+    )
+
+
 def test_zsre_without_the_optional_parts(write: Write) -> None:
     (fact,) = read_facts(write("a.jsonl", lines(without(ZSRE, "rephrase", "loc", "loc_ans", "alt", "pred", "cond"))))
     assert fact == Fact("When was {} established?", "WEFS", "1987")

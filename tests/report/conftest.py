@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from bluedit.report.runs import FORMAT
+
 NAN = float("nan")
 SUBJECTS = ("<b>0", "<!-- <script>", "the \"Tower\" & 'co'", "برج خليفة")
 
@@ -32,7 +34,13 @@ def entry(name, facts, strict, perplexity):
 def run(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    config = {"model": "toy & co", "facts": 4, "batch_size": 2, "order": ["unedited", "memit", "memit-blue"]}
+    config = {
+        "format": FORMAT,
+        "model": "toy & co",
+        "facts": 4,
+        "batch_size": 2,
+        "order": ["unedited", "memit", "memit-blue"],
+    }
     (folder / "config.json").write_text(json.dumps(config))
     for name, values in (("memit", (0.0, 1.0)), ("memit-blue", (1.0, 1.0)), ("unedited", (0.0, 0.0))):
         place = folder / name

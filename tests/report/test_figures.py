@@ -59,6 +59,9 @@ def test_recipes_can_be_told_apart():
 def test_families():
     assert figures.family("memit-seq-blue:layers=[4]") == ("memit-seq:layers=[4]", True)
     assert figures.family("memit") == ("memit", False)
+    assert figures.family("memit:layers=4+8,schedule=boundary") == ("memit:layers=4+8", True)
+    alone = "memit-blue:schedule=single"  # the name says BLUE, what ran is not
+    assert figures.family(alone) == (alone, False)
 
 
 def test_clouds_share_their_axes():

@@ -149,6 +149,8 @@ def test_a_recipe_that_was_given_up(run):
     (run / "memit-blue" / "failed.json").write_text(json.dumps({"recipe": "memit-blue", "why": "a <NaN> came"}))
     page = written(run)
     assert "<p>Given up: memit-blue: a &lt;NaN&gt; came</p>" in page and "Not finished yet" not in page
+    (run / "memit" / "failed.json").write_text(json.dumps({"recipe": "of an earlier benchmark", "why": "it failed"}))
+    assert "an earlier benchmark" not in written(run)
 
 
 def test_general_ability_at_every_time_it_was_asked(run, change):
@@ -207,9 +209,13 @@ def test_a_file_of_another_shape_is_said_to_be_damaged(run, change, file, change
 
 def test_a_metric_that_only_one_recipe_has(run, change):
     change("memit", "facts.json", lambda facts: [f.update(generated=1.0) for f in facts])
-    change("memit", "batches.json", lambda log: log[-1]["all"].update(generated=0.25, generated_chat=NAN))
+    change(
+        "memit",
+        "batches.json",
+        lambda log: log[-1]["all"].update(accuracy=0.5, strict=0.2, generated=0.25, generated_chat=NAN),
+    )
     page = written(run)
-    assert rows(page, "Teacher-forced and generated") == {"memit": ["100.0", "25.0", "+75.0"]}
+    assert rows(page, "Teacher-forced and generated") == {"memit": ["50.0", "20.0", "25.0", "+25.0"]}
     assert "arxiv.org/abs/2502.11177" in page
     assert "generated ↑" not in rows(page, "What BLUE changes")
 
@@ -313,8 +319,9 @@ def test_what_cannot_be_shown(run, change, tmp_path):
     config = json.loads((run / "config.json").read_text())
     for wrong, message in (
         (config | {"format": 99}, "written by another version"),
-        ([], "is damaged"),
-        ({"facts": 2}, "is damaged"),
+        ([], "is no benchmark run"),
+        ({"format": 1, "facts": 2}, "is damaged"),
+        ({"model_type": "llama"}, r"is no benchmark run: its config\.json is of something else"),
     ):
         (run / "config.json").write_text(json.dumps(wrong))
         with pytest.raises(BenchmarkError, match=message):

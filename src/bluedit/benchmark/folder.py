@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from bluedit.benchmark.plan import UNEDITED, Benchmark
 from bluedit.errors import BenchmarkError
@@ -23,6 +26,9 @@ from bluedit.lm.memory import EditableModel
 from bluedit.method.recipe import Recipe
 from bluedit.report.runs import FORMAT
 
+log = logging.getLogger(__name__)
+
+_LOCK = ".lock"
 _NOT_COMPARED = ("order", "format", "settings", "source", "device", "threads")
 
 
@@ -56,46 +62,71 @@ def config_of(lm: EditableModel, benchmark: Benchmark, recipes: Mapping[str, Rec
     }
 
 
-def claim(folder: Path, config: Mapping[str, Any]) -> list[str]:
-    """Make the folder this benchmark's, or make sure that it is, and return its recipes so far. More may be added to it later.
+@contextmanager
+def claimed(folder: Path, config: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Make the folder this benchmark's, or make sure that it is, keep other processes out of it, and yield its recipes so far. More may
+    be added to it later.
 
-    A folder in which no batch is finished may become another benchmark's."""
-    config = dict(json.loads(json.dumps(config)))
-    file = folder / "config.json"
-    if file.is_file():
-        try:
-            found = dict(json.loads(file.read_text("utf-8")))
-        except (ValueError, TypeError) as error:
-            raise BenchmarkError(
-                f"{file} is unreadable ({error}); choose another folder, or delete this one"
-            ) from error
-        if found.get("format", 1) != FORMAT:
-            raise BenchmarkError(
-                f"{folder} was written by another version of bluedit; choose another folder, or run it with that version"
-            )
-        wrong = [key for key in config if key not in _NOT_COMPARED and found.get(key) != config[key]]
-        settings = found.get("settings", {})
-        wrong += [f"settings of {run}" for run, now in config["settings"].items() if settings.get(run, now) != now]
-        if wrong and not any(folder.glob("*/batches.json")):
-            found, wrong, settings = {}, [], {}
-        if wrong:
-            raise BenchmarkError(
-                f"{folder} holds another benchmark: {', '.join(wrong)} differ; choose another folder, or ask for the same as before"
-            )
-        config["order"] = list(dict.fromkeys([*found.get("order", ()), *config["order"]]))
-        config["settings"] = settings | config["settings"]
-    elif folder.exists() and (not folder.is_dir() or any(map(_foreign, folder.iterdir()))):
-        raise BenchmarkError(f"{folder} holds other things than a benchmark; choose a new or empty folder")
+    A folder in which no batch is finished may become another benchmark's.
+
+    Raises:
+        BenchmarkError: it holds something else, or another process is at work in it; nothing in it is changed.
+    """
+    config = _as_found(folder, dict(json.loads(json.dumps(config))))
     try:
-        write_json(file, config)
-    except OSError as error:
-        raise BenchmarkError(f"cannot write to {folder}: {error.strerror or error}; choose another place") from error
-    return config["order"]
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / _LOCK, timeout=0):
+            write_json(folder / "config.json", config)
+            yield config["order"]
+    except Timeout:
+        raise BenchmarkError(
+            f"another bluedit benchmark is at work in {folder}; let it finish, or choose another folder"
+        ) from None
+
+
+def _as_found(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration, with what the folder's own adds to it."""
+    file = folder / "config.json"
+    if not file.is_file():
+        if folder.exists() and (not folder.is_dir() or any(map(_foreign, folder.iterdir()))):
+            raise BenchmarkError(f"{folder} holds other things than a benchmark; choose a new or empty folder")
+        return config
+    try:
+        found = dict(json.loads(file.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise BenchmarkError(f"{file} is unreadable ({error}); choose another folder, or delete this one") from error
+    if "format" not in found:
+        raise BenchmarkError(f"{file} is not of a benchmark; choose a new or empty folder")
+    if found["format"] != FORMAT:
+        raise BenchmarkError(
+            f"{folder} was written by another version of bluedit; choose another folder, or run it with that version"
+        )
+    settings = found.get("settings", {})
+    wrong = [key for key in config if key not in _NOT_COMPARED and found.get(key) != config[key]]
+    wrong += [f"settings of {run}" for run, now in config["settings"].items() if settings.get(run, now) != now]
+    begun = any(folder.glob("*/batches.json"))
+    if wrong and begun:
+        raise BenchmarkError(
+            f"{folder} holds another benchmark: {', '.join(wrong)} differ; choose another folder, or ask for the same as before"
+        )
+    if wrong:
+        return config
+    for key in ("device", "threads"):
+        if begun and found.get(key) != config[key]:
+            log.warning(
+                "%s was begun with %s %s, now it is %s; last digits may differ",
+                folder,
+                key,
+                found.get(key),
+                config[key],
+            )
+    order = list(dict.fromkeys([*found.get("order", ()), *config["order"]]))
+    return config | {"order": order, "settings": settings | config["settings"]}
 
 
 def _foreign(file: Path) -> bool:
-    """Whether a file beside no config.json is none of ours; a killed run may have left its targets and a half-written configuration."""
-    return file.name != "targets" and not file.name.startswith(".config.json.")
+    """Whether a file beside no config.json is none of ours; a killed run may have left its targets, a half-written configuration and its lock."""
+    return file.name not in ("targets", _LOCK) and not file.name.startswith(".config.json.")
 
 
 def read_json(file: Path) -> Any:

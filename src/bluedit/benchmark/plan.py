@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +11,15 @@ from bluedit.errors import BenchmarkError, FactError, RecipeError, did_you_mean
 from bluedit.evaluate.ability import asked_texts, read_items
 from bluedit.evaluate.answers import passage_rows, passages_beyond
 from bluedit.evaluate.report import ordinary_passages
-from bluedit.evaluate.said import question
-from bluedit.evaluate.suites import SUITES, check_old_targets
+from bluedit.evaluate.said import in_chat, question
+from bluedit.evaluate.suites import ABOUT, SUITES, check_suites
 from bluedit.evaluate.training import Training, training_rows
 from bluedit.facts.fact import Fact
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.prompts import encode
 
 UNEDITED = "unedited"
+_LIST = re.compile(r"\d+(\+\d+)+")
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,7 @@ class Benchmark:
             raise BenchmarkError("batch size and every must be at least 1")
         if self.then_finetune and (self.then_finetune.steps < 1 or not self.then_finetune.learning_rate > 0):
             raise BenchmarkError("further fine-tuning needs at least one step and a learning rate above 0")
-        if "counterfact" in self.suites:
-            check_old_targets(self.facts)
+        check_suites(self.suites, self.facts)
         for run in self.recipes:
             parse_run(run)
         for task, file in self.abilities.items():
@@ -92,7 +93,7 @@ class Benchmark:
             )
         if self.then_finetune:
             training_rows(lm, passages_beyond(lm, self.text, self.passage_tokens), self.then_finetune)
-        long = {text: n for text in self._asked() if (n := len(encode(lm.tokenizer, text)[0])) > lm.max_length}
+        long = {text: n for text in self._asked(lm) if (n := len(encode(lm.tokenizer, text)[0])) > lm.max_length}
         if long:
             text, tokens = max(long.items(), key=lambda pair: pair[1])
             raise FactError(
@@ -100,7 +101,7 @@ class Benchmark:
                 f"({text[:60]!r}...); shorten them or leave them out"
             )
 
-    def _asked(self) -> Iterator[str]:
+    def _asked(self, lm: EditableModel) -> Iterator[str]:
         """Every text, or a longer one, that the model is given when it is measured."""
         for fact in self.facts:
             answer = max((fact.target, fact.old_target or ""), key=len)
@@ -108,6 +109,10 @@ class Benchmark:
             yield from (f"{prompt} {answer}" for prompt in (fact.text, *fact.paraphrases))
             yield from (f"{told}{n.prompt} {max(answer, n.answer or '', key=len)}" for n in fact.neighbours)
             yield from (f"{question(p.prompt)} {max(p.answers, key=len, default='')}" for p in fact.probes)
+            if "generation" in self.suites and getattr(lm.tokenizer, "chat_template", None):
+                yield in_chat(lm, fact.text)
+            if "locality" in self.suites:
+                yield from (about.format(fact.subject) for about in ABOUT)
         for task, file in self.abilities.items():
             yield from asked_texts(task, read_items(task, file))
 
@@ -124,5 +129,5 @@ def parse_run(run: str) -> tuple[str, dict[str, str]]:
         key, equals, value = item.partition("=")
         if not equals:
             raise RecipeError(f"{item!r} in {run!r} is no option; write NAME:option=value,option=value")
-        settings[key] = value.replace("+", ",")
+        settings[key] = value.replace("+", ",") if _LIST.fullmatch(value) else value  # not the sign in 1e+3
     return name, settings

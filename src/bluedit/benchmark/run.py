@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from bluedit.benchmark.folder import claim, config_of, note_failure, place_of, read_json, read_log, rows_of
+from bluedit.benchmark.folder import claimed, config_of, note_failure, place_of, read_json, read_log, rows_of
 from bluedit.benchmark.plan import UNEDITED, Benchmark, parse_run
 from bluedit.editing.batches import split_batches
 from bluedit.editing.editor import Editor
@@ -62,23 +62,24 @@ def run_benchmark(lm: EditableModel, benchmark: Benchmark, folder: Path, progres
         "progress": progress,
     }
     recipes = {run: Editor(lm, **options).recipe(*parse_run(run)) for run in asked if run != UNEDITED}
-    order = claim(folder, config_of(lm, benchmark, recipes))
     failed: dict[str, BluEditError] = {}
     try:
-        for run in asked:
-            editor = Editor(lm, **options)
-            try:
-                _Run(editor, benchmark, run, recipes.get(run), folder / place_of(run)).finish()
-            except BluEditError as error:
-                failed[run] = error
-                log.warning("%s is given up, the others go on: %s", run, error)
-            finally:
-                editor.reset()
-            note_failure(folder, run, failed.get(run))
-            write_table(rows_of(folder, order), folder)
+        with claimed(folder, config_of(lm, benchmark, recipes)) as order:
+            for run in asked:
+                editor = Editor(lm, **options)
+                try:
+                    _Run(editor, benchmark, run, recipes.get(run), folder / place_of(run)).finish()
+                except BluEditError as error:
+                    failed[run] = error
+                    log.warning("%s is given up, the others go on: %s", run, error)
+                finally:
+                    editor.reset()
+                note_failure(folder, run, failed.get(run))
+                write_table(rows_of(folder, order), folder)
     except OSError as error:
         raise BenchmarkError(
-            f"cannot write to {folder}: {error.strerror or error}; make room and run the same again: finished batches stay"
+            f"cannot write to {folder}: {error.strerror or error}; make room or choose another place, and run the same again: "
+            "finished batches stay"
         ) from error
     if failed:
         told = "; ".join(f"{run}: {error}" for run, error in failed.items())
@@ -109,6 +110,10 @@ class _Run:
         done = sum(entry["patches"] for entry in log)
         if done and (len(log) < len(parts) or self._to_finetune()):
             saved = Patch.load(self.folder / "patch")  # one batch ahead of the log if the run was killed in between
+            if len(saved.batches) < done:
+                raise BenchmarkError(
+                    f"{self.folder} logs {done} batches and its patch holds {len(saved.batches)}; delete that folder to run the recipe again"
+                )
             self.editor.apply(Patch(saved.batches[:done], saved.info))
         for number, part in enumerate(parts[len(log) :], start=len(log) + 1):
             entry = (

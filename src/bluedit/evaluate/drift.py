@@ -54,7 +54,8 @@ def _compare(
     now = logits_at(lm, rows, lanes, places).log_softmax(dim=-1)
     with unedited():
         before = logits_at(lm, rows, lanes, places).log_softmax(dim=-1)
-    kl = (before.exp() * (before - now)).sum(dim=-1).clamp(min=0)
+    terms = torch.where(before == -torch.inf, 0, before.exp() * (before - now))  # what never was cannot be missed
+    kl = terms.sum(dim=-1).clamp(min=0)
     return kl, (before.argmax(dim=-1) == now.argmax(dim=-1)).to(kl.dtype)
 
 

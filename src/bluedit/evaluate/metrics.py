@@ -65,7 +65,7 @@ METRICS: dict[str, Metric] = {
     "generated_paraphrase": Metric("paraphrases whose greedy continuation begins with the new target", _MIRAGE, False),
     "generated_chat": Metric("prompts put through the chat template whose greedy answer contains the new target", _MIRAGE, False),
     "generated_chat_exact": Metric("the same where the answer is the new target and nothing else", _MIRAGE, False),
-    "forcing_gap": Metric("strict minus generated: what teacher forcing adds", _MIRAGE, False, "lower"),
+    "forcing_gap": Metric("accuracy minus generated: what scoring token by token with the answer's own tokens before it adds to what is said without them", _MIRAGE, False, "lower"),
     "portability": Metric("questions one step away from the edit whose greedy continuation contains the right answer", _HOPS, False),
     "multihop": Metric("questions several steps away whose greedy continuation contains the right answer", _HOPS, False),
     "multihop_any": Metric("cases of which any such question is answered rightly, as MQuAKE counts cases; it asks for the name alone, here the answer's line may hold more", "MQuAKE, arXiv 2305.14795, section 4", False),
@@ -87,7 +87,7 @@ OF_A_MODEL: dict[str, Metric] = {
     "score": Metric("harmonic mean of efficacy, generalisation and specificity", _ROME, True),
     "perplexity": Metric("exp of the mean negative log-probability per token of ordinary text", _BEYOND, True, "lower", ""),
     "accuracy, f1 of a task": Metric("items whose label word is the likeliest, and F1 of each label weighted by its frequency", "GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300", False),
-    "reach": Metric("of each residual the part that a write delivers at its own key, mean over the facts", "docs/design.md, section 2", False),
+    "reach": Metric("of each residual the part that a write delivers at its own key, mean over a batch's facts weighted by the residuals' squared lengths, then over the batches", "docs/design.md, section 2", False),
     "norms": Metric("|W - W0| / |W0| of each changed layer, Frobenius", _BEYOND, False, "lower", "ratio"),
     "shift": Metric("distance of the mean hidden states of known facts before and after, over the spread before", "what AlphaEdit (arXiv 2410.02355) plots, as a number", False, "lower", "ratio"),
 }  # fmt: skip
@@ -108,6 +108,6 @@ def means(columns: Columns) -> dict[str, float]:
     three = [out.get(name, _NAN) for name in ("efficacy", "generalisation", "specificity")]
     if all(v == v for v in three):
         out["score"] = 3 / sum(1 / v for v in three) if all(three) else 0.0
-    if "strict" in out and "generated" in out:
-        out["forcing_gap"] = out["strict"] - out["generated"]
+    if "accuracy" in out and "generated" in out:
+        out["forcing_gap"] = out["accuracy"] - out["generated"]
     return out

@@ -28,12 +28,12 @@ def generation(
     lm: EditableModel, facts: Sequence[Fact], unedited: Unedited, progress: Progress | None = None
 ) -> Columns:
     """What the model really says: greedy, with its own stop, plain and through the chat template; and the
-    teacher-forced figure beside it. `unedited` is not used."""
+    teacher-forced figures beside it. `unedited` is not used."""
     del unedited
     prompts = [(prompt, fact.target) for fact in facts for prompt in (fact.text, *fact.paraphrases)]
     texts = iter(_said(lm, prompts, 1, progress))
     template = getattr(lm.tokenizer, "chat_template", None)
-    asked = [(_chat(lm, fact.text), fact.target) for fact in facts] if template else []
+    asked = [(in_chat(lm, fact.text), fact.target) for fact in facts] if template else []
     chats = iter(_said(lm, asked, 2, progress))
     ask = Questions()
     forced = [ask.one(fact.text, fact.target) for fact in facts]
@@ -41,6 +41,7 @@ def generation(
     columns: Columns = {}
     for fact, place in zip(facts, forced, strict=True):
         put(columns, "strict", [answers[place].said])
+        put(columns, "accuracy", [answers[place].accuracy])
         said = [next(texts) for _ in range(1 + len(fact.paraphrases))]
         put(columns, "generated", [_begins(said[0], fact.target)])
         put(columns, "generated_exact", [_is(said[0], fact.target)])
@@ -176,7 +177,7 @@ def _whole(target: str) -> str:
     return rf"(?<!{letter}){re.escape(_plain(target))}(?!{letter})"
 
 
-def _chat(lm: EditableModel, prompt: str) -> str:
+def in_chat(lm: EditableModel, prompt: str) -> str:
     """The prompt in the chat template, without the leading special token that encoding adds again."""
     message = [{"role": "user", "content": f"Complete the sentence in a few words: {prompt}"}]
     text = lm.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)

@@ -17,7 +17,7 @@ from bluedit.facts.fact import Fact, Neighbour
 from bluedit.lm.memory import EditableModel
 from bluedit.progress import Progress
 
-_ABOUT = ("The most surprising thing about {} is", "{} is best known for")
+ABOUT = ("The most surprising thing about {} is", "{} is best known for")
 
 
 def check_old_targets(facts: Sequence[Fact]) -> None:
@@ -27,6 +27,20 @@ def check_old_targets(facts: Sequence[Fact]) -> None:
         raise FactError(
             f"CounterFact's metrics compare with old_target, and {len(missing)} of {len(facts)} facts have none, "
             f"e.g. {missing[0]!r}; add old_target or choose other metrics than 'counterfact' (--suite)"
+        )
+
+
+def check_suites(names: Sequence[str], facts: Sequence[Fact]) -> None:
+    """Raises FactError when facts have nothing that one of these suites could measure."""
+    if "counterfact" in names:
+        check_old_targets(facts)
+    if "counterfact-plus" in names and not any(n.answer for fact in facts for n in fact.neighbours):
+        raise FactError(
+            "'counterfact-plus' asks neighbours with an answer, and no fact has one; leave it out (--suite)"
+        )
+    if "portability" in names and not any(p.answers for fact in facts for p in fact.probes):
+        raise FactError(
+            "'portability' asks the facts' probes, and no fact has one with an answer; leave it out (--suite)"
         )
 
 
@@ -87,20 +101,20 @@ def counterfact_plus(
 
 def zsre(lm: EditableModel, facts: Sequence[Fact], unedited: Unedited, progress: Progress | None = None) -> Columns:
     """Token accuracies on prompt, rephrasings and unrelated questions; the latter against the answer and against the unedited model."""
-    ask = Questions()
+    edits, near = Questions(), Questions()
     plan = []
     for fact in facts:
-        told = [ask.one(prompt, fact.target) for prompt in (fact.text, *fact.paraphrases)]
-        plan.append((told, [ask.one(n.prompt, n.answer) for n in fact.neighbours if n.answer]))
-    answers = ask.answers(lm, progress)
+        told = [edits.one(prompt, fact.target) for prompt in (fact.text, *fact.paraphrases)]
+        plan.append((told, [near.one(n.prompt, n.answer) for n in fact.neighbours if n.answer]))
+    answers, now = edits.answers(lm, progress), near.answers(lm, progress)
     with unedited():
-        before = ask.answers(lm, progress)
+        before = near.answers(lm, progress)
     columns: Columns = {}
     for told, kept in plan:
         put(columns, "accuracy", [answers[i].accuracy for i in told[:1]])
         put(columns, "rephrase_accuracy", [answers[i].accuracy for i in told[1:]])
-        put(columns, "locality_answer", [answers[i].accuracy for i in kept])
-        put(columns, "locality_same", [_agreement(answers[i], before[i]) for i in kept])
+        put(columns, "locality_answer", [now[i].accuracy for i in kept])
+        put(columns, "locality_same", [_agreement(now[i], before[i]) for i in kept])
     return columns
 
 
@@ -109,7 +123,7 @@ def locality(lm: EditableModel, facts: Sequence[Fact], unedited: Unedited, progr
     relations (the facts' probes; where there are none, two prompts that fit any subject)."""
     near = [[n.prompt for n in fact.neighbours] for fact in facts]
     same = [
-        [p.prompt for p in fact.probes if p.kind == "subject"] or [t.format(fact.subject) for t in _ABOUT]
+        [p.prompt for p in fact.probes if p.kind == "subject"] or [t.format(fact.subject) for t in ABOUT]
         for fact in facts
     ]
     moved = next_token_drift(lm, sorted({p for prompts in (*near, *same) for p in prompts}), unedited, progress)

@@ -67,7 +67,7 @@ def _from_counterfact(record: Mapping[str, object]) -> list[Fact]:
     prompt, subject, target, old = _rewrite(fields.section("requested_rewrite"))
     paraphrases = fields.texts("paraphrase_prompts")
     neighbours = read_neighbours(fields, "neighborhood_prompts", key="target", default=old)
-    probes = [Probe("generation", text) for text in fields.texts("generation_prompts")]
+    probes = [Probe("generation", text) for text in fields.texts("generation_prompts")] + _new_question(fields)
     name = fields.label("case_id")
     fields.check()
     return [Fact(prompt, subject, target, old, paraphrases, neighbours, probes, id=name)]
@@ -143,7 +143,7 @@ def _from_zsre(record: Mapping[str, object]) -> list[Fact]:
     fields = Fields(record)
     question, subject, answers = fields.text("src"), fields.text("subject"), fields.texts("answers")
     rephrase, loc, answer = fields.maybe("rephrase"), fields.maybe("loc"), fields.trimmed("loc_ans")
-    name = fields.label("case_id")
+    name, probes = fields.label("case_id"), _new_question(fields)
     if not answers:
         fields.faults.append("'answers' has no answer; the first one is what the model is taught")
     fields.check()
@@ -153,9 +153,18 @@ def _from_zsre(record: Mapping[str, object]) -> list[Fact]:
         answers[0].strip(),
         paraphrases=() if rephrase is None else (rephrase,),
         neighbours=() if loc is None else (Neighbour(_question(loc), answer),),
+        probes=probes,
         id=name,
     )
     return [fact]
+
+
+def _new_question(fields: Fields) -> list[Probe]:
+    """The question one step away that EasyEdit (arXiv 2305.13172) adds to records of CounterFact and zsRE."""
+    if fields.record.get("portability") is None:
+        return []
+    asked = fields.section("portability")
+    return [Probe("portability", asked.text("New Question"), (asked.text("New Answer"),))]
 
 
 def _as_it_stands(subject: str, text: str) -> str:

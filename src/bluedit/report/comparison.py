@@ -107,8 +107,8 @@ def _tunings(run: Run, pairs: Sequence[tuple[Recipe, Recipe]]) -> str:
     for plain, blue in pairs:
         apart = run.apart(plain, blue)
         if apart:
-            values = ", ".join(f"{html.escape(key)} {one} and {other}" for key, (one, other) in apart.items())
-            told.append(f"<li>{html.escape(plain.name)} and {html.escape(blue.name)}: {values}</li>")
+            values = ", ".join(f"{key} {one} and {other}" for key, (one, other) in apart.items())
+            told.append(f"<li>{html.escape(f'{plain.name} and {blue.name}: {values}')}</li>")
     if not told:
         return ""
     return f"<p>Each form ran with numbers of its own, so not all of a difference need be BLUE's:</p><ul>{''.join(told)}</ul>"

@@ -42,9 +42,15 @@ class Look:
 
 
 def family(name: str) -> tuple[str, bool]:
-    """(a recipe's name without -blue, whether it had it); settings after ":" stay."""
-    base, colon, rest = name.partition(":")
-    return base.removesuffix("-blue") + colon + rest, base.endswith("-blue")
+    """(a recipe's name without what makes it BLUE, whether it is); other settings after ":" stay. A schedule among these decides."""
+    base, _, rest = name.partition(":")
+    items = {key: value for key, _, value in (item.partition("=") for item in rest.split(",") if item)}
+    blue = items.get("schedule", "boundary" if base.endswith("-blue") else "") == "boundary"
+    if blue:
+        base = base.removesuffix("-blue")
+        items.pop("schedule", None)
+    settings = ",".join(f"{key}={value}" for key, value in items.items())
+    return base + (f":{settings}" if settings else ""), blue
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:

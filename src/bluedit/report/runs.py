@@ -103,14 +103,17 @@ def read_run(folder: Path) -> Run:
         )
     try:
         config = _read(file)
-        if config.get("format", 1) != FORMAT:
+        if "format" not in config:
+            raise BenchmarkError(f"{folder} is no benchmark run: its config.json is of something else")
+        if config["format"] != FORMAT:
             raise BenchmarkError(
                 f"{folder} was written by another version of bluedit; make the page with that version, or run the benchmark anew"
             )
         _ = [config[key] for key in ("model", "facts", "batch_size")]  # what no page can be without
         found = [_read_recipe(place) for place in sorted(folder.iterdir()) if (place / "facts.json").is_file()]
         recipes = [r for r in found if r and sum(e["facts"] for e in r.log) == len(r.facts)]
-        failed = {f["recipe"]: str(f["why"]) for f in map(_read, folder.glob("*/failed.json"))}
+        order = list(config.get("order") or ())  # as first asked for
+        failed = {f["recipe"]: str(f["why"]) for f in map(_read, folder.glob("*/failed.json")) if f["recipe"] in order}
         asked = [[(f["fact"]["prompt"], f["fact"]["subject"], f["fact"]["target"]) for f in r.facts] for r in recipes]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise damaged(folder, f"{type(error).__name__}: {error}") from error
@@ -119,7 +122,6 @@ def read_run(folder: Path) -> Run:
     for recipe, facts in zip(recipes, asked, strict=True):
         if facts != asked[0]:
             raise damaged(folder, f"other facts in {recipe.name} than in {recipes[0].name}")
-    order = list(config.get("order") or ())  # as first asked for
     place = {r.name: order.index(r.name) if r.name in order else len(order) for r in recipes}
     return Run(folder, config, sorted(recipes, key=lambda r: place[r.name]), failed)
 

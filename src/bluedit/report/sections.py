@@ -83,20 +83,22 @@ def forcing(run: Run) -> str:
     said = run.names(("generated", "generated_chat"))
     rows = []
     for r in run.recipes:
-        if known(r.value("strict")) and any(known(r.value(name)) for name in said):
-            cells = [f"<td>{shown(r.value('strict'), 'strict')}</td>"]
+        forced = r.value("accuracy")
+        if known(forced) and any(known(r.value(name)) for name in said):
+            cells = [f"<td>{shown(r.value(name), name)}</td>" for name in ("accuracy", "strict")]
             for name in said:
-                gap = r.value("strict") - r.value(name)
+                gap = forced - r.value(name)
                 cells.append(
                     f"<td>{shown(r.value(name), name)}</td><td>{signed(100 * gap, 1) if known(gap) else ''}</td>"
                 )
             rows.append((html.escape(r.name), cells))
     about = (
-        "Teacher forcing feeds the answer's own tokens to the model while it is scored, so a model may pass that would "
-        'never say the answer by itself (<a href="https://arxiv.org/abs/2502.11177">arXiv 2502.11177</a>). '
-        "Shares in %, gaps in percentage points."
+        "Teacher forcing feeds the answer's own tokens to the model while it is scored, so the share of right tokens "
+        "(accuracy) also counts those that the model would never come to by itself "
+        '(<a href="https://arxiv.org/abs/2502.11177">arXiv 2502.11177</a>); the gap is what that adds. Strict asks for every token, '
+        "which greedy text then begins with. Shares in %, gaps in percentage points."
     )
-    heads = ["recipe", head("strict"), *(cell for name in said for cell in (head(name), "gap"))]
+    heads = ["recipe", head("accuracy"), head("strict"), *(cell for name in said for cell in (head(name), "gap"))]
     return table("Teacher-forced and generated", about, heads, rows) if rows else ""
 
 
@@ -134,7 +136,7 @@ def hidden(run: Run) -> str:
     one = next(iter(places.values()))
     axes = " and ".join(f"{100 * share:.0f} %" for share in one.get("explained", ()) if known(share))
     about = (
-        f"Hidden states after layer {one['layer']} at the last token of prompts about other facts, "
+        f"Hidden states after layer {html.escape(str(one['layer']))} at the last token of prompts about other facts, "
         '<span class="key-before">before</span> and <span class="key-after">after</span> all edits, on the two main '
         f"axes of the states before{f' ({axes} of their variance)' if axes else ''}; the same axes for all. Shift: how "
         "far the mean moved (the line), over the spread before."

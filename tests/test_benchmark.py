@@ -457,14 +457,18 @@ def test_a_full_disk_is_said_and_finished_batches_stay(lm, whole, tmp_path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_json", full)
-        with pytest.raises(BenchmarkError, match="No space left on device; make room or choose another place, and run the same again"):
+        with pytest.raises(
+            BenchmarkError, match="No space left on device; make room or choose another place, and run the same again"
+        ):
             run(lm, tmp_path / "run")
     fresh = toy_gpt2().state_dict()
     assert all((tensor == fresh[name]).all() for name, tensor in lm.model.state_dict().items())
     assert without_time(run(lm, tmp_path / "run")) == without_time(whole[1])
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_table", lambda *_: full(tmp_path / "memit" / "facts.json", None))
-        with pytest.raises(BenchmarkError, match="No space left on device; make room or choose another place, and run the same again"):
+        with pytest.raises(
+            BenchmarkError, match="No space left on device; make room or choose another place, and run the same again"
+        ):
             run(lm, tmp_path / "run")
 
 

@@ -4,8 +4,8 @@
 
 FOLDER holds counterfact_easyedit.jsonl, zsre_mend.jsonl, wikipedia_passages.jsonl and capability_TASK.jsonl. Every part is a benchmark folder:
 killed at any moment it goes on after the last finished batch, and `bluedit report OUT/counterfact` makes a page of it. The parts share their targets.
-`--light` asks only the part's first suite, half-way and at the end: a third of the time, for what the paper's table shows; `--abilities` adds
-general ability to it.
+`--light` asks only the part's first suite, half-way and at the end: half the time, for what the paper's table shows; `--abilities` adds
+general ability to it. A folder asks all its recipes the same: for other options choose another OUT.
 With `--keep FOLDER` the rows of the recipes run now replace theirs in FOLDER/reproduction-PART.csv and .md, so the whole can be run a few recipes at a time.
 """
 

@@ -20,17 +20,6 @@ with install_import_hook(["bluedit.method", "bluedit.lm", "bluedit.editing"], "b
 torch.set_num_threads(1)  # toy matrices are too small for two
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="also run long experiments")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--slow"):
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="a long experiment: run with --slow"))
-
-
 @pytest.fixture(autouse=True)
 def own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Toy tests keep nothing in the user's cache; tests of the real model share it, as a user does."""

@@ -25,7 +25,7 @@ ROOMS = (
     ),
     ("bluedit.evaluate",),
     ("bluedit.editing",),
-    ("bluedit.export", "bluedit.report", "bluedit.explain", "bluedit.benchmark"),
+    ("bluedit.export", "bluedit.report", "bluedit.benchmark"),
     ("bluedit",),  # the public names
     ("bluedit.cli", "bluedit.__main__"),
 )

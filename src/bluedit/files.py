@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+_LEFT_S = 3600.0  # no file takes that long to write
 
 
 def write_file(file: Path, data: bytes) -> None:
@@ -20,6 +25,7 @@ def write_file(file: Path, data: bytes) -> None:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    _clear(file)
     try:
         with temporary.open("wb") as stream:
             stream.write(data)
@@ -28,6 +34,14 @@ def write_file(file: Path, data: bytes) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _clear(file: Path) -> None:
+    """Delete what processes that were killed while they wrote this file left beside it."""
+    for left in file.parent.glob(f".{glob.escape(file.name)}.*"):
+        with suppress(OSError):
+            if left.suffix[1:].isdecimal() and time.time() - left.stat().st_mtime > _LEFT_S:
+                left.unlink()
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,48 @@ def test_facts_shows_and_converts(tmp_path):
         found = [fact.text for fact in read_facts(tmp_path / "part.jsonl")]
         assert found == [fact.text for fact in read_facts(tmp_path / "world.jsonl")][expected]
     assert_fails(run("facts", "world:7", "--skip", -1), 3, "skip=-1 is negative")
+
+
+def test_facts_tells_of_conflicts_and_converts_all_the_same(tmp_path, caplog):
+    record = {"prompt": "{} is in", "subject": "Rome", "target": "France"}
+    lines = [json.dumps(record), json.dumps(record | {"target": "Spain"})]
+    (tmp_path / "facts.jsonl").write_text("\n".join(lines))
+    result = run("facts", tmp_path / "facts.jsonl", "--out", tmp_path / "out.jsonl")
+    assert result.exit_code == 0
+    assert "facts 1 and 2 contradict each other" in caplog.text
+    assert len(read_facts(tmp_path / "out.jsonl")) == 2
+
+
+def test_the_choice_of_bundled_facts(model, tmp_path):
+    chosen = []
+    for seed in (0, 1):
+        out = tmp_path / str(seed)
+        assert (
+            run(
+                "edit",
+                "-m",
+                model,
+                "--facts",
+                "world:2",
+                "--seed",
+                seed,
+                "--known",
+                "edit",
+                "--no-report",
+                *OPTIONS,
+                "-o",
+                out,
+            ).exit_code
+            == 0
+        )
+        chosen.append([fact.text for fact in Patch.load(out).facts])
+    assert chosen[0] != chosen[1]
+
+
+def test_version():
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"bluedit {version('bluedit')}\n"
 
 
 def test_recipes_and_their_options():

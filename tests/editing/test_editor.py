@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -577,6 +578,40 @@ def test_a_layer_that_earlier_edits_did_not_write_remembers_the_keys_they_have_t
     base, U = _parts(editor, "alphaedit-blue", 3)
     assert _close(second.patch.batches[0].updates[0].A, dense(base, U, there, solved[0]))
     assert not _close(second.patch.batches[0].updates[0].A, dense(base, U, None, solved[0]))
+
+
+def test_merged_facts_count_once_at_layers_they_were_not_written_to(statistics):
+    """Two facts of one subject have one key where MEMIT-Merge writes them; elsewhere, too."""
+    editor = make_editor(statistics=statistics)
+    twice = [FACTS[0], Fact("{} lives in", FACTS[0].subject, "Berlin"), FACTS[1]]
+    made = edit(editor, twice, "memit-seq", settings={"layers": [1], "schedule": "single", "subjects": "merge"})
+    (batch,) = made.patch.batches
+    keys = editor._preserved._keys_of(batch, made.patch.info["prefixes"], 3)
+    assert keys.shape == batch.updates[0].keys.shape == (48, 2)
+    again = editor._preserved._keys_of(
+        replace(batch, updates=(replace(batch.updates[0], layer=2),)), made.patch.info["prefixes"], 1
+    )
+    assert torch.allclose(again, batch.updates[0].keys)
+
+
+def test_the_unedited_weights_interrupted_on_the_way_back(statistics, monkeypatch):
+    editor = make_editor(statistics=statistics)
+    unedited = bits(editor.model)
+    edit(editor, FACTS[0], "memit")
+    projection = type(editor.lm).projection
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, editor.unedited():
+        seen = count()
+
+        def interrupted(lm, layer):
+            if next(seen) == 1:
+                raise KeyboardInterrupt
+            return projection(lm, layer)
+
+        patch.setattr(type(editor.lm), "projection", interrupted)
+    with pytest.raises(EditError, match="was interrupted half-way"):
+        edit(editor, OTHER[0])
+    editor.reset()
+    assert same_bits(editor.model, unedited)
 
 
 def test_undone_edits_are_forgotten(statistics):

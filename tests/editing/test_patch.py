@@ -482,6 +482,16 @@ def test_a_place_that_turns_out_not_to_be_writable(patch, tmp_path, monkeypatch)
 # the two ways of writing that everything uses
 
 
+def test_write_file_clears_what_killed_processes_left(tmp_path):
+    old, new, other = (tmp_path / name for name in (".weights.12345", ".weights.12346", ".weights.json"))
+    for file in (old, new, other):
+        file.write_bytes(b"half")
+    for file in (old, other):
+        os.utime(file, (0, 0))
+    write_file(tmp_path / "weights", b"one")
+    assert {file.name for file in tmp_path.iterdir()} == {"weights", ".weights.12346", ".weights.json"}
+
+
 def test_write_file_replaces_or_keeps(tmp_path, monkeypatch):
     file = tmp_path / "a" / "b.bin"
     write_file(file, b"one")

@@ -104,6 +104,10 @@ def test_the_id_does_not_count_in_comparisons() -> None:
             {"probes": [Probe("generation", "x", ["y"])]},
             "fact '{} is in': the probe 'x' is to be continued freely; it takes no answers",
         ),
+        (
+            {"subject": "Rome "},
+            "fact '{} is in': the subject 'Rome ' begins or ends with white space; put that into the prompt, beside '{}'",
+        ),
         ({"id": "17", "target": ""}, "fact '17': target is empty"),
         (
             {"old_target": "Italy", "paraphrases": [""]},
@@ -192,3 +196,14 @@ def test_check_batch_names_all_repetitions_and_contradictions() -> None:
         "facts 1 and 3 contradict each other: 'Rome is in' => 'Italy' and 'Spain'; keep one",
         "facts 2 and 4 are the same ('Oslo is in' => ' Norway'); keep one",
     ]
+
+
+@pytest.mark.parametrize("facts", ["Rome is in Italy", ["Rome"], {"prompt": "{} is in"}])
+def test_check_batch_refuses_what_is_no_fact(facts: Any) -> None:
+    assert refusal(check_batch, facts).startswith("facts must be a list of Fact; make one with Fact(...)")
+
+
+def test_check_batch_names_the_first_of_many_conflicts() -> None:
+    lines = refusal(check_batch, [Fact("{} is in", "Rome", "Italy")] * 30).split("\n")
+    assert len(lines) == 21
+    assert lines[19:] == ["facts 1 and 21 are the same ('Rome is in' => 'Italy'); keep one", "and 9 more"]

@@ -585,7 +585,7 @@ def test_written_facts_are_read_again(tmp_path: Path) -> None:
     facts = [
         Fact(
             "{} is in",
-            "Zürich\u2028",
+            "Zü\u2028rich",
             " Peru",
             "Italy\n",
             ["a", "b"],

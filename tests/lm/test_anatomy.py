@@ -183,6 +183,15 @@ def test_mixture_of_experts():
     )
 
 
+def test_a_dense_checkpoint_of_a_family_that_also_has_experts():
+    model = toy_llama()
+    model.config.num_local_experts = 8
+    with pytest.raises(ModelError, match="mixture of experts"):
+        dissect(model)
+    model.config.is_moe = False
+    assert len(dissect(model).projections) == 5
+
+
 class PackedLinear(nn.Module):
     """A quantised layer as the field's packages make them."""
 

@@ -95,7 +95,7 @@ def test_subject_at_the_start(bos):
 @settings(max_examples=30, deadline=None)
 def test_any_subject_is_found(bos, subject, prefixed):
     """The last token's characters include the subject's last one, whatever the script; checked with the tokenizer's own char_to_token."""
-    if not subject.strip() or "{" in subject or "}" in subject:
+    if not subject or subject != subject.strip() or "{" in subject or "}" in subject:
         return
     tokenizer = toy_tokenizer(bos=bos)
     fact = Fact("In {} it is", subject=subject, target="Rome")

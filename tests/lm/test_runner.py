@@ -77,9 +77,10 @@ def test_the_fast_one_is_taken_where_it_agrees(caplog):
 
 
 def bloom():
-    """So small weights that attention hardly matters: only asking tells that it computes its own."""
+    """So small weights that attention hardly matters: only asking tells that it computes its own. (Its softmax is in float32, where a
+    float64 mask overflows and padding gives NaN.)"""
     torch.manual_seed(0)
-    return BloomForCausalLM(BloomConfig(vocab_size=432, n_layer=4, n_head=4, hidden_size=32)).double().eval()
+    return BloomForCausalLM(BloomConfig(vocab_size=432, n_layer=4, n_head=4, hidden_size=32)).eval()
 
 
 @pytest.mark.parametrize("model", [gptj, bloom])
@@ -187,6 +188,17 @@ def test_bfloat16_linear_maps_are_close_and_leave_nothing_behind():
         wanted, found = exact.logits(zero).log_softmax(-1), short.logits(zero).log_softmax(-1)
     assert 0 < (wanted.exp() * (wanted - found).abs()).sum(-1).mean() < 0.2
     assert not any("forward" in vars(module) for module in lm.model.modules())
+
+
+def test_a_token_ruled_out_is_no_reason_for_the_plain_one_but_nan_is(caplog, monkeypatch):
+    lm = toy("llama")
+    lm.anatomy.head.register_forward_hook(lambda _m, _a, out: out.index_fill(-1, torch.tensor([1]), -torch.inf))
+    rows = rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True)
+    assert isinstance(make(lm, rows, [Site("block", 2)]), SuffixRunner) and not caplog.records
+    logits = SuffixRunner.logits
+    monkeypatch.setattr(SuffixRunner, "logits", lambda self, delta: logits(self, delta) * torch.nan)
+    assert isinstance(make(lm, rows, [Site("block", 2)]), PlainRunner)
+    assert "differ by inf nats" in caplog.text
 
 
 def test_rounding_of_bfloat16_maps_is_no_reason_for_the_plain_one(caplog):

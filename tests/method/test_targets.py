@@ -278,3 +278,23 @@ def test_float32_and_bfloat16_models_give_float32_targets():
         found = optimise(lm, FACTS)
         assert found.z.dtype == found.loss.dtype == torch.float32
         assert torch.isfinite(found.z).all()
+
+
+@pytest.mark.parametrize("anchor", ["edited", "unedited"])
+def test_tokens_that_the_model_rules_out_leave_the_loss_finite(anchor):
+    """Some models mask unused ids: their logit is -inf, and 0 log 0 must count for nothing."""
+    lm, plain = toy("llama"), toy("llama")
+    unused = [
+        i
+        for i in range(lm.tokenizer.vocab_size)
+        if i not in {t for r in rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True) for t in r.targets}
+    ][-3:]
+    for model in (lm, plain):  # the same distribution by other means
+        lower = -torch.inf if model is lm else -1e4
+        model.model.lm_head.register_forward_hook(
+            lambda _m, _a, out, lower=lower: out.index_fill(-1, torch.tensor(unused), lower)
+        )
+    objective = replace(FAST, kl_anchor=anchor)
+    found, wanted = optimise(lm, FACTS, objective), optimise(plain, FACTS, objective)
+    assert torch.isfinite(found.loss).all()
+    assert torch.allclose(found.z, wanted.z, rtol=1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +14,25 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from bluedit.cli.benchmark import benchmark, metrics, report
-from bluedit.cli.common import Device, Dtype, Force, Model, bars, fail, gather, read_source, settings_of
+from bluedit.cli.common import (
+    SOURCE,
+    Device,
+    Dtype,
+    Force,
+    Format,
+    Limit,
+    Model,
+    Seed,
+    Skip,
+    bars,
+    fail,
+    gather,
+    read_source,
+    settings_of,
+)
 from bluedit.cli.harness import harness
 from bluedit.errors import BluEditError, FactError, ModelError, out_of_memory
+from bluedit.method.presets import DEFAULT
 from bluedit.progress import as_progress
 
 
@@ -54,10 +71,19 @@ app.command()(metrics)
 app.command()(harness)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bluedit {version('bluedit')}")
+        raise typer.Exit
+
+
 @app.callback()
 def setup(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is going on.")] = False,
     threads: Annotated[int | None, typer.Option(help="Processor threads to use.", min=1)] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", callback=_tell_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Common to all commands."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -77,19 +103,22 @@ def edit(
     ] = None,
     facts: Annotated[
         str | None,
-        typer.Option(help="File of facts (JSONL, CSV, CounterFact, EasyEdit, zsRE), or world:N for N bundled ones."),
+        typer.Option(help=SOURCE),
     ] = None,
-    format: Annotated[str | None, typer.Option(help="The file's format, where it cannot be told.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Read this many facts at most.")] = None,
-    skip: Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")] = 0,
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A method; 'bluedit recipes' lists them.")] = "",
+    format: Format = None,
+    limit: Limit = None,
+    skip: Skip = 0,
+    seed: Seed = 0,
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help=f"A method; 'bluedit recipes' lists them. Default: {DEFAULT}.")
+    ] = DEFAULT,
     batch_size: Annotated[int | None, typer.Option(help="Facts written at once. Default: all.")] = None,
     set: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             "-s",
-            help="An option of the recipe: preserve.lambda=500. May be repeated; 'bluedit recipes --options' lists them.",
+            help="An option of the recipe: layers=4+8, preserve.lambda=500. May be repeated; 'bluedit recipes --options' lists them.",
         ),
     ] = None,
     known: Annotated[
@@ -107,18 +136,16 @@ def edit(
     """Make a model say something else, and keep the change as a patch. The model on disk is not touched."""
     from bluedit.editing.editor import Editor
     from bluedit.editing.patch import check_place
-    from bluedit.method.presets import DEFAULT, preset
+    from bluedit.method.presets import preset
 
     console = Console()
     check_place(out)
-    preset(recipe or DEFAULT)
-    wanted = gather(fact, facts, format, limit, skip)
+    preset(recipe)
+    wanted = gather(fact, facts, format, limit, skip, seed)
     editor = Editor.load(model, dtype=dtype, device=device, corpus=corpus, tokens=tokens, progress=bars())
     if patch:
         editor.apply(patch)
-    done = editor.edit(
-        wanted, recipe or DEFAULT, batch_size=batch_size, settings=settings_of(set), known=known, report=report
-    )
+    done = editor.edit(wanted, recipe, batch_size=batch_size, settings=settings_of(set), known=known, report=report)
     editor.patch.save(out)
     _show_edit(console, done)
     console.print(f"Patch written to {out}. The model itself is unchanged; try:")
@@ -209,21 +236,27 @@ def recipes(
 
 @app.command()
 def facts(
-    source: Annotated[str, typer.Argument(help="File of facts, or world:N for N bundled ones.")],
+    source: Annotated[str, typer.Argument(help=SOURCE)],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write them as JSONL in bluedit's own format.")
     ] = None,
-    format: Annotated[str | None, typer.Option(help="The file's format, where it cannot be told.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Read this many facts at most.")] = None,
-    skip: Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the choice of bundled facts.")] = 0,
+    format: Format = None,
+    limit: Limit = None,
+    skip: Skip = 0,
+    seed: Seed = 0,
 ) -> None:
     """Check a file of facts, show it, or convert it; without a model."""
-    from bluedit.facts import check_batch, write_facts
+    from bluedit.facts import write_facts
+    from bluedit.facts.fact import conflicts, some_of
     from bluedit.report.tables import facts_table
 
     found = read_source(source, format, limit, skip, seed)
-    check_batch(found)
+    if clashes := conflicts(found):
+        logging.getLogger(__name__).warning(
+            "%d facts repeat or contradict earlier ones; an edit refuses that, a benchmark lets the later one win:\n%s",
+            len(clashes),
+            some_of(clashes),
+        )
     if out:
         write_facts(out, found)
     Console().print(f"{len(found)} facts written to {out}" if out else facts_table(found))

@@ -8,47 +8,66 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bluedit.cli.common import Device, Dtype, Model, bars, fail, read_source, settings_of
+from bluedit.cli.common import (
+    SOURCE,
+    Device,
+    Dtype,
+    Format,
+    Limit,
+    Model,
+    Seed,
+    Skip,
+    bars,
+    fail,
+    read_source,
+    settings_of,
+)
+from bluedit.method.presets import DEFAULT
 from bluedit.progress import as_progress
 
 
 def benchmark(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; an interrupted run there goes on.")],
-    facts: Annotated[str, typer.Option(help="File of facts, or world:N for N bundled ones.")] = "world:100",
+    facts: Annotated[str, typer.Option(help=SOURCE)] = "world:100",
     recipe: Annotated[
         list[str] | None,
-        typer.Option("--recipe", "-r", help="NAME or NAME:option=value,option=value; 'unedited' too. May be repeated."),
+        typer.Option(
+            "--recipe",
+            "-r",
+            help=f"NAME or NAME:option=value,option=value; 'unedited' too. May be repeated. Default: unedited and {DEFAULT}.",
+        ),
     ] = None,
     model: Model = "smollm2",
     suite: Annotated[
         list[str] | None,
         typer.Option(
-            help="Metrics: counterfact, counterfact-plus, zsre, generation, portability, fluency, locality. May be repeated."
+            help="Metrics: counterfact, counterfact-plus, zsre, generation, portability, fluency, locality. May be repeated. Default: counterfact."
         ),
     ] = None,
-    format: Annotated[str | None, typer.Option(help="The file's format, where it cannot be told.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Read this many facts at most.")] = None,
-    skip: Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")] = 0,
+    format: Format = None,
+    limit: Limit = None,
+    skip: Skip = 0,
+    seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(help="Facts written at once.")] = 100,
     every: Annotated[int, typer.Option(help="Batches between measurements.")] = 1,
     passages: Annotated[
         Path | None,
         typer.Option(help="Ordinary text for perplexity: JSONL with a 'text' field, or text. Default: bundled."),
     ] = None,
-    passage_tokens: Annotated[int, typer.Option(help="Tokens of it.")] = 8000,
+    passage_tokens: Annotated[int, typer.Option(help="Tokens of it at most.")] = 8000,
     corpus: Annotated[str, typer.Option(help="Text for key statistics, as for edit.")] = "self",
     tokens: Annotated[int | None, typer.Option(help="Tokens of it. Default: 10 x d_key.")] = None,
     ability: Annotated[
         list[str] | None,
         typer.Option(
-            help="General ability after the last batch: TASK=FILE (sst2, mrpc, cola, rte, nli, mmlu). May be repeated."
+            help="General ability half-way and after the last batch: TASK=FILE (sst2, mrpc, cola, rte, nli, mmlu). May be repeated."
         ),
     ] = None,
     targets: Annotated[Path | None, typer.Option(help="Folder of optimised targets shared with other runs.")] = None,
     then_finetune: Annotated[
         int,
         typer.Option(
-            help="Afterwards train on for so many steps, on passages not used for perplexity, and measure again."
+            help="Afterwards train on for so many steps, on what --passages holds beyond --passage-tokens, and measure again."
         ),
     ] = 0,
     finetune_rate: Annotated[float, typer.Option(help="Learning rate of that training.")] = 2e-5,
@@ -60,10 +79,9 @@ def benchmark(
     from bluedit.evaluate.training import Training
     from bluedit.lm.corpus import passages_of
     from bluedit.lm.loading import load
-    from bluedit.method.presets import DEFAULT
 
     wanted = Benchmark(
-        facts=read_source(facts, format, limit, skip, 0),
+        facts=read_source(facts, format, limit, skip, seed),
         recipes=recipe or (UNEDITED, DEFAULT),
         batch_size=batch_size,
         every=every,
@@ -87,7 +105,7 @@ def benchmark(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished benchmarks.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of benchmarks, finished or still running.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
 ) -> None:
     """Benchmarks as one HTML page: tables with intervals, curves, and every fact. It needs no network to look at."""

@@ -13,9 +13,22 @@ from bluedit.errors import FactError, RecipeError
 Model = Annotated[
     str, typer.Option("--model", "-m", help="smollm2 (built in), a Hugging Face folder, a .gguf file, or a hub id.")
 ]
-Dtype = Annotated[str | None, typer.Option(help="Weights' type: float32, bfloat16, float16. Default: as stored.")]
+Dtype = Annotated[
+    str | None, typer.Option(help="Weights' type: float32, float64, bfloat16, float16. Default: as stored.")
+]
 Device = Annotated[str, typer.Option(help="A torch device such as cpu or cuda:1.")]
 Force = Annotated[bool, typer.Option("--force", help="Use the patch on other weights than it was made for.")]
+
+SOURCE = "File of facts (JSONL, JSON, CSV, or a data set's own file; docs/facts.md), hf:DATASET, or world:N for N bundled ones."
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="The file's format, where it cannot be told: bluedit, csv, counterfact, easyedit, zsre, mquake, rippleedits."
+    ),
+]
+Limit = Annotated[int | None, typer.Option(help="Read this many facts at most.")]
+Skip = Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")]
+Seed = Annotated[int, typer.Option(help="Of the choice of bundled facts.")]
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -29,19 +42,21 @@ def bars() -> bool:
     return sys.stderr.isatty()
 
 
-def gather(fact: list[str] | None, source: str | None, format: str | None, limit: int | None, skip: int) -> list[Any]:
+def gather(
+    fact: list[str] | None, source: str | None, format: str | None, limit: int | None, skip: int, seed: int
+) -> list[Any]:
     """Facts of --fact and --facts together."""
     from bluedit.facts import Fact
 
     found = [Fact.parse(line) for line in fact or ()]
     if source:
-        found += read_source(source, format, limit, skip)
+        found += read_source(source, format, limit, skip, seed)
     if not found:
         raise FactError("no facts were given; use --fact 'The capital of {France} is => Rome' or --facts FILE")
     return found
 
 
-def read_source(source: str, format: str | None, limit: int | None, skip: int, seed: int = 0) -> list[Any]:
+def read_source(source: str, format: str | None, limit: int | None, skip: int, seed: int) -> list[Any]:
     """Facts of a file, or bundled ones ("world:20")."""
     from bluedit.facts import read_facts, world_facts
     from bluedit.facts.readers import check_range

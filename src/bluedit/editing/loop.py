@@ -55,8 +55,8 @@ def write_batch(
         progress: told what is done.
         store: where targets are kept, if anywhere.
     """
-    owners = owners_of(facts, recipe)
-    rows = _own(rows_of(lm.tokenizer, facts, prefixes, drift=True), owners)
+    owners = owners_of(facts, merge=recipe.subjects == "merge")
+    rows = owned(rows_of(lm.tokenizer, facts, prefixes, drift=True), owners)
     writer = _Writer(lm, weights, recipe, rows, 1 + max(owners), preservation, norms, progress, store)
     with weights.filtered(recipe.written, recipe.filter):
         try:
@@ -72,19 +72,19 @@ def write_batch(
     return Batch(tuple(facts), tuple(updates), recipe.filter)
 
 
-def owners_of(facts: Sequence[Fact], recipe: Recipe) -> list[int]:
+def owners_of(facts: Sequence[Fact], *, merge: bool) -> list[int]:
     """For each fact, which column of K and R is its own: the first one's about the same subject if subjects are merged."""
-    if recipe.subjects == "split":
+    if not merge:
         return list(range(len(facts)))
     columns: dict[str, int] = {}
     return [columns.setdefault(fact.subject, len(columns)) for fact in facts]
 
 
-def _own(rows: Sequence[Row], owners: Sequence[int]) -> list[Row]:
+def owned(rows: Sequence[Row], owners: Sequence[int]) -> list[Row]:
     """Rows by owner; facts that share one need its drift row once."""
-    owned = [replace(row, fact=owners[row.fact]) for row in rows]
-    first_drift = {row.fact: i for i, row in reversed(list(enumerate(owned))) if row.kind == "drift"}
-    return [row for i, row in enumerate(owned) if row.kind != "drift" or first_drift[row.fact] == i]
+    shared = [replace(row, fact=owners[row.fact]) for row in rows]
+    first_drift = {row.fact: i for i, row in reversed(list(enumerate(shared))) if row.kind == "drift"}
+    return [row for i, row in enumerate(shared) if row.kind != "drift" or first_drift[row.fact] == i]
 
 
 _Written = tuple[int, Tensor, Tensor, Tensor]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bluedit.editing.loop import observe_keys
+from bluedit.editing.loop import observe_keys, owned, owners_of
 from bluedit.editing.patch import Batch
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.prompts import rows_of
@@ -48,8 +48,10 @@ class Preserved:
         for update in batch.updates:
             if update.layer == layer:
                 return update.keys.to(self._lm.device)
-        rows = rows_of(self._lm.tokenizer, batch.facts, prefixes)
-        return observe_keys(self._lm, rows, (layer,), len(batch.facts))[layer]
+        count = batch.updates[0].keys.shape[1] if batch.updates else len(batch.facts)
+        owners = owners_of(batch.facts, merge=count < len(batch.facts))
+        rows = owned(rows_of(self._lm.tokenizer, batch.facts, prefixes), owners)
+        return observe_keys(self._lm, rows, (layer,), count)[layer]
 
     def ranks(self, recipe: Recipe) -> dict[int, int]:
         """Dimensions that the recipe left free to change, by layer."""

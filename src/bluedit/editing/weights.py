@@ -192,8 +192,7 @@ class EditedWeights:
                 self.lm.projection(layer).matrix().copy_(original)
             yield
         finally:
-            for layer, state in edited.items():
-                self.lm.projection(layer).matrix().copy_(state.matrix)
+            self.restore(edited)
 
     def change_norms(self) -> dict[int, float]:
         """|W - W0| / |W0| of each changed layer (Frobenius)."""

@@ -51,6 +51,7 @@ class Probe:
 
 PROBES = ("portability", "multihop", "alias", "subject", "generation")
 _ANSWERED = PROBES[:3]
+_NAMED = 20  # conflicts, at most
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Fact:
         id: any name; readers fill it from the data set.
 
     Raises:
-        FactError: no `{}` or several, empty subject or target, or a target equal to `old_target`.
+        FactError: no `{}` or several, empty subject or target, white space around the subject, or a target equal to `old_target`.
     """
 
     prompt: str
@@ -144,6 +145,10 @@ def _faults(fact: Fact) -> list[str]:
             faults.append(f"{name} is empty")
     if faults:
         return faults
+    if fact.subject != fact.subject.strip():
+        faults.append(
+            f"the subject {fact.subject!r} begins or ends with white space; put that into the prompt, beside '{{}}'"
+        )
     holes = fact.prompt.count("{}")
     if holes != 1:
         faults.append(
@@ -198,12 +203,23 @@ def check_batch(facts: Sequence[Fact]) -> None:
     """Refuse a set of facts that cannot all hold at once.
 
     Raises:
-        FactError: no facts, the same fact twice, or one prompt with two targets; all such pairs are named.
+        FactError: no facts, something else than facts, the same fact twice, or one prompt with two targets; the first such pairs are
+            named.
     """
+    if not all(isinstance(fact, Fact) for fact in facts):
+        raise FactError(
+            "facts must be a list of Fact; make one with Fact(...) or Fact.parse(line), or read a file with read_facts"
+        )
     if not facts:
         raise FactError("no facts were given; pass at least one Fact")
     if faults := conflicts(facts):
-        raise FactError("\n".join(faults))
+        raise FactError(some_of(faults))
+
+
+def some_of(faults: Sequence[str]) -> str:
+    """The first faults, a line each, and how many there are besides."""
+    more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
+    return "\n".join([*faults[:_NAMED], *more])
 
 
 def conflicts(facts: Sequence[Fact]) -> list[str]:

@@ -75,7 +75,7 @@ def _from_counterfact(record: Mapping[str, object]) -> list[Fact]:
 
 def _rewrite(edit: Fields) -> tuple[str, str, str, str | None]:
     """Prompt, subject, target and old target of one requested rewrite."""
-    prompt, subject = edit.text("prompt"), edit.text("subject")
+    prompt, subject = edit.text("prompt"), edit.text("subject").strip()
     target = edit.section("target_new").text("str").strip()
     known = edit.record.get("target_true") is not None
     return prompt, subject, target, (edit.section("target_true").text("str").strip() or None) if known else None
@@ -115,7 +115,7 @@ def _from_mquake(record: Mapping[str, object]) -> list[Fact]:
 def _from_easyedit(record: Mapping[str, object]) -> list[Fact]:
     """EasyEdit's flat records: full prompts, one paraphrase, one neighbour (CounterFact), or tests of several kinds (KnowEdit)."""
     fields = Fields(record)
-    prompt, subject, target = fields.text("prompt"), fields.text("subject"), fields.text("target_new").strip()
+    prompt, subject, target = fields.text("prompt"), *(fields.text(key).strip() for key in ("subject", "target_new"))
     old = next(iter(names_in(fields, "ground_truth")), None)
     rephrase, name = fields.maybe("rephrase_prompt") or fields.maybe("rephrase"), fields.label("case_id")
     probes = knowedit_probes(fields)
@@ -141,7 +141,7 @@ def _from_zsre(record: Mapping[str, object]) -> list[Fact]:
     known. The neighbour keeps its "nq question: " and ends in a question mark.
     """
     fields = Fields(record)
-    question, subject, answers = fields.text("src"), fields.text("subject"), fields.texts("answers")
+    question, subject, answers = fields.text("src"), fields.text("subject").strip(), fields.texts("answers")
     rephrase, loc, answer = fields.maybe("rephrase"), fields.maybe("loc"), fields.trimmed("loc_ans")
     name, probes = fields.label("case_id"), _new_question(fields)
     if not answers:

@@ -50,6 +50,7 @@ def read_record(record: Mapping[str, object]) -> Fact:
     fields = Fields(record)
     fields.known(KEYS)
     prompt, subject, target = (fields.text(key) for key in REQUIRED)
+    subject = subject.strip()
     paraphrases, old_target, name = fields.texts("paraphrases"), fields.maybe("old_target"), fields.label("id")
     neighbours = read_neighbours(fields, "neighbours", key="answer", strict=True)
     probes, references = _read_probes(fields), fields.texts("references")

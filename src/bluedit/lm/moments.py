@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 TOKENS_PER_KEY = 10  # default budget in units of d_key (FastMEMIT, arXiv 2506.04226, finds 2 to 10 enough)
 _TOKENS_PER_PASS = 4096
 _SAVE_EVERY_S = 20.0
+_SAVE_COST = 10.0  # times as long as the last save took, at least, until the next one: a slow disk takes a tenth of the time at most
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,8 @@ class MomentStore:
         for layer in layers:
             if layer not in self._loaded and (stored := self._read(layer)):
                 self._loaded[layer] = stored
-        missing = sorted(set(layers) - set(self._loaded))
-        if missing:
-            self._loaded.update(self._compute(missing, progress or Progress()))
+        if missing := sorted(set(layers) - set(self._loaded)):
+            self._compute(missing, progress or Progress())
         return {layer: self._loaded[layer] for layer in layers}
 
     def _file(self, layer: int) -> Path:
@@ -99,8 +99,9 @@ class MomentStore:
             return None
         return read_moment(file, self.identity, self.lm.device)
 
-    def _compute(self, layers: Sequence[int], progress: Progress) -> dict[int, SecondMoment]:
-        rows = self.corpus.rows(self.lm, self.budget, progress)
+    def _compute(self, layers: Sequence[int], progress: Progress) -> None:
+        """Compute, hold and store; the partial sums stay on the disk until all of it is stored."""
+        rows = self._rows(progress)
         count = total_tokens(rows)
         if count <= self.lm.d_key:
             raise StatisticsError(
@@ -109,18 +110,34 @@ class MomentStore:
             )
         if count < self.budget:
             log.warning("the corpus ended after %d of %d tokens; statistics are from those", count, self.budget)
-        sums = _Accumulation(self, layers, rows).run(progress)
-        moments = {}
+        accumulation = _Accumulation(self, layers, rows)
+        sums = accumulation.run(progress)
         for layer, total in sums.items():
             if not torch.isfinite(total).all():
                 raise StatisticsError(
                     f"the keys of layer {layer} are not finite (NaN or infinity) on ordinary text: the model is damaged, "
                     "load it again from a sound checkpoint"
                 )
-        for layer, total in sums.items():
-            moments[layer] = SecondMoment(total / count, count, layer)
-            self._write(moments[layer])
-        return moments
+        moments = {layer: SecondMoment(total / count, count, layer) for layer, total in sums.items()}
+        self._loaded.update(moments)
+        for moment in moments.values():
+            self._write(moment)
+        accumulation.discard()
+
+    def _rows(self, progress: Progress) -> list[list[int]]:
+        """The corpus as token rows. Text drawn from the model is kept, so that a resumed pass, or one for other layers, reads the same."""
+        if self.corpus.name != "self":
+            return self.corpus.rows(self.lm, self.budget, progress)
+        file = self.place / "text.json"
+        if file.is_file():
+            try:
+                return json.loads(file.read_text("utf-8"))
+            except (OSError, ValueError):
+                log.warning("the text drawn before is unreadable; drawing it again")
+        rows = self.corpus.rows(self.lm, self.budget, progress)
+        with suppress(OSError):  # whoever stores the statistics will tell
+            write_file(file, json.dumps(rows).encode())
+        return rows
 
     def _write(self, moment: SecondMoment) -> None:
         metadata = {
@@ -128,7 +145,12 @@ class MomentStore:
             "tokens_seen": str(moment.tokens),
             "layer": str(moment.layer),
         }
-        _save(self._file(moment.layer), {"second_moment": moment.matrix.cpu()}, metadata)
+        try:
+            write_file(self._file(moment.layer), save({"second_moment": moment.matrix.cpu()}, metadata))
+        except OSError as error:
+            raise StatisticsError(
+                f"cannot store key statistics in {self.place}: {error.strerror or error}; free disk space or set BLUEDIT_CACHE to another folder"
+            ) from error
 
 
 @dataclass
@@ -147,7 +169,7 @@ class _Accumulation:
     def run(self, progress: Progress) -> dict[int, Tensor]:
         lm = self.store.lm
         sums, done = self._resume()
-        saved = time.monotonic()
+        due = time.monotonic() + _SAVE_EVERY_S
         with progress.task("key statistics", len(self.rows), "texts") as advance, hooked(self._hooks(sums)):
             advance(done)
             while done < len(self.rows):
@@ -158,12 +180,24 @@ class _Accumulation:
                     lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
                 done += len(chunk)
                 advance(len(chunk))
-                if time.monotonic() - saved > _SAVE_EVERY_S and done < len(self.rows):
-                    _save(self._partial, {str(k): v.cpu() for k, v in sums.items()}, {"rows": str(done)})
-                    saved = time.monotonic()
+                if time.monotonic() > due and done < len(self.rows):
+                    due = self._save_partial(sums, done)
+        return sums
+
+    def _save_partial(self, sums: dict[int, Tensor], done: int) -> float:
+        """Save what an interrupted pass would lose, and say when to do so again."""
+        started = time.monotonic()
+        try:
+            write_file(self._partial, save({str(k): v.cpu() for k, v in sums.items()}, {"rows": str(done)}))
+        except OSError as error:
+            log.warning("the statistics so far cannot be saved (%s); an interruption would begin them anew", error)
+        ended = time.monotonic()
+        return ended + max(_SAVE_EVERY_S, _SAVE_COST * (ended - started))
+
+    def discard(self) -> None:
+        """Delete the partial sums."""
         with suppress(OSError):
             self._partial.unlink(missing_ok=True)
-        return sums
 
     def _hooks(self, sums: dict[int, Tensor]):
         deepest = max(self.layers)
@@ -223,13 +257,3 @@ def read_moment(file: Path, identity: dict[str, str | int], device: torch.device
             f"the key statistics {file} belong to something else: {', '.join(wrong)} differ from this model's; delete the file and they are computed again"
         )
     return SecondMoment(matrix.to(device), tokens, layer)
-
-
-def _save(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Raises StatisticsError when the disk is full or the folder is not writable."""
-    try:
-        write_file(file, save(tensors, metadata))
-    except OSError as error:
-        raise StatisticsError(
-            f"cannot store key statistics in {file.parent}: {error.strerror or error}; free disk space or set BLUEDIT_CACHE to another folder"
-        ) from error

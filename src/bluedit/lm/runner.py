@@ -46,7 +46,7 @@ def runners(
                 raise
             why = f"{type(error).__name__}: {error}"
             continue
-        if apart <= _AGREE[lm.dtype] or apart != apart:  # NaN is not the runner's doing: the caller reports it
+        if apart <= _AGREE[lm.dtype]:
             reduced = reduced_linears(lm, precision, lm.anatomy.blocks[skipped_blocks(sites) :])
             return lambda some: SuffixRunner(lm, some, sites, layout, reduced)
         why = f"its log-probabilities differ by {apart:.2g} nats"
@@ -61,7 +61,7 @@ def _difference(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], l
     """Mean difference of log-probabilities between the two ways, weighted by probability, on two rows with a vector added."""
     some = [min(rows, key=lambda row: row.subject_last), max(rows, key=lambda row: len(row.ids))]
     fast, plain = SuffixRunner(lm, some, sites, layout), PlainRunner(lm, some, sites)
-    return float(max(_apart(fast, plain, row) for row in some))
+    return float(torch.stack([_apart(fast, plain, row) for row in some]).max())
 
 
 def _apart(fast: SuffixRunner, plain: PlainRunner, row: Row) -> Tensor:
@@ -72,4 +72,7 @@ def _apart(fast: SuffixRunner, plain: PlainRunner, row: Row) -> Tensor:
         sizes = [max(1, len(r.targets)) for r in runner.rows]
         shown.append(logits.split(sizes)[runner.rows.index(row)].double().log_softmax(dim=-1))
     wanted, found = shown
-    return (wanted.exp() * (wanted - found).abs()).sum(dim=-1).max()
+    apart = (wanted.exp() * (wanted - found).abs()).nan_to_num(nan=torch.inf)
+    return (
+        apart.where(wanted > -torch.inf, 0.0).sum(dim=-1).max()
+    )  # not what the model rules out, nor its own NaN: the caller reports that

@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.precision import reduced_linears
+from bluedit.lm.prompts import encode
 from bluedit.progress import Advance, Progress
 from bluedit.shapes import Int, Tensor
 
@@ -70,7 +71,7 @@ def sample_rows(
         length: tokens per row, opener included.
         seed: of the generator; the global random state is not touched.
     """
-    starts = [lm.tokenizer(opener)["input_ids"] for opener in openers]
+    starts = [encode(lm.tokenizer, opener)[0] for opener in openers]
     width = min(map(len, starts))
     starts = [start[:width] for start in starts]
     ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
@@ -94,7 +95,7 @@ def _drawn(
     for _ in range(length - ids.shape[1]):
         output = lm.model(input_ids=step, **lm.after(cache), logits_to_keep=1)
         logits = output.logits[:, -1].float()
-        logits[:, banned] = -torch.inf
+        logits[:, banned[banned < logits.shape[-1]]] = -torch.inf  # a tokenizer may know more tokens than the model has
         step = _draw(logits, generator)
         ids = torch.cat([ids, step], dim=1)
         advance()

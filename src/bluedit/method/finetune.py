@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from bluedit.errors import EditError
+from bluedit.lm.budget import tokens_per_step
 from bluedit.lm.capture import Hook, hooked
 from bluedit.lm.memory import EditableModel
-from bluedit.lm.prompts import Row
+from bluedit.lm.prompts import Row, chunks_by_cost
 from bluedit.method.recipe import FineTune
 from bluedit.progress import Advance
 from bluedit.shapes import Float, Tensor
@@ -42,19 +43,22 @@ def finetune(
     adam = torch.optim.Adam([dW], lr=settings.learning_rate)
     order = torch.Generator().manual_seed(settings.seed)
     size = settings.minibatch or len(rows)
+    budget = tokens_per_step(lm)  # the gradient is summed over what fits into memory
     for _ in range(settings.epochs):
         total = 0.0
         shuffled = torch.randperm(len(rows), generator=order).tolist() if settings.minibatch else list(range(len(rows)))
         for start in range(0, len(rows), size):
             part = [rows[i] for i in shuffled[start : start + size]]
-            loss = _loss(lm, part, layer, dW, settings.loss)
-            if not torch.isfinite(loss):
-                raise EditError(
-                    "the loss of fine-tuning is not finite; check the model's weights, or lower finetune.learning_rate"
-                )
-            total += float(loss.detach()) * len(part)
             adam.zero_grad()
-            (dW.grad,) = torch.autograd.grad(loss, dW)
+            dW.grad = torch.zeros_like(dW)
+            for some in chunks_by_cost([len(row.ids) for row in part], budget):
+                loss = _loss(lm, [part[i] for i in sorted(some)], layer, dW, settings.loss) * (len(some) / len(part))
+                if not torch.isfinite(loss):
+                    raise EditError(
+                        "the loss of fine-tuning is not finite; check the model's weights, or lower finetune.learning_rate"
+                    )
+                total += float(loss.detach()) * len(part)
+                dW.grad += torch.autograd.grad(loss, dW)[0]
             adam.step()
             if settings.norm:
                 with torch.no_grad():

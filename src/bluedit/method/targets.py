@@ -23,6 +23,7 @@ from bluedit.method.recipe import Objective
 from bluedit.progress import Advance
 from bluedit.shapes import Bool, Float, Int, Tensor
 
+_BEGINNING = 16  # tokens before the subject's last one, of which only keys and values are held, that cost as much memory as one after it
 ADAPTIVE_WEIGHT, ADAPTIVE_DRIFT = 0.1, 0.01  # PMET, section 4.1 and its public code
 
 
@@ -68,7 +69,7 @@ def optimise_targets(
     for row in rows:
         by_fact.setdefault(row.fact, []).append(row)
     facts = sorted(by_fact)
-    costs = [sum(row.suffix for row in by_fact[f]) for f in facts]
+    costs = [sum(row.suffix + row.subject_last // _BEGINNING for row in by_fact[f]) for f in facts]
     parts: dict[int, tuple[Tensor, ...]] = {}
     sites = (site, Site("attention", site.layer)) if objective.attention else (site,)
     run = runners(lm, rows, sites, objective.precision)
@@ -109,7 +110,7 @@ class _Chunk:
         """Take the distributions that `runner` gives for the drift rows as the ones to hold on to."""
         logits = runner.logits(torch.zeros_like(runner.values)).to(self.start.dtype)
         places = {row.fact: i for i, row in enumerate(runner.rows)}
-        self.reference = logits[[places[fact] for fact in self.facts]].log_softmax(dim=-1)
+        self.reference = _log_softmax(logits[[places[fact] for fact in self.facts]])
 
     def optimise(self, advance: Advance) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(z, start, steps, loss) of the chunk's facts, in order."""
@@ -146,7 +147,7 @@ class _Chunk:
         logits = self.runner.logits(delta[:, self.owner])
         told = _log_probability(logits[self.told], self.wanted)
         nll = -torch.zeros_like(delta[0, :, 0]).index_add(0, self.told_fact, told * self.told_weight)
-        now = logits[self.drift].to(delta.dtype).log_softmax(dim=-1)
+        now = _log_softmax(logits[self.drift].to(delta.dtype))
         if self.reference is None:
             self.reference = now.detach()
         drift = (now.exp() * (now - self.reference)).sum(dim=-1)
@@ -226,6 +227,11 @@ def _log_probability(
 ) -> Float[Tensor, "positions"]:
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return -torch.nn.functional.cross_entropy(wide, tokens, reduction="none")
+
+
+def _log_softmax(logits: Float[Tensor, "n vocabulary"]) -> Float[Tensor, "n vocabulary"]:
+    """Finite also where the model rules a token out (logit -inf): in KL, 0 log 0 is then 0."""
+    return logits.log_softmax(dim=-1).clamp(min=torch.finfo(logits.dtype).min)
 
 
 def _norm(delta: Float[Tensor, "sites n d_value"]) -> Float[Tensor, "sites n"]:

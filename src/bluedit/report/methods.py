@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from bluedit.evaluate.metrics import METRICS, OF_A_MODEL
 from bluedit.method.presets import BLUE_PAPER, PRESETS
@@ -19,13 +20,26 @@ def markdown() -> str:
     """The table of methods and the table of options."""
     rows = [_row(recipe) for name, recipe in PRESETS.items() if not name.endswith("-blue")]
     heads = ("name", "paper", "writes", "target", "preserves", "memory, filter, rounds", "when to use it")
-    choices = [(f"`{path}`", _shown(spec.default), spec.metadata["help"]) for path, spec in options()]
+    settable = [(f"`{path}`", f"`{default}`", meaning) for path, default, meaning in option_rows()]
     return (
         f"{table(heads, rows)}\n"
         f"Each of these but the `ft` rows also exists with `-blue` ([BLUE]({BLUE_PAPER})): the first and the last layer, each with a target of its own, "
         "everything else unchanged.\n\n"
-        f"{table(('option', 'default', 'meaning'), choices)}"
+        f"{table(OPTION_HEADS, settable)}"
     )
+
+
+OPTION_HEADS = ("option", "default, before recipe and tuning", "meaning")
+
+
+def option_rows() -> list[tuple[str, str, str]]:
+    """(path, default, meaning with the values it may take) of every option."""
+    return [(path, _shown(spec.default), _meaning(spec.metadata)) for path, spec in options()]
+
+
+def _meaning(metadata: Mapping[str, Any]) -> str:
+    choices = ", ".join(map(_shown, metadata.get("choices", ())))
+    return metadata["help"] + (f" ({choices})" if choices else "")
 
 
 def metric_rows() -> list[tuple[str, str, str, str, str]]:
@@ -99,4 +113,6 @@ def _rest(recipe: Recipe) -> str:
 
 
 def _shown(value: object) -> str:
-    return "by tuning" if value == () else f"`{str(value).lower()}`"
+    if value == ():
+        return "by model"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -14,8 +14,8 @@ from rich.text import Text
 from bluedit.evaluate.generate import Asked
 from bluedit.facts import Fact
 from bluedit.method.presets import BLUE_PAPER, DEFAULT
-from bluedit.method.recipe import Recipe, options
-from bluedit.report.methods import METRIC_HEADS, metric_rows, preserves
+from bluedit.method.recipe import Recipe
+from bluedit.report.methods import METRIC_HEADS, OPTION_HEADS, metric_rows, option_rows, preserves
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Edit
@@ -224,13 +224,10 @@ def as_text(parts: Sequence[RenderableType], width: int = 120) -> str:
 def option_table() -> Table:
     """What --set can change in a recipe, with defaults before tuning."""
     table = Table(title="Options of a recipe (--set option=value)", title_justify="left")
-    for column in ("option", "default", "meaning"):
+    for column in OPTION_HEADS:
         table.add_column(column, overflow="fold")
-    for path, field in options():
-        default = field.default if not isinstance(field.default, tuple) else "by model"
-        choices = field.metadata.get("choices")
-        meaning = field.metadata["help"] + (f" ({', '.join(map(str, choices))})" if choices else "")
-        table.add_row(path, str(default), meaning)
+    for row in option_rows():
+        table.add_row(*row)
     return table
 
 

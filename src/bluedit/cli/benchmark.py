@@ -22,6 +22,7 @@ from bluedit.cli.common import (
     read_source,
     settings_of,
 )
+from bluedit.evaluate.suites import SUITES
 from bluedit.method.presets import DEFAULT
 from bluedit.progress import as_progress
 
@@ -40,9 +41,7 @@ def benchmark(
     model: Model = "smollm2",
     suite: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Metrics: counterfact, counterfact-plus, zsre, generation, portability, fluency, locality. May be repeated. Default: counterfact."
-        ),
+        typer.Option(help=f"Metrics: {', '.join(SUITES)}. May be repeated. Default: counterfact."),
     ] = None,
     format: Format = None,
     limit: Limit = None,

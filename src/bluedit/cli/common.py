@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from bluedit.errors import FactError, RecipeError
+from bluedit.facts import formats
 
 Model = Annotated[
     str, typer.Option("--model", "-m", help="smollm2 (built in), a Hugging Face folder, a .gguf file, or a hub id.")
@@ -21,10 +22,7 @@ Force = Annotated[bool, typer.Option("--force", help="Use the patch on other wei
 
 SOURCE = "File of facts (JSONL, JSON, CSV, or a data set's own file; docs/facts.md), hf:DATASET, or world:N for N bundled ones."
 Format = Annotated[
-    str | None,
-    typer.Option(
-        help="The file's format, where it cannot be told: bluedit, csv, counterfact, easyedit, zsre, mquake, rippleedits."
-    ),
+    str | None, typer.Option(help=f"The file's format, where it cannot be told: {', '.join(sorted(formats()))}.")
 ]
 Limit = Annotated[int | None, typer.Option(help="Read this many facts at most.")]
 Skip = Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")]

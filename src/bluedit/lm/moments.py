@@ -114,6 +114,7 @@ class MomentStore:
         sums = accumulation.run(progress)
         for layer, total in sums.items():
             if not torch.isfinite(total).all():
+                accumulation.discard()
                 raise StatisticsError(
                     f"the keys of layer {layer} are not finite (NaN or infinity) on ordinary text: the model is damaged, "
                     "load it again from a sound checkpoint"

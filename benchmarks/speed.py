@@ -86,7 +86,7 @@ def measure(args: argparse.Namespace, variant: dict[str, Any]) -> dict[str, Any]
     prefixes = make_prefixes(editor.lm, recipe.contexts.kind, recipe.contexts.count, recipe.contexts.seed)
     moments = editor._second_moments(recipe.written)
     for moment in moments.values():
-        editor._preserve(recipe, moment, [])
+        editor._preserved.at(recipe, moment, [])
     result: dict[str, Any] = dict(variant)
     if variant["way"] == "textbook":
         with frozen(editor.model):

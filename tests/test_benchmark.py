@@ -253,6 +253,16 @@ def test_a_recipe_that_fails_does_not_stop_the_others(lm, whole, tmp_path):
     assert read_run(tmp_path / "r").failed == {}
 
 
+def test_a_damaged_log_does_not_stop_the_others(lm, tmp_path):
+    run(lm, tmp_path / "r", recipes=("unedited",))
+    (tmp_path / "r" / "unedited" / "batches.json").write_text("[{")
+    other = f"memit:{SETTINGS}"
+    with pytest.raises(BenchmarkError, match=r"^1 of 2 recipes could not be finished \(unedited: .*is unreadable"):
+        run(lm, tmp_path / "r", recipes=("unedited", other))
+    table = (tmp_path / "r" / "results.csv").read_text()
+    assert "memit" in table and "unedited" not in table
+
+
 @pytest.mark.parametrize("recipe", ["memit-seq-blue", "alphaedit"])
 def test_interrupted_between_batches_of_one_fact(lm, tmp_path, recipe):
     """What is remembered of one fact is the same bits whether it was computed or read from the patch."""
@@ -427,7 +437,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_written(lm, tmp_path, cha
 def test_runs_are_written_with_their_settings():
     assert parse_run("memit") == ("memit", {})
     assert parse_run("memit:preserve.lambda=1e+3") == ("memit", {"preserve.lambda": "1e+3"})
-    assert parse_run("rect-blue:layers=4+8,filter.keep=0.3") == ("rect-blue", {"layers": "4,8", "filter.keep": "0.3"})
+    assert parse_run("rect-blue:layers=4+8,filter.keep=0.3") == ("rect-blue", {"layers": "4+8", "filter.keep": "0.3"})
 
 
 def test_general_ability_is_asked_at_the_end(lm, tmp_path):

@@ -301,6 +301,17 @@ def test_the_null_space_as_a_share_of_key_space(statistics):
     assert set(made.patch.info["free_dimensions"].values()) == {12}
 
 
+@pytest.mark.parametrize("minibatch", [0, 2])
+def test_fine_tuning_in_parts_gives_the_same(minibatch, statistics):
+    settings = {"finetune.minibatch": minibatch, "finetune.norm": 0.0, "finetune.epochs": 3}
+    changes = []
+    for tokens in (0, 1):  # all of a step at once, or one row after another
+        editor = make_editor("gpt2", statistics=statistics)
+        edit(editor, FACTS, "ft-local", settings=settings | {"objective.tokens_per_step": tokens})
+        changes.append(weight(editor, 1) - original(editor, 1))
+    assert (changes[0] - changes[1]).abs().max() < 1e-6 * changes[0].abs().max()
+
+
 def test_fine_tuning_stays_within_its_norm(statistics):
     editor = make_editor("gpt2", statistics=statistics)
     made = edit(editor, FACTS, "ft", settings={"finetune.norm": 1e-3, "finetune.learning_rate": 0.01})

@@ -365,12 +365,13 @@ def test_easyedits_question_one_step_away(write: Write) -> None:
     more = {
         "portability": {"Recalled Relation": "(x)", "New Question": "What is 1987 divisible by?", "New Answer": "3"}
     }
-    for record in (ZSRE, COUNTERFACT):
+    for record in ({**ZSRE, "alt": "1987"}, without(ZSRE, "alt"), COUNTERFACT):
         (fact,) = read_facts(write("a.jsonl", lines({**record, **more})))
         assert fact.probes[-1] == Probe("portability", "What is 1987 divisible by?", ("3",))
-    assert "'portability.New Answer' is missing" in refusal(
-        write("a.jsonl", lines({**ZSRE, "portability": {"New Question": "What is?"}}))
-    )
+    (fact,) = read_facts(write("a.jsonl", lines({**ZSRE, **more})))
+    assert not fact.probes, "what follows from MEND's counterfactual does not follow from what is taught"
+    (fact,) = read_facts(write("a.jsonl", lines({**COUNTERFACT, "portability": {"New Question": "What is?"}})))
+    assert all(probe.kind != "portability" for probe in fact.probes)
 
 
 def test_zsre_without_the_optional_parts(write: Write) -> None:

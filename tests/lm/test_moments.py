@@ -316,6 +316,14 @@ def test_a_model_that_gives_nan_keys(lm, corpus, tmp_path):
     assert not list(moments.place.glob("layer-*"))
 
 
+def test_text_drawn_by_a_model_that_gives_nan_is_not_kept(lm, tmp_path):
+    lm.projection(0).matrix()[0, 0] = torch.nan
+    moments = store(lm, tmp_path / "s")
+    with pytest.raises(StatisticsError, match="are not finite"):
+        moments.get([2])
+    assert not list(moments.place.iterdir())
+
+
 def test_the_default_budget(lm, tmp_path):
     assert store(lm, tmp_path, tokens=None).budget == 480
 

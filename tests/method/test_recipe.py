@@ -155,6 +155,7 @@ def fault(path, value):
         ("objective.adaptive", "yes", "objective.adaptive cannot be 'yes'; choose one of false, true"),
         ("objective.site", "block ", "objective.site cannot be 'block '; did you mean 'block'?"),
         ("layers", "four", "layers must be whole numbers such as [4,5,6,7,8], not 'four'"),
+        ("layers", "4+x", "layers must be whole numbers such as [4,5,6,7,8], not '4+x'"),
         ("layers", "4-8", "layers must be whole numbers such as [4,5,6,7,8], not '4-8'"),
         ("layers", "4.5", "layers must be whole numbers such as [4,5,6,7,8], not '4.5'"),
         ("layers", [], "layers must be one or more ascending layer numbers without repetition, not []"),
@@ -176,6 +177,11 @@ def test_refused_values(path, value, message):
 )
 def test_whole_numbers_are_not_rounded_silently(path, value):
     assert fault(path, value) == f"--set: {path} must be a whole number, not {value!r}"
+
+
+@pytest.mark.parametrize("layers", ["4,8", "[4, 8]", "4+8", "[4+8]", [4, 8]])
+def test_ways_of_writing_layers(layers):
+    assert preset("memit").override({"layers": layers}).layers == (4, 8)
 
 
 def test_layers_are_not_rounded_silently():

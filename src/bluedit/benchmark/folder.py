@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -153,9 +153,12 @@ def note_failure(folder: Path, run: str, error: Exception | None) -> None:
 
 
 def rows_of(folder: Path, order: Sequence[str]) -> list[dict[str, Any]]:
-    """The table's rows: one for each measurement of each recipe."""
-    logs = [read_log(folder / place_of(run)) for run in order]
-    return [_row(log[: number + 1]) for log in logs for number, entry in enumerate(log) if "all" in entry]
+    """The table's rows: one for each measurement of each recipe whose log can be read."""
+    logs = []
+    for run in order:
+        with suppress(BenchmarkError):  # told when the recipe's turn was
+            logs.append(read_log(folder / place_of(run)))
+    return [_row(entries[: number + 1]) for entries in logs for number, entry in enumerate(entries) if "all" in entry]
 
 
 def _row(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

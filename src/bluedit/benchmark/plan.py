@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from bluedit.lm.memory import EditableModel
 from bluedit.lm.prompts import encode
 
 UNEDITED = "unedited"
-_LIST = re.compile(r"\d+(\+\d+)+")
 
 
 @dataclass(frozen=True)
@@ -129,5 +127,5 @@ def parse_run(run: str) -> tuple[str, dict[str, str]]:
         key, equals, value = item.partition("=")
         if not equals:
             raise RecipeError(f"{item!r} in {run!r} is no option; write NAME:option=value,option=value")
-        settings[key] = value.replace("+", ",") if _LIST.fullmatch(value) else value  # not the sign in 1e+3
+        settings[key] = value
     return name, settings

@@ -118,7 +118,7 @@ def edit(
         typer.Option(
             "--set",
             "-s",
-            help="An option of the recipe: layers=4+8, preserve.lambda=500. May be repeated; 'bluedit recipes --options' lists them.",
+            help="An option of the recipe: layers=4,8 or preserve.lambda=500. May be repeated; 'bluedit recipes --options' lists them.",
         ),
     ] = None,
     known: Annotated[

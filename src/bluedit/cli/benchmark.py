@@ -35,7 +35,7 @@ def benchmark(
         typer.Option(
             "--recipe",
             "-r",
-            help=f"NAME or NAME:option=value,option=value; 'unedited' too. May be repeated. Default: unedited and {DEFAULT}.",
+            help=f"NAME or NAME:option=value,option=value (layers as 4+8); 'unedited' too. May be repeated. Default: unedited and {DEFAULT}.",
         ),
     ] = None,
     model: Model = "smollm2",

@@ -24,8 +24,8 @@ SOURCE = "File of facts (JSONL, JSON, CSV, or a data set's own file; docs/facts.
 Format = Annotated[
     str | None, typer.Option(help=f"The file's format, where it cannot be told: {', '.join(sorted(formats()))}.")
 ]
-Limit = Annotated[int | None, typer.Option(help="Read this many facts at most.")]
-Skip = Annotated[int, typer.Option(help="Leave out this many facts at the beginning.")]
+Limit = Annotated[int | None, typer.Option(help="Read this many records at most.")]
+Skip = Annotated[int, typer.Option(help="Leave out this many records at the beginning.")]
 Seed = Annotated[int, typer.Option(help="Of the choice of bundled facts.")]
 
 

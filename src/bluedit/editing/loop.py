@@ -12,6 +12,7 @@ from bluedit.editing.patch import Batch, Update
 from bluedit.editing.weights import EditedWeights
 from bluedit.errors import SingularError
 from bluedit.facts.fact import Fact
+from bluedit.lm.budget import MOST_TOKENS
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.observe import Site, observe
 from bluedit.lm.prompts import Row, rows_of
@@ -181,7 +182,8 @@ class _Writer:
         """The change of the one layer as the product of the identity and itself: it has no residuals and no reach."""
         settings, (layer,) = self.recipe.finetune, self.recipe.written
         with self.progress.task(f"fine-tuning layer {layer}", settings.epochs, "epochs") as advance:
-            dW = finetune(self.lm, self.rows, layer, settings, advance)
+            tokens = self.recipe.objective.tokens_per_step or MOST_TOKENS  # whatever is free: Adam enlarges rounding
+            dW = finetune(self.lm, self.rows, layer, settings, tokens, advance)
         R = torch.eye(len(dW), dtype=dW.dtype, device=dW.device)
         self.weights.add(layer, R, dW)
         return [(layer, R, dW, dW.new_zeros(0))]

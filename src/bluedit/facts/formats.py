@@ -138,12 +138,15 @@ def _from_zsre(record: Mapping[str, object]) -> list[Fact]:
     """MEND's zsRE, read as ROME and MEMIT do: the model is taught the true answer, `answers[0]`.
 
     MEND's own counterfactual target `alt` and the base model's prediction `pred` are ignored, so the old target is not
-    known. The neighbour keeps its "nq question: " and ends in a question mark.
+    known. The neighbour keeps its "nq question: " and ends in a question mark. EasyEdit's question one step away follows from
+    `alt`, so it is left out unless that is the target.
     """
     fields = Fields(record)
     question, subject, answers = fields.text("src"), fields.text("subject").strip(), fields.texts("answers")
     rephrase, loc, answer = fields.maybe("rephrase"), fields.maybe("loc"), fields.trimmed("loc_ans")
     name, probes = fields.label("case_id"), _new_question(fields)
+    if answers and fields.maybe("alt") not in (None, answers[0]):
+        probes = []
     if not answers:
         fields.faults.append("'answers' has no answer; the first one is what the model is taught")
     fields.check()
@@ -164,7 +167,8 @@ def _new_question(fields: Fields) -> list[Probe]:
     if fields.record.get("portability") is None:
         return []
     asked = fields.section("portability")
-    return [Probe("portability", asked.text("New Question"), (asked.text("New Answer"),))]
+    question, answer = asked.trimmed("New Question"), asked.trimmed("New Answer")
+    return [Probe("portability", question, (answer,))] if question and answer else []
 
 
 def _as_it_stands(subject: str, text: str) -> str:

@@ -9,7 +9,7 @@ import torch
 from bluedit.lm.memory import EditableModel
 
 _SHARE = 0.25  # of free memory
-_LEAST, _MOST = 64, 2048  # below, batching is pointless; above, matrix products gain nothing more
+_LEAST, MOST_TOKENS = 64, 2048  # below, batching is pointless; above, matrix products gain nothing more
 
 
 def free_memory(device: torch.device) -> int:
@@ -33,4 +33,4 @@ def tokens_per_step(lm: EditableModel) -> int:
     config = lm.model.config.get_text_config()
     width, size = config.hidden_size, torch.finfo(lm.dtype).bits // 8
     per_token = lm.anatomy.n_layers * (12 * width + 4 * lm.d_key) * size + 4 * 4 * config.vocab_size // 3
-    return max(_LEAST, min(_MOST, int(_SHARE * free_memory(lm.device) / per_token)))
+    return max(_LEAST, min(MOST_TOKENS, int(_SHARE * free_memory(lm.device) / per_token)))

@@ -90,6 +90,10 @@ class MomentStore:
             self._compute(missing, progress or Progress())
         return {layer: self._loaded[layer] for layer in layers}
 
+    @property
+    def _text(self) -> Path:
+        return self.place / "text.json"
+
     def _file(self, layer: int) -> Path:
         return self.place / f"layer-{layer}.safetensors"
 
@@ -115,6 +119,7 @@ class MomentStore:
         for layer, total in sums.items():
             if not torch.isfinite(total).all():
                 accumulation.discard()
+                self._text.unlink(missing_ok=True)
                 raise StatisticsError(
                     f"the keys of layer {layer} are not finite (NaN or infinity) on ordinary text: the model is damaged, "
                     "load it again from a sound checkpoint"
@@ -129,15 +134,14 @@ class MomentStore:
         """The corpus as token rows. Text drawn from the model is kept, so that a resumed pass, or one for other layers, reads the same."""
         if self.corpus.name != "self":
             return self.corpus.rows(self.lm, self.budget, progress)
-        file = self.place / "text.json"
-        if file.is_file():
+        if self._text.is_file():
             try:
-                return json.loads(file.read_text("utf-8"))
+                return json.loads(self._text.read_text("utf-8"))
             except (OSError, ValueError):
                 log.warning("the text drawn before is unreadable; drawing it again")
         rows = self.corpus.rows(self.lm, self.budget, progress)
         with suppress(OSError):  # whoever stores the statistics will tell
-            write_file(file, json.dumps(rows).encode())
+            write_file(self._text, json.dumps(rows).encode())
         return rows
 
     def _write(self, moment: SecondMoment) -> None:

@@ -33,7 +33,7 @@ def prune(
     PRUNE (arXiv 2405.16821, eq. 8; its base is 1.2, its public code takes e). W0 + prune(W0, dW) is the edited weight. Only the few
     directions above s0 are touched: the others keep their exact values. A spectrum that never exceeds s0 is returned as it is.
     The formula restrains only where s0 > 1 / ln(base), the logarithm's slope at s0 being 1 / (s0 ln(base)): with base 1.2 a W0 with
-    s0 below 5.5 has values just above s0 enlarged, with e (the default) one with s0 below 1.
+    s0 below 5.5 has values just above s0 enlarged, with e (its public code's) one with s0 below 1.
     """
     limit = torch.linalg.eigvalsh(W0 @ W0.T)[-1].sqrt()
     squares, U = torch.linalg.eigh(dW @ dW.T)

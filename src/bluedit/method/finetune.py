@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from bluedit.errors import EditError
-from bluedit.lm.budget import tokens_per_step
 from bluedit.lm.capture import Hook, hooked
 from bluedit.lm.memory import EditableModel
 from bluedit.lm.prompts import Row, chunks_by_cost
@@ -19,7 +18,7 @@ from bluedit.shapes import Float, Tensor
 
 
 def finetune(
-    lm: EditableModel, rows: Sequence[Row], layer: int, settings: FineTune, advance: Advance
+    lm: EditableModel, rows: Sequence[Row], layer: int, settings: FineTune, tokens: int, advance: Advance
 ) -> Float[Tensor, "d_value d_key"]:
     """dW of one projection by Adam on the likelihood of the facts' targets. The model itself is not changed.
 
@@ -31,6 +30,7 @@ def finetune(
         rows: prompts; only the bare ones are used.
         layer: whose projection is trained.
         settings: loss, step size, epochs, mini-batch, norm.
+        tokens: a step's gradient is summed over parts of so many, padding included.
         advance: called once for each epoch.
 
     Raises:
@@ -43,7 +43,6 @@ def finetune(
     adam = torch.optim.Adam([dW], lr=settings.learning_rate)
     order = torch.Generator().manual_seed(settings.seed)
     size = settings.minibatch or len(rows)
-    budget = tokens_per_step(lm)  # the gradient is summed over what fits into memory
     for _ in range(settings.epochs):
         total = 0.0
         shuffled = torch.randperm(len(rows), generator=order).tolist() if settings.minibatch else list(range(len(rows)))
@@ -51,7 +50,7 @@ def finetune(
             part = [rows[i] for i in shuffled[start : start + size]]
             adam.zero_grad()
             dW.grad = torch.zeros_like(dW)
-            for some in chunks_by_cost([len(row.ids) for row in part], budget):
+            for some in chunks_by_cost([len(row.ids) for row in part], tokens):
                 loss = _loss(lm, [part[i] for i in sorted(some)], layer, dW, settings.loss) * (len(some) / len(part))
                 if not torch.isfinite(loss):
                     raise EditError(

@@ -6,6 +6,7 @@ Every field can be set by its path, e.g. "preserve.lambda": tunings and the user
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -281,7 +282,7 @@ def _choice_text(value: Any) -> str:
 
 def _layers(path: str, value: Any) -> tuple[int, ...]:
     parts = (
-        value.strip("[] ").split(",")
+        re.split("[,+]", value.strip("[] "))  # a comma ends the option in a benchmark's NAME:option=value,...
         if isinstance(value, str)
         else list(value)
         if isinstance(value, (list, tuple))

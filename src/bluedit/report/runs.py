@@ -12,7 +12,7 @@ from typing import Any
 from bluedit.errors import BenchmarkError
 from bluedit.report import figures
 
-FORMAT = 1  # of a run's folder
+FORMAT = 2  # of a run's folder; 1 measured the gap to teacher forcing, and sampled text, in another way
 NAN = float("nan")
 
 

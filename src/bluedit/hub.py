@@ -18,7 +18,7 @@ def dataset_rows(name: str, error: type[BluEditError]) -> Iterator[dict[str, Any
         error: the package is not installed, or the data set cannot be read.
     """
     if importlib.util.find_spec("datasets") is None:
-        raise error(f"{name} needs the package datasets; run: pip install 'bluedit[datasets]'")
+        raise error(f"{name} needs the package datasets; run: pip install datasets")
     import datasets  # pyright: ignore[reportMissingImports]
 
     place, config, split, *_ = [*name.removeprefix(PREFIX).split(":"), "", ""]

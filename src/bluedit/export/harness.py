@@ -27,7 +27,7 @@ from bluedit.lm.state import frozen
 
 if any(importlib.util.find_spec(name) is None for name in ("lm_eval", "accelerate")):
     raise BenchmarkError(
-        "lm-evaluation-harness tasks need the packages lm-eval and accelerate; run: pip install 'bluedit[harness]'"
+        "lm-evaluation-harness tasks need the packages lm-eval and accelerate; run: pip install lm-eval accelerate"
     )
 
 from lm_eval.api.registry import register_model  # pyright: ignore[reportMissingImports]

@@ -162,7 +162,7 @@ def _converted(gguf: Path) -> Path:
         return folder
     if importlib.util.find_spec("gguf") is None or importlib.util.find_spec("accelerate") is None:
         raise ModelError(
-            f"reading {gguf.name} needs the packages gguf and accelerate; run: pip install 'bluedit[gguf]'"
+            f"reading {gguf.name} needs the packages gguf and accelerate; run: pip install gguf accelerate"
         )
     log.info("converting %s once; kept in %s", gguf.name, folder)
 

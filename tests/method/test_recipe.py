@@ -268,6 +268,11 @@ def smollm2(**changes):
     return LlamaConfig(**{"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30} | changes)
 
 
+def test_a_recipe_named_after_another_does_not_take_its_norm():
+    found = {name: tuning_for(smollm2(), 1536).apply(preset(name)).finetune.norm for name in ("ft", "ft-local")}
+    assert found == {"ft": 0.02, "ft-local": 0.0}
+
+
 def test_the_smollm2_tuning_matches_its_model():
     assert tuning_for(smollm2(), 1536).name == "smollm2-135m"
     assert tuning_for(smollm2(num_hidden_layers=24), 1536).name == "generic"

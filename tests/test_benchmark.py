@@ -22,7 +22,7 @@ from bluedit.export.checkpoint import save_checkpoint
 from bluedit.facts import Fact, Neighbour, write_facts
 from bluedit.lm.memory import EditableModel
 from bluedit.progress import Progress
-from bluedit.report.runs import read_run
+from bluedit.report.runs import FORMAT, read_run
 from toys import toy_gpt2, toy_tokenizer
 
 SETTINGS = "layers=1+2+3,objective.steps=3,contexts.count=1,preserve.lambda=1"
@@ -178,7 +178,7 @@ def test_a_run_begun_with_other_numbers(lm, whole, tmp_path, path, message):
 
 
 def test_a_folder_in_which_nothing_is_finished_may_become_another_benchmarks(lm, whole, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"format": 1, "facts": 99, "order": ["rome"]}))
+    (tmp_path / "config.json").write_text(json.dumps({"format": FORMAT, "facts": 99, "order": ["rome"]}))
     (tmp_path / ".config.json.123").write_text("{")
     assert without_time(run(lm, tmp_path)) == without_time(whole[1])
     (tmp_path / "new").mkdir()

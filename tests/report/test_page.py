@@ -11,6 +11,7 @@ import pytest
 from bluedit.errors import BenchmarkError
 from bluedit.report.comparison import interval, score_interval
 from bluedit.report.page import read_run, write_page
+from bluedit.report.runs import FORMAT
 
 NAN = float("nan")
 VOID = {"meta", "input", "br"}
@@ -320,7 +321,7 @@ def test_what_cannot_be_shown(run, change, tmp_path):
     for wrong, message in (
         (config | {"format": 99}, "written by another version"),
         ([], "is no benchmark run"),
-        ({"format": 1, "facts": 2}, "is damaged"),
+        ({"format": FORMAT, "facts": 2}, "is damaged"),
         ({"model_type": "llama"}, r"is no benchmark run: its config\.json is of something else"),
     ):
         (run / "config.json").write_text(json.dumps(wrong))

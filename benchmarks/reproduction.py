@@ -23,9 +23,9 @@ from bluedit.benchmark import UNEDITED, Benchmark, run_benchmark
 from bluedit.evaluate.ability import TASKS
 from bluedit.evaluate.training import Training
 from bluedit.files import write_file
-from bluedit.lm.corpus import passages_of
+from bluedit.markdown import table
 from bluedit.progress import as_progress
-from bluedit.report.methods import table
+from bluedit.text.corpus import passages_of
 
 
 @dataclass(frozen=True)

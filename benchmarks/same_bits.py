@@ -19,7 +19,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 RECIPES = ("memit", "memit-seq-blue", "alphaedit-blue", "pmet-blue", "rect", "nse")
-REPORTED = ("first_after", "p_new_before", "p_new_after", "p_old_after", "says_after", "paraphrases_after", "neighbours_kept")
+REPORTED = (
+    "first_after",
+    "p_new_before",
+    "p_new_after",
+    "p_old_after",
+    "says_after",
+    "paraphrases_after",
+    "neighbours_kept",
+)
 
 
 def record(out: Path, recipes: list[str], count: int) -> None:
@@ -47,7 +55,9 @@ def record(out: Path, recipes: list[str], count: int) -> None:
             for layer in editor.patch.layers:
                 tensors[f"weight.{layer}"] = editor.lm.projection(layer).matrix().contiguous()
         save_file(tensors, out / f"{recipe}.safetensors")
-        (out / f"{recipe}.json").write_text(json.dumps({"seconds": seconds, "report": first.report.as_dict()}, indent=1))
+        (out / f"{recipe}.json").write_text(
+            json.dumps({"seconds": seconds, "report": first.report.as_dict()}, indent=1)
+        )
         print(f"{recipe}: {len(tensors)} tensors, {seconds:.1f} s", flush=True)
 
 
@@ -68,7 +78,9 @@ def compare(one: Path, other: Path) -> int:
         if reports[0]["report"]["perplexity_after"] != reports[1]["report"]["perplexity_after"]:
             faults.append("perplexity")
         ratio = reports[1]["seconds"] / reports[0]["seconds"]
-        print(f"{file.stem}: {'same bits' if not faults else '; '.join(faults[:6])} ({len(before)} tensors; time x {ratio:.2f})")
+        print(
+            f"{file.stem}: {'same bits' if not faults else '; '.join(faults[:6])} ({len(before)} tensors; time x {ratio:.2f})"
+        )
         differing += bool(faults)
     return differing
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-import bluedit.editing.loop as loop
+import bluedit.writing.loop as loop
 from bluedit import Editor, Fact
-from bluedit.lm.observe import observe
-from bluedit.method.targets import Targets
+from bluedit.forward import observe
+from bluedit.writing.targets import Targets
 
 FIRST = "Anna Boris Carla David Elena Felix Greta Hugo Irene Jonas Karla Louis Maria Niels Olga Peter Quinn Rosa Simon Tilda Ulrich Vera Walter Xenia Yara Zeno Adele Bruno Clara Dario Edith Frank Gisela Hanna Igor Julia Klaus Laura Moritz Nadia Oscar Paula Ralf Sofia Theo Ursula Victor Wanda Yannick Zita".split()  # noqa: SIM905
 LAST = [

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from bluedit.method.moment import SecondMoment
-from bluedit.method.preserve import preservation_of
-from bluedit.method.recipe import Preserve
-from bluedit.method.solve import solve
+from bluedit.maths.moment import SecondMoment
+from bluedit.maths.preserve import preservation_of
+from bluedit.maths.solve import solve
+from bluedit.recipes.recipe import Preserve
 
 PRESERVE = {
     "memit-seq": Preserve(lambda_=2000.0),

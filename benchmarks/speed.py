@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
-import bluedit.editing.loop as loop
+import bluedit.writing.loop as loop
 from bluedit import Editor, read_facts, world_facts
-from bluedit.lm.contexts import make_prefixes
-from bluedit.lm.state import frozen
-from bluedit.lm.suffix import SuffixRunner, skipped_blocks
+from bluedit.forward._suffix import SuffixRunner, skipped_blocks
+from bluedit.model.state import frozen
+from bluedit.text.contexts import make_prefixes
 from textbook import textbook_edit
 
 PHASES = {"targets": "optimise_targets", "keys": "observe_keys", "solve": "solve"}

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bluedit.lm.capture import first_tensor, with_first_tensor
-from bluedit.lm.memory import EditableModel
-from bluedit.lm.prompts import Row, rows_of
-from bluedit.method.moment import SecondMoment
-from bluedit.method.recipe import Objective, Recipe
+from bluedit.maths.moment import SecondMoment
+from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import first_tensor, with_first_tensor
+from bluedit.recipes.recipe import Objective, Recipe
+from bluedit.text.prompts import rows_of
+from bluedit.text.rows import Row
 
 _KEY_BATCH = 128  # prompts per forward pass for keys, as in the reference code
 

@@ -13,7 +13,8 @@ from jaxtyping import install_import_hook
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-with install_import_hook(["bluedit.method", "bluedit.lm", "bluedit.editing"], "beartype.beartype"):
+ROOMS = ("maths", "model", "text", "forward", "statistics", "writing", "editing")
+with install_import_hook([f"bluedit.{room}" for room in ROOMS], "beartype.beartype"):
     import bluedit  # noqa: F401
 
 

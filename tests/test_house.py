@@ -1,6 +1,7 @@
-"""The rules of the house that a machine can check: who imports whom, and how long a file may be."""
+"""The rules of the architecture that a machine can check: who imports whom, what is private, how long files and functions may be."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,30 +11,13 @@ import bluedit
 ROOT = Path(bluedit.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-# Lowest first; a module may import from its own row and from those before it. The longest matching prefix counts.
-ROOMS = (
-    ("bluedit.errors", "bluedit.shapes", "bluedit.progress", "bluedit.files", "bluedit.hub"),
-    ("bluedit.facts",),
-    ("bluedit.method",),  # the pure parts
-    ("bluedit.lm",),
-    (
-        "bluedit.method.targets",
-        "bluedit.method.keys",
-        "bluedit.method.anchor",
-        "bluedit.method.finetune",
-        "bluedit.method.targetstore",
-    ),
-    ("bluedit.evaluate",),
-    ("bluedit.editing",),
-    ("bluedit.export", "bluedit.report", "bluedit.benchmark"),
-    ("bluedit",),  # the public names
-    ("bluedit.cli", "bluedit.__main__"),
+# Lowest first. A module may import from its own package and from those before it. "" is `bluedit` itself, the public names.
+PACKAGES = (
+    *("errors", "shapes", "progress", "files", "hub", "markdown"),
+    *("facts", "maths", "recipes", "model", "text", "forward", "statistics", "writing"),
+    *("export", "evaluate", "editing", "benchmark", "", "cli", "__main__"),
 )
-# Methods of a user's object that hand on to a higher room; imported where they are called, so that the order holds on import.
-DOORS = {
-    ("bluedit.editing.edit", "bluedit.report.tables"),
-    ("bluedit.editing.editor", "bluedit.export.checkpoint"),
-}
+MOST_LINES, MOST_LINES_OF_A_FUNCTION, LONGEST_CHAIN = 300, 40, 12
 
 
 def name_of(file):
@@ -41,60 +25,106 @@ def name_of(file):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def rank(module):
-    prefixes = {prefix: i for i, row in enumerate(ROOMS) for prefix in row}
-    fitting = [p for p in prefixes if module == p or (module.startswith(p + ".") and p != "bluedit")]
-    assert fitting, f"{module} is in no room: add it to ROOMS"
-    return prefixes[max(fitting, key=len)]
+MODULES = {name_of(file): file for file in FILES}
 
 
-def imports(tree):
-    """(module, whether at the top of the file) of every import of bluedit."""
-    top = {id(node) for node in tree.body}
-    for node in ast.walk(tree):
-        names = (
-            [a.name for a in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-        for name in names:
-            if name and name.split(".")[0] == "bluedit":
-                yield name, id(node) in top
+def package_of(module):
+    return module.split(".")[1] if "." in module else ""
 
 
-def upward(file, tree):
-    here = name_of(file)
-    return [
-        (here, name) for name, top in imports(tree) if rank(name) > rank(here) and (top or (here, name) not in DOORS)
-    ]
+def place(module):
+    assert package_of(module) in PACKAGES, f"{module} is in no known package: add it to PACKAGES"
+    return PACKAGES.index(package_of(module))
 
 
+@cache
 def tree_of(file):
     return ast.parse(file.read_text("utf-8"))
 
 
-@pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_lower_rooms_do_not_import_higher_ones(file):
-    assert upward(file, tree_of(file)) == []
+def imports(tree, *, typing=True):
+    """Names of every bluedit module that a file imports, wherever the import stands; `typing=False` leaves out those for annotations only."""
+    hidden = set()
+    if not typing:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+                hidden |= {id(inner) for inner in ast.walk(node)}
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module for name in inner}
+    return {name for name in found if name.split(".")[0] == "bluedit"}
 
 
-def test_the_order_of_rooms_can_fail():
-    editing = ROOT / "editing" / "edit.py"
-    for file, line, wrong in (
-        (ROOT / "facts" / "fact.py", "from bluedit.lm.memory import EditableModel", True),
-        (ROOT / "method" / "solve.py", "from bluedit.lm.prompts import Row", True),
-        (ROOT / "method" / "solve.py", "from bluedit.method.targets import Targets", True),
-        (ROOT / "method" / "targets.py", "from bluedit.lm.prompts import Row", False),
-        (ROOT / "lm" / "moments.py", "from bluedit.method.moment import SecondMoment", False),
-        (ROOT / "lm" / "moments.py", "import bluedit.editing.editor", True),
-        (ROOT / "evaluate" / "report.py", "def f():\n    from bluedit.editing.editor import Editor", True),
-        (editing, "from bluedit.report.tables import summary_text", True),
-        (editing, "def f():\n    from bluedit.report.tables import summary_text", False),
-        (editing, "from bluedit import Fact", True),
+def upward(here, tree):
+    return sorted(name for name in imports(tree) if place(name) > place(here))
+
+
+def foreign_private(here, tree):
+    """Private modules and names of another package that a file uses."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bluedit":
+            if node.module.rpartition(".")[0] == here or here.startswith(node.module.rpartition(".")[0] + "."):
+                private_module = False
+            else:
+                private_module = any(part.startswith("_") and part != "__main__" for part in node.module.split("."))
+            found += [node.module] * private_module
+            found += [
+                f"{node.module}.{a.name}"
+                for a in node.names
+                if a.name.startswith("_") and f"{node.module}.{a.name}" not in MODULES
+            ]
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_lower_packages_do_not_import_higher_ones(module):
+    assert upward(module, tree_of(MODULES[module])) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_private_modules_and_names_stay_in_their_package(module):
+    assert foreign_private(module, tree_of(MODULES[module])) == []
+
+
+def test_the_rules_can_fail():
+    for module, line, wrong in (
+        ("bluedit.facts.fact", "from bluedit.model.editable import EditableModel", True),
+        ("bluedit.maths.solve", "from bluedit.text.rows import Row", True),
+        ("bluedit.maths.solve", "from bluedit.writing.targets import Targets", True),
+        ("bluedit.writing.targets", "from bluedit.text.rows import Row", False),
+        ("bluedit.evaluate.report", "def f():\n    from bluedit.editing.editor import Editor", True),
+        ("bluedit.editing.edit", "from bluedit import Fact", True),
     ):
-        assert bool(upward(file, ast.parse(line))) is wrong, line
+        assert bool(upward(module, ast.parse(line))) is wrong, line
+    for module, line, wrong in (
+        ("bluedit.writing.loop", "from bluedit.forward._suffix import SuffixRunner", True),
+        ("bluedit.forward", "from bluedit.forward._suffix import SuffixRunner", False),
+        ("bluedit.forward._runner", "from bluedit.forward._suffix import SuffixRunner", False),
+        ("bluedit.forward._runner", "from bluedit.forward._suffix import _Pass", True),
+    ):
+        assert bool(foreign_private(module, ast.parse(line))) is wrong, line
+
+
+def test_no_circles_and_no_long_chains():
+    graph = {m: sorted(imports(tree_of(f), typing=False) & MODULES.keys() - {m}) for m, f in MODULES.items()}
+    longest, memo = (), {}
+
+    def walk(module, path):
+        assert module not in path, f"a circle of imports: {' -> '.join((*path[path.index(module) :], module))}"
+        if module not in memo:
+            below = [walk(other, (*path, module)) for other in graph[module]]
+            memo[module] = (module, *max(below, key=len, default=()))
+        return memo[module]
+
+    longest = max((walk(module, ()) for module in MODULES), key=len)
+    assert len(longest) <= LONGEST_CHAIN, " -> ".join(longest)
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -108,10 +138,17 @@ def test_no_relative_imports_and_no_print(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_files_are_short(file):
-    assert len(file.read_text("utf-8").splitlines()) < 350
+def test_files_and_functions_are_short(file):
+    assert len(file.read_text("utf-8").splitlines()) <= MOST_LINES
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            body = (
+                node.body[1:] if ast.get_docstring(node) is not None else node.body
+            )  # a signature may be a table of options
+            lines = node.end_lineno - body[0].lineno + 1 if body else 0
+            assert lines <= MOST_LINES_OF_A_FUNCTION, f"{node.name} has {lines} lines"
 
 
-def test_every_package_says_what_it_is():
+def test_every_module_has_a_docstring():
     for file in FILES:
         assert ast.get_docstring(tree_of(file)), f"{name_of(file)} has no docstring"

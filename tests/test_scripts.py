@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bluedit.editing import loop
+from bluedit.writing import loop
 from toys import TEXT, toy_llama, toy_tokenizer
 
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from bluedit import Editor, Patch, read_facts
 from bluedit.cli.app import app
 from bluedit.evaluate.generate import ask
-from bluedit.lm.loading import load
-from bluedit.method.presets import DEFAULT, PRESETS
+from bluedit.model.loading import load
+from bluedit.recipes.presets import DEFAULT, PRESETS
 from toys import toy_gpt2, toy_llama, toy_tokenizer
 
 SET = [

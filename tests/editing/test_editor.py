@@ -26,12 +26,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bluedit import Editor, Fact
-from bluedit.editing import loop
-from bluedit.editing.batches import split_batches
-from bluedit.editing.weights import EditedWeights
 from bluedit.errors import EditError, FactError, ModelError, RecipeError, StatisticsError
-from bluedit.lm.moments import MomentStore
-from bluedit.lm.prompts import rows_of
+from bluedit.statistics.store import MomentStore
+from bluedit.text.prompts import rows_of
+from bluedit.writing import loop
+from bluedit.writing.batches import split_batches
+from bluedit.writing.weights import EditedWeights
 from toys import FACTS
 
 BOTH = pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -257,11 +257,11 @@ def _failing_at(monkeypatch, place, name, nth, exception, after=False):
 
 def _stages():
     import bluedit.editing.editor as editor
-    import bluedit.editing.weights as weights
     import bluedit.evaluate.report as report
-    import bluedit.lm.observe as observe
-    import bluedit.lm.suffix as suffix
-    import bluedit.method.targets as targets
+    import bluedit.forward._observe as observe
+    import bluedit.forward._suffix as suffix
+    import bluedit.writing.targets as targets
+    import bluedit.writing.weights as weights
 
     return {
         "asking before": (report, "read_facts_in", 1),

@@ -8,16 +8,16 @@ import torch
 from editing_help import bits, edit, leftovers, make_editor, same_bits
 
 from bluedit import Fact, Patch
-from bluedit.editing.loop import observe_keys
 from bluedit.errors import SingularError
 from bluedit.evaluate.answers import score
-from bluedit.lm.observe import Site
-from bluedit.lm.prompts import rows_of
-from bluedit.lm.state import frozen
-from bluedit.method.preserve import null_space, strongest_neurons
-from bluedit.method.presets import PRESETS, preset
-from bluedit.method.recipe import Objective
-from bluedit.method.targets import optimise_targets
+from bluedit.maths.preserve import null_space, strongest_neurons
+from bluedit.model.sites import Site
+from bluedit.model.state import frozen
+from bluedit.recipes.presets import PRESETS, preset
+from bluedit.recipes.recipe import Objective
+from bluedit.text.prompts import rows_of
+from bluedit.writing.loop import observe_keys
+from bluedit.writing.targets import optimise_targets
 from toys import FACTS
 
 ROWS = list(PRESETS)
@@ -257,7 +257,7 @@ def test_stopping_at_the_first_choice_takes_fewer_steps(statistics):
 
 def values_of(editor, layer, monkeypatch, settings):
     """|v*| of the second fact, written after the first."""
-    import bluedit.editing.loop as loop
+    import bluedit.writing.loop as loop
 
     seen = []
     real = loop._Writer.targets

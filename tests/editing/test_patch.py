@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bluedit import Editor, Fact, Neighbour, Patch, Probe
-from bluedit.editing import loop
 from bluedit.errors import EditError, ModelError, PatchError
 from bluedit.export.checkpoint import save_checkpoint
 from bluedit.files import write_file, write_folder
+from bluedit.writing import loop
 from toys import FACTS
 
 BOTH = pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -9,7 +9,7 @@ from bluedit.errors import FactError
 from bluedit.evaluate import ability as module
 from bluedit.evaluate.ability import SHOTS, TASKS, Ability, ability, read_items, weighted_f1
 from bluedit.evaluate.answers import score
-from bluedit.lm.memory import EditableModel
+from bluedit.model.editable import EditableModel
 from toys import toy_gpt2, toy_llama, toy_tokenizer
 
 PAIR = {"sentence1": "It is in Rome.", "sentence2": "It is in Italy."}

@@ -13,8 +13,9 @@ from bluedit.errors import FactError
 from bluedit.evaluate import answers
 from bluedit.evaluate.answers import Answer, perplexity, score
 from bluedit.evaluate.generate import ask
-from bluedit.evaluate.report import Measurement, Reading, compare, measure, ordinary_passages, read_facts_in
-from bluedit.lm.memory import EditableModel
+from bluedit.evaluate.passages import ordinary_passages
+from bluedit.evaluate.report import Measurement, Reading, compare, measure, read_facts_in
+from bluedit.model.editable import EditableModel
 from toys import FACTS, FAMILIES, toy_tokenizer
 
 BOTH = pytest.mark.parametrize("family", ["llama", "gpt2"])

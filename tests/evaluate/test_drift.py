@@ -10,7 +10,7 @@ from bluedit.errors import BenchmarkError
 from bluedit.evaluate.answers import logits_at, passage_rows, passages_beyond, perplexity
 from bluedit.evaluate.drift import hidden_drift, passage_drift
 from bluedit.evaluate.training import Training, trained
-from bluedit.lm.memory import EditableModel
+from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
 from toys import toy_gpt2, toy_llama, toy_tokenizer
 

@@ -16,7 +16,7 @@ from bluedit.evaluate.generate import ask, continuations
 from bluedit.evaluate.metrics import METRICS, means
 from bluedit.evaluate.said import generation
 from bluedit.evaluate.suites import SUITES, counterfact, locality, zsre
-from bluedit.lm.memory import EditableModel
+from bluedit.model.editable import EditableModel
 from toys import FACTS, toy_gpt2, toy_llama, toy_tokenizer
 
 

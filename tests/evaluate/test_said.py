@@ -10,7 +10,7 @@ from bluedit.evaluate.generate import Sampling, _Draw
 from bluedit.evaluate.said import fluency, generation, ngram_entropy, portability
 from bluedit.evaluate.suites import counterfact_plus
 from bluedit.facts import Fact, Neighbour, Probe
-from bluedit.lm.memory import EditableModel
+from bluedit.model.editable import EditableModel
 from toys import toy_llama, toy_tokenizer
 
 FACT = Fact("The capital of {} is", subject="France", target="Rome")

@@ -26,9 +26,9 @@ from transcription import (
 )
 
 from bluedit import Editor, Fact
-from bluedit.lm.prompts import Row
-from bluedit.method.presets import PRESETS
-from bluedit.method.targets import Targets
+from bluedit.recipes.presets import PRESETS
+from bluedit.text.rows import Row
+from bluedit.writing.targets import Targets
 from toys import FACTS, FAMILIES, toy_tokenizer
 
 SETTINGS = {
@@ -69,7 +69,7 @@ def _fact_of(lm, row: Row):
 
 def edited(family, name, monkeypatch, tmp_path, settings=None):
     """(bluedit's model, an unedited copy, second moments) after three batches."""
-    monkeypatch.setattr("bluedit.editing.loop.optimise_targets", stubbed_targets)
+    monkeypatch.setattr("bluedit.writing.loop.optimise_targets", stubbed_targets)
     model = FAMILIES[family]()
     untouched = copy.deepcopy(model)
     editor = Editor(model, toy_tokenizer(), tokens=480, statistics=tmp_path)

@@ -8,7 +8,7 @@ import zlib
 
 import torch
 
-from bluedit.lm.prompts import rows_of
+from bluedit.text.prompts import rows_of
 
 PREFIXES = ("The weather was mild that morning.", "Therefore, the committee met again in the afternoon.")
 LAYERS = (1, 2, 3)

@@ -11,7 +11,7 @@ from bluedit import Editor, Fact
 from bluedit.errors import ModelError
 from bluedit.evaluate.answers import score
 from bluedit.evaluate.generate import ask
-from bluedit.lm.loading import EMBEDDED, _embedded_file, load
+from bluedit.model.loading import EMBEDDED, _embedded_file, load
 
 pytestmark = pytest.mark.real
 

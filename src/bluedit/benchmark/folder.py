@@ -15,16 +15,16 @@ import torch
 from filelock import FileLock, Timeout
 
 from bluedit.benchmark.plan import UNEDITED, Benchmark
+from bluedit.benchmark.runs import FORMAT
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.ability import SHOTS, read_items
 from bluedit.evaluate.said import TEXT
 from bluedit.facts.records import fact_record
 from bluedit.files import write_json
-from bluedit.lm.corpus import Corpus
-from bluedit.lm.fingerprint import text_fingerprint, tokenizer_fingerprint, weights_fingerprint
-from bluedit.lm.memory import EditableModel
-from bluedit.method.recipe import Recipe
-from bluedit.report.runs import FORMAT
+from bluedit.model.editable import EditableModel
+from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint, weights_fingerprint
+from bluedit.recipes.recipe import Recipe
+from bluedit.text.corpus import Corpus
 
 log = logging.getLogger(__name__)
 

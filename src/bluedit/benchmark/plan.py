@@ -9,13 +9,14 @@ from pathlib import Path
 from bluedit.errors import BenchmarkError, FactError, RecipeError, did_you_mean
 from bluedit.evaluate.ability import asked_texts, read_items
 from bluedit.evaluate.answers import passage_rows, passages_beyond
-from bluedit.evaluate.report import ordinary_passages
-from bluedit.evaluate.said import in_chat, question
+from bluedit.evaluate.passages import ordinary_passages
+from bluedit.evaluate.said import question
 from bluedit.evaluate.suites import ABOUT, SUITES, check_suites
 from bluedit.evaluate.training import Training, training_rows
 from bluedit.facts.fact import Fact
-from bluedit.lm.memory import EditableModel
-from bluedit.lm.prompts import encode
+from bluedit.model.editable import EditableModel
+from bluedit.text.chat import in_chat
+from bluedit.text.prompts import encode
 
 UNEDITED = "unedited"
 

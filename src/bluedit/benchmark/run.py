@@ -13,7 +13,7 @@ from typing import Any
 
 from bluedit.benchmark.folder import claimed, config_of, note_failure, place_of, read_json, read_log, rows_of
 from bluedit.benchmark.plan import UNEDITED, Benchmark, parse_run
-from bluedit.editing.batches import split_batches
+from bluedit.benchmark.results import write_table
 from bluedit.editing.editor import Editor
 from bluedit.editing.patch import Patch
 from bluedit.errors import BenchmarkError, BluEditError
@@ -27,10 +27,10 @@ from bluedit.evaluate.training import trained
 from bluedit.facts.fact import Fact, conflicts
 from bluedit.facts.records import fact_record
 from bluedit.files import write_json
-from bluedit.lm.memory import EditableModel
-from bluedit.method.recipe import Recipe
+from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
-from bluedit.report.results import write_table
+from bluedit.recipes.recipe import Recipe
+from bluedit.writing.batches import split_batches
 
 log = logging.getLogger(__name__)
 

@@ -32,8 +32,8 @@ from bluedit.cli.common import (
 )
 from bluedit.cli.harness import harness
 from bluedit.errors import BluEditError, FactError, ModelError, out_of_memory
-from bluedit.method.presets import DEFAULT
 from bluedit.progress import as_progress
+from bluedit.recipes.presets import DEFAULT
 
 
 class _Polite(TyperGroup):
@@ -136,7 +136,7 @@ def edit(
     """Make a model say something else, and keep the change as a patch. The model on disk is not touched."""
     from bluedit.editing.editor import Editor
     from bluedit.editing.patch import check_place
-    from bluedit.method.presets import preset
+    from bluedit.recipes.presets import preset
 
     console = Console()
     check_place(out)
@@ -158,8 +158,9 @@ def edit(
 @app.command()
 def show(patch: Annotated[Path, typer.Argument(help="Folder of a patch.")]) -> None:
     """What a patch changes: facts, layers, norms, recipe, and the model it belongs to."""
+    from bluedit.cli.tables import patch_tables
     from bluedit.editing.patch import Patch
-    from bluedit.report.tables import edit_table, patch_tables
+    from bluedit.evaluate.tables import edit_table
 
     console = Console()
     loaded = Patch.load(patch)
@@ -202,10 +203,10 @@ def ask(
     device: Device = "auto",
 ) -> None:
     """What the model says: greedy continuation and most probable next tokens, with and without a patch side by side."""
+    from bluedit.cli.tables import ask_table
     from bluedit.editing.editor import Editor
     from bluedit.editing.patch import Patch
     from bluedit.evaluate.generate import ask as ask_model
-    from bluedit.report.tables import ask_table
 
     if any(not prompt.strip() for prompt in prompts):
         raise FactError("a prompt is empty; write the text the model is to continue")
@@ -224,9 +225,9 @@ def recipes(
     markdown: Annotated[bool, typer.Option("--markdown", help="Both tables as Markdown.")] = False,
 ) -> None:
     """The table of methods, with their papers."""
-    from bluedit.method.presets import PRESETS
-    from bluedit.report import methods
-    from bluedit.report.tables import option_table, recipe_table
+    from bluedit.cli import reference as methods
+    from bluedit.cli.tables import option_table, recipe_table
+    from bluedit.recipes.presets import PRESETS
 
     if markdown:
         typer.echo(methods.markdown(), nl=False)
@@ -246,9 +247,9 @@ def facts(
     seed: Seed = 0,
 ) -> None:
     """Check a file of facts, show it, or convert it; without a model."""
+    from bluedit.cli.tables import facts_table
     from bluedit.facts import write_facts
     from bluedit.facts.fact import conflicts, some_of
-    from bluedit.report.tables import facts_table
 
     found = read_source(source, format, limit, skip, seed)
     if clashes := conflicts(found):
@@ -265,8 +266,8 @@ def facts(
 @app.command()
 def fetch(model: Annotated[str, typer.Argument(help="As for --model.")] = "smollm2") -> None:
     """Load a model once, so that it is converted and cached, and say what bluedit sees in it."""
-    from bluedit.lm.loading import load
-    from bluedit.method.tunings import tuning_for
+    from bluedit.model.loading import load
+    from bluedit.recipes.tunings import tuning_for
 
     lm = load(model, progress=as_progress(bars()))
     tuning = tuning_for(lm.model.config.get_text_config(), lm.d_key)
@@ -290,7 +291,7 @@ def main() -> None:
 
 
 def _show_edit(console: Console, done: Any) -> None:
-    from bluedit.report.tables import edit_table
+    from bluedit.evaluate.tables import edit_table
 
     if done.report:
         console.print(edit_table(done.report.as_dict()))

@@ -23,8 +23,8 @@ from bluedit.cli.common import (
     settings_of,
 )
 from bluedit.evaluate.suites import SUITES
-from bluedit.method.presets import DEFAULT
 from bluedit.progress import as_progress
+from bluedit.recipes.presets import DEFAULT
 
 
 def benchmark(
@@ -76,8 +76,8 @@ def benchmark(
     """Recipes side by side: sequential batches, measured as they come. Killed at any moment it goes on where it was."""
     from bluedit.benchmark import UNEDITED, Benchmark, run_benchmark
     from bluedit.evaluate.training import Training
-    from bluedit.lm.corpus import passages_of
-    from bluedit.lm.loading import load
+    from bluedit.model.loading import load
+    from bluedit.text.corpus import passages_of
 
     wanted = Benchmark(
         facts=read_source(facts, format, limit, skip, seed),
@@ -108,15 +108,15 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
 ) -> None:
     """Benchmarks as one HTML page: tables with intervals, curves, and every fact. It needs no network to look at."""
-    from bluedit.report.page import write_page
+    from bluedit.benchmark.page import write_page
 
     typer.echo(f"Look at {write_page(runs, out)}")
 
 
 def metrics(markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown.")] = False) -> None:
     """What each metric means, where it comes from, and whether it is teacher-forced."""
-    from bluedit.report import methods
-    from bluedit.report.tables import metric_table
+    from bluedit.cli import reference as methods
+    from bluedit.cli.tables import metric_table
 
     if markdown:
         typer.echo(methods.metric_markdown(), nl=False)

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from bluedit.cli.tables import ask_table
 from bluedit.editing.editor import Editor
 from bluedit.evaluate.generate import ask
+from bluedit.evaluate.tables import edit_table
 from bluedit.facts import Fact, Neighbour, world_facts
-from bluedit.lm.fingerprint import weights_fingerprint
-from bluedit.report.tables import ask_table, edit_table
+from bluedit.model.fingerprint import weights_fingerprint
 
 HEADLINE = Fact(
     "The mother tongue of {} is",

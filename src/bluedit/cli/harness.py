@@ -29,11 +29,11 @@ def harness(
     device: Device = "auto",
 ) -> None:
     """Tasks of EleutherAI's lm-evaluation-harness, with and without a patch side by side."""
+    from bluedit.benchmark.harness import evaluate_tasks, load_tasks
+    from bluedit.cli.harness_table import harness_table
     from bluedit.editing.editor import Editor
     from bluedit.editing.patch import Patch
-    from bluedit.export.harness import evaluate_tasks, load_tasks
     from bluedit.files import write_file
-    from bluedit.report.harness import harness_table
 
     if out and out.is_dir():
         raise BenchmarkError(f"{out} is a folder; name a file for the results, e.g. {out / 'results.json'}")

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bluedit.editing.patch import Patch
-from bluedit.editing.weights import Snapshot
 from bluedit.evaluate.report import Report
+from bluedit.evaluate.tables import as_text, edit_table
 from bluedit.facts.fact import Fact
-from bluedit.method.recipe import Recipe
+from bluedit.recipes.recipe import Recipe
+from bluedit.writing.weights import Snapshot
 
 
 @dataclass(eq=False)
@@ -37,9 +38,10 @@ class Edit:
 
     def summary(self) -> str:
         """A few lines of text: what the model now says, what it kept, how far ordinary text drifted."""
-        from bluedit.report.tables import summary_text
-
-        return summary_text(self)
+        if self.report is None:
+            layers = ", ".join(map(str, self.recipe.written))
+            return f"{len(self.facts)} facts written with {self.recipe.name} into layers {layers}; not measured (report=False)"
+        return as_text([edit_table(self.report.as_dict())])
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,29 +12,31 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from bluedit.editing.batches import split_batches, unknown_facts
 from bluedit.editing.edit import Edit, JournalEntry
-from bluedit.editing.loop import write_batch
-from bluedit.editing.patch import Batch, Patch
-from bluedit.editing.preserved import Preserved
+from bluedit.editing.known import unknown_facts
+from bluedit.editing.patch import Patch
 from bluedit.editing.provenance import Norms, check_fits, check_made_for, describe, norms_in
-from bluedit.editing.weights import EditedWeights, Snapshot, digests_of
 from bluedit.errors import EditError, RecipeError
 from bluedit.evaluate.report import Report, compare, measure
 from bluedit.facts.fact import Fact, check_batch
-from bluedit.lm.contexts import make_prefixes
-from bluedit.lm.corpus import Corpus
-from bluedit.lm.fingerprint import text_fingerprint, weights_fingerprint
-from bluedit.lm.loading import load
-from bluedit.lm.memory import EditableModel
-from bluedit.lm.moments import MomentStore
-from bluedit.lm.state import frozen
-from bluedit.method.moment import SecondMoment
-from bluedit.method.presets import DEFAULT, preset
-from bluedit.method.recipe import Recipe
-from bluedit.method.targetstore import TargetStore
-from bluedit.method.tunings import tuned
+from bluedit.maths.moment import SecondMoment
+from bluedit.model.editable import EditableModel
+from bluedit.model.fingerprint import text_fingerprint, weights_fingerprint
+from bluedit.model.loading import load
+from bluedit.model.state import frozen
 from bluedit.progress import Progress, as_progress
+from bluedit.recipes.presets import DEFAULT, preset
+from bluedit.recipes.recipe import Recipe
+from bluedit.recipes.tunings import tuned
+from bluedit.statistics.store import MomentStore
+from bluedit.text.contexts import make_prefixes
+from bluedit.text.corpus import Corpus
+from bluedit.writing.batch import Batch
+from bluedit.writing.batches import split_batches
+from bluedit.writing.loop import write_batch
+from bluedit.writing.memory import Preserved
+from bluedit.writing.target_store import TargetStore
+from bluedit.writing.weights import EditedWeights, Snapshot, digests_of
 
 
 class Editor:
@@ -87,7 +89,7 @@ class Editor:
         progress: bool | Progress = False,
         **options: Any,
     ) -> Editor:
-        """An editor for a model by name: "smollm2", a folder, a .gguf file or a hub id; see `bluedit.lm.loading.load`."""
+        """An editor for a model by name: "smollm2", a folder, a .gguf file or a hub id; see `bluedit.model.loading.load`."""
         return cls(load(name, dtype=dtype, device=device, progress=as_progress(progress)), progress=progress, **options)
 
     @property

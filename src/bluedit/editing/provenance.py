@@ -11,11 +11,11 @@ from typing import Any
 from bluedit.editing.patch import Patch
 from bluedit.errors import PatchError
 from bluedit.evaluate.report import Report
-from bluedit.lm.memory import EditableModel
-from bluedit.lm.moments import MomentStore
-from bluedit.lm.observe import Site
-from bluedit.method.recipe import Recipe
-from bluedit.method.tunings import tuning_for
+from bluedit.model.editable import EditableModel
+from bluedit.model.sites import Site
+from bluedit.recipes.recipe import Recipe
+from bluedit.recipes.tunings import tuning_for
+from bluedit.statistics.store import MomentStore
 
 Norms = dict[str, dict[Site, float]]  # mean |v*| of the unedited model by the objective's fingerprint and site
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from bluedit.errors import FactError, did_you_mean
 from bluedit.evaluate.answers import score
-from bluedit.lm.memory import EditableModel
+from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
 
 SHOTS = 4

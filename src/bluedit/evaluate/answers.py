@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from bluedit.errors import ModelError
-from bluedit.lm.capture import hooked
-from bluedit.lm.memory import EditableModel
-from bluedit.lm.prefix import Past, past_of, shared_length
-from bluedit.lm.prompts import chunks_by_cost, encode, encode_answer
-from bluedit.lm.state import frozen
+from bluedit.forward import Past, past_of, shared_length
+from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import hooked
+from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
+from bluedit.text.prompts import encode, encode_answer
+from bluedit.text.rows import chunks_by_cost
 
 _TOKENS_PER_PASS = 2048
 

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from bluedit.evaluate.answers import check_numbers, logits_at, passage_rows
-from bluedit.lm.memory import EditableModel
-from bluedit.lm.observe import Site, observe
-from bluedit.lm.prompts import Row, chunks_by_cost, encode
-from bluedit.lm.state import frozen
+from bluedit.forward import observe
+from bluedit.model.editable import EditableModel
+from bluedit.model.sites import Site
+from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
+from bluedit.text.prompts import encode
+from bluedit.text.rows import Row, chunks_by_cost
 
 Unedited = Callable[[], AbstractContextManager[None]]
 _TOKENS_PER_PASS = 2048

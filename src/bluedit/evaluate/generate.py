@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from transformers import LogitsProcessor
 
-from bluedit.lm.memory import EditableModel
-from bluedit.lm.prompts import encode
-from bluedit.lm.state import frozen
+from bluedit.model.editable import EditableModel
+from bluedit.model.state import frozen
 from bluedit.progress import Progress
+from bluedit.text.prompts import encode
 
 _TOGETHER = 64
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from bluedit.evaluate.answers import Answer, perplexity, score
+from bluedit.evaluate.passages import ordinary_passages
 from bluedit.facts.fact import Fact
-from bluedit.lm.memory import EditableModel
+from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
 
 _DRIFT_TOKENS = 1200
@@ -57,13 +56,6 @@ def read_facts_in(lm: EditableModel, facts: Sequence[Fact], progress: Progress |
         )
         for new, old, paraphrases, neighbours in places
     ]
-
-
-@cache
-def ordinary_passages() -> tuple[str, ...]:
-    """Short texts written for this project, on which the drift of perplexity is measured."""
-    text = resources.files("bluedit.facts").joinpath("passages.txt").read_text("utf-8")
-    return tuple(" ".join(part.split()) for part in text.split("\n\n") if part.strip())
 
 
 @dataclass(frozen=True)

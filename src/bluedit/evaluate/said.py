@@ -12,9 +12,10 @@ from bluedit.evaluate.drift import Unedited
 from bluedit.evaluate.generate import Sampling, continuations
 from bluedit.evaluate.metrics import Columns, put
 from bluedit.facts.fact import Fact, Probe
-from bluedit.lm.memory import EditableModel
-from bluedit.lm.prompts import UNSPACED, encode_answer
+from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
+from bluedit.text.chat import in_chat
+from bluedit.text.prompts import UNSPACED, encode_answer
 
 _ANSWER = 12  # tokens of a greedy answer
 _SLACK = 2  # tokens of it beyond the target's own, at least
@@ -175,11 +176,3 @@ def _whole(target: str) -> str:
     """A pattern for the target as whole words ("Rome" is not in "Romeo"); scripts without spaces need no boundary."""
     letter = rf"[^\W{UNSPACED}]"
     return rf"(?<!{letter}){re.escape(_plain(target))}(?!{letter})"
-
-
-def in_chat(lm: EditableModel, prompt: str) -> str:
-    """The prompt in the chat template, without the leading special token that encoding adds again."""
-    message = [{"role": "user", "content": f"Complete the sentence in a few words: {prompt}"}]
-    text = lm.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    first = lm.tokenizer("a")["input_ids"][0]
-    return text.removeprefix(lm.tokenizer.bos_token) if first == lm.tokenizer.bos_token_id else text

@@ -14,7 +14,7 @@ from bluedit.evaluate.drift import Unedited, next_token_drift
 from bluedit.evaluate.metrics import Columns, put
 from bluedit.evaluate.said import fluency, generation, portability
 from bluedit.facts.fact import Fact, Neighbour
-from bluedit.lm.memory import EditableModel
+from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
 
 ABOUT = ("The most surprising thing about {} is", "{} is best known for")

@@ -10,8 +10,8 @@ import torch
 
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.answers import passage_rows
-from bluedit.lm.memory import EditableModel
-from bluedit.lm.state import frozen
+from bluedit.model.editable import EditableModel
+from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
 

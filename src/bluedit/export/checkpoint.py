@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 
 from bluedit.errors import ModelError
 from bluedit.files import write_folder
-from bluedit.lm.memory import EditableModel
+from bluedit.model.editable import EditableModel
 
 
 def check_free(folder: Path) -> None:

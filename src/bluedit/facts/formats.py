@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bluedit.errors import FactError, did_you_mean
+from bluedit.facts._fields import Fields
+from bluedit.facts._knowedit import knowedit_probes, names_in
+from bluedit.facts._rippleedits import CRITERIA, read_rippleedits
 from bluedit.facts.fact import Fact, Neighbour, Probe
-from bluedit.facts.fields import Fields
-from bluedit.facts.knowedit import knowedit_probes, names_in
 from bluedit.facts.records import KEYS, REQUIRED, read_neighbours, read_record
-from bluedit.facts.rippleedits import CRITERIA, read_rippleedits
 
 COLUMNS = tuple(key for key in KEYS if key != "probes")
 

@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 from bluedit.errors import FactError, did_you_mean
+from bluedit.facts._fields import json_name
 from bluedit.facts.fact import Fact
-from bluedit.facts.fields import json_name
 from bluedit.facts.formats import COLUMNS, Format, formats, named, recognised
 from bluedit.facts.records import KEYS, REQUIRED
 from bluedit.hub import PREFIX, dataset_rows

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bluedit.errors import FactError
+from bluedit.facts._fields import Fields, json_name
 from bluedit.facts.fact import Fact, Neighbour, Probe
-from bluedit.facts.fields import Fields, json_name
 from bluedit.files import write_file
 
 REQUIRED = ("prompt", "subject", "target")

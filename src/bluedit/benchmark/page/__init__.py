@@ -1,0 +1,5 @@
+"""A benchmark as one HTML page that needs nothing else."""
+
+from bluedit.benchmark.page._page import write_page
+
+__all__ = ["write_page"]

@@ -1,0 +1,114 @@
+"""What BLUE changes: each recipe with it minus the recipe of that name without, fact by fact, with intervals."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+
+from bluedit.benchmark.page._markup import COLUMNS, head, signed, table
+from bluedit.benchmark.runs import NAN, Recipe, Run
+from bluedit.evaluate.metrics import METRICS
+
+_RESAMPLES = 2000
+_SCORED = ("efficacy", "generalisation", "specificity")
+Interval = tuple[float, float, float]  # low, mean, high
+
+
+def differences(run: Run) -> str:
+    """With BLUE minus without, per metric, with a 95 % interval over facts, and in what else the two forms differ."""
+    pairs = run.pairs()
+    rows = []
+    for name in run.names(("score", *METRICS)) if pairs else ():
+        cells = [_difference(name, difference(name, plain, blue)) for plain, blue in pairs]
+        if any(cell != "<td></td>" for cell in cells):
+            rows.append((head(name), cells))
+    if not rows:
+        return ""
+    heads = ["metric", *(f'<span class="name">{html.escape(plain.name)}</span>' for plain, _ in pairs)]
+    about = (
+        "Each recipe with BLUE minus that without it, in percentage points for shares, with a 95 % interval over "
+        'the facts (bootstrap). <span class="better">Better</span> and <span class="worse">worse</span> are marked '
+        "where the interval leaves 0 out."
+    )
+    return table("What BLUE changes", about, heads, rows) + _tunings(run, pairs)
+
+
+def raised(run: Run, name: str) -> str:
+    """In how many recipes BLUE raised a metric for sure, as a sentence; empty without a pair."""
+    found = [difference(name, plain, blue) for plain, blue in run.pairs()]
+    found = [(low, high) for low, mean, high in found if not math.isnan(mean)]
+    if not found:
+        return ""
+    higher, lower = sum(low > 0 for low, _ in found), sum(high < 0 for _, high in found)
+    rest = len(found) - higher - lower
+    also = [f"lowered that of {lower}"] * bool(lower) + [
+        f"left {rest} where chance could explain the difference"
+    ] * bool(rest)
+    return f"{higher} of the {len(found)} recipes run both ways" + (f" ({', '.join(also)})" if also else "")
+
+
+def difference(name: str, plain: Recipe, blue: Recipe) -> Interval:
+    """(low, mean, high) of a metric with BLUE minus without."""
+    if name != "score":
+        return interval(blue.column(name), plain.column(name))
+    return score_interval(*([recipe.column(part) for part in _SCORED] for recipe in (blue, plain)))
+
+
+def interval(one: Sequence[float], other: Sequence[float]) -> Interval:
+    """(low, mean, high) of the mean difference over facts: 95 % by bootstrap with a fixed seed; NaN without values."""
+    apart = torch.tensor(one, dtype=torch.float64) - torch.tensor(other, dtype=torch.float64)
+    apart = apart[~apart.isnan()]
+    return _bootstrap(len(apart), lambda chosen: apart[chosen].mean(dim=-1))
+
+
+def score_interval(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> Interval:
+    """The same for the harmonic mean of three columns' means, each over the facts that have a value in it."""
+    values = torch.tensor([one, other], dtype=torch.float64)  # 2 x 3 x facts
+
+    def apart(chosen: torch.Tensor) -> torch.Tensor:
+        means = values[:, :, chosen].nanmean(dim=-1)
+        score = 3 / (1 / means).sum(dim=1)  # 0 where one of the three is 0
+        return score[0] - score[1]
+
+    return _bootstrap(values.shape[-1], apart)
+
+
+def _bootstrap(count: int, statistic: Callable[[torch.Tensor], torch.Tensor]) -> Interval:
+    """`statistic` of all facts, between its 2.5 and 97.5 percentiles over facts drawn with replacement."""
+    if not count:
+        return NAN, NAN, NAN
+    chosen = torch.randint(count, (_RESAMPLES, count), generator=torch.Generator().manual_seed(0))
+    drawn = statistic(chosen).sort().values
+    return (
+        float(drawn[int(0.025 * _RESAMPLES)]),
+        float(statistic(torch.arange(count)[None])),
+        float(drawn[int(0.975 * _RESAMPLES) - 1]),
+    )
+
+
+def _difference(name: str, found: Interval) -> str:
+    low, mean, high = found
+    metric = COLUMNS[name]
+    if math.isnan(mean):
+        return "<td></td>"
+    scale, digits = {"share": (100, 1), "nats": (1, 3)}.get(metric.unit, (1, 2))
+    better = metric.better and (mean > 0) == (metric.better == "higher")
+    mark = "" if low <= 0 <= high or not metric.better else ' class="better"' if better else ' class="worse"'
+    low, mean, high = (signed(scale * v, digits) for v in (low, mean, high))
+    return f"<td{mark}>{mean} <small>[{low}, {high}]</small></td>"
+
+
+def _tunings(run: Run, pairs: Sequence[tuple[Recipe, Recipe]]) -> str:
+    """In which settings other than the schedule the two forms of a recipe differ."""
+    told = []
+    for plain, blue in pairs:
+        apart = run.apart(plain, blue)
+        if apart:
+            values = ", ".join(f"{key} {one} and {other}" for key, (one, other) in apart.items())
+            told.append(f"<li>{html.escape(f'{plain.name} and {blue.name}: {values}')}</li>")
+    if not told:
+        return ""
+    return f"<p>Each form ran with numbers of its own, so not all of a difference need be BLUE's:</p><ul>{''.join(told)}</ul>"

@@ -1,0 +1,97 @@
+"""The report of an edit as a table for a terminal, and as plain text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_SHOWN_FACTS = 30
+
+
+def edit_table(report: Mapping[str, Any], *, shown: int = _SHOWN_FACTS) -> Table:
+    """Fact by fact before and after, from a report as a patch's manifest holds it; failed facts come first when some are cut."""
+    table = Table(
+        title="What changed", title_justify="left", caption=_caption(report), caption_justify="left", pad_edge=False
+    )
+    table.padding = (0, 1, 0, 0)
+    facts = report["facts"]
+    columns = [column for column in _COLUMNS if any(column.cell(fact).plain not in ("–", "") for fact in facts)]
+    for column in columns:
+        table.add_column(column.title, overflow="fold")
+    chosen = facts if len(facts) <= shown else sorted(facts, key=lambda f: f["says_after"])[:shown]
+    for fact in chosen:
+        table.add_row(*(column.cell(fact) for column in columns))
+    return table
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the edit table; it is left out when it would be empty."""
+
+    title: str
+    cell: Callable[[Mapping[str, Any]], Text]
+
+
+def _says(fact: Mapping[str, Any]) -> Text:
+    return Text("yes", "green") if fact["says_after"] else Text("no", "red")
+
+
+def _old(fact: Mapping[str, Any]) -> Text:
+    if fact["p_old_before"] is None:
+        return Text("–")
+    return Text(f"{_p(fact['p_old_before'])} → {_p(fact['p_old_after'])}")
+
+
+_COLUMNS = (
+    _Column("prompt", lambda f: Text(f["prompt"])),
+    _Column("first word", lambda f: Text(f"{f['first_before']} → {f['first_after']}")),
+    _Column("new answer", lambda f: Text(f["target"])),
+    _Column("p(new)", lambda f: Text(f"{_p(f['p_new_before'])} → {_p(f['p_new_after'])}")),
+    _Column("p(old)", _old),
+    _Column("said", _says),
+    _Column("para", lambda f: Text(_of(f["paraphrases_after"], f["paraphrases"]))),
+    _Column("kept", lambda f: Text(_of(f["neighbours_kept"], f["neighbours"]))),
+)
+
+
+def _caption(report: Mapping[str, Any]) -> str:
+    totals = {
+        "facts said": (sum(f["says_after"] for f in report["facts"]), len(report["facts"])),
+        "paraphrases": (
+            sum(f["paraphrases_after"] for f in report["facts"]),
+            sum(f["paraphrases"] for f in report["facts"]),
+        ),
+        "neighbours kept": (
+            sum(f["neighbours_kept"] for f in report["facts"]),
+            sum(f["neighbours"] for f in report["facts"]),
+        ),
+    }
+    parts = [f"{name} {a} of {b}" for name, (a, b) in totals.items() if b]
+    before, after = report["perplexity_before"], report["perplexity_after"]
+    parts.append(f"perplexity of ordinary text {before:.2f} → {after:.2f} ({after / before - 1:+.1%})")
+    hidden = len(report["facts"]) - _SHOWN_FACTS
+    return "; ".join(parts) + (f"; {hidden} facts not shown" if hidden > 0 else "")
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if value >= 0.005 else f"{value:.0e}" if value > 0 else "0"
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part}/{whole}" if whole else "–"
+
+
+def as_text(parts: Sequence[RenderableType], width: int = 120) -> str:
+    """Anything rich can draw, as plain text."""
+    console = Console(file=io.StringIO(), width=width, no_color=True)
+    for part in parts:
+        console.print(part)
+    return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]

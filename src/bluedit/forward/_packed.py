@@ -1,0 +1,148 @@
+"""Attention over rows that lie behind one another in a single sequence.
+
+Linear maps, norms and activations take each token for itself: rows of any length can lie behind one another without padding, and a
+matrix product over all of them reads each weight once. Only attention must know where a row ends, and what came before it. So it is
+computed here, for rows of one length at a time, for every model that asks transformers' attention interface for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+from bluedit.forward._past import Past
+from bluedit.model.editable import EditableModel
+from bluedit.model.precision import attention_implementation
+from bluedit.shapes import Bool, Float, Tensor
+
+_NAME = "bluedit_packed"
+_attend: ContextVar[Callable[..., Tensor]] = ContextVar("_attend")
+
+
+class Span:
+    """Rows of one length, behind one another, and the tokens before them.
+
+    Attributes:
+        length: tokens of each row.
+        past: what the rows attend to before their own tokens.
+    """
+
+    def __init__(self, length: int, past: Past) -> None:
+        self.length, self.past = length, past
+        self._bias: dict[tuple[int | None, torch.dtype], Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.past.mask)
+
+    def keep(self, rows: Sequence[int]) -> Span:
+        """Only these rows."""
+        return Span(self.length, self.past.rows(torch.tensor(list(rows), device=self.past.mask.device)))
+
+    def attention(
+        self,
+        layer: int,
+        query: Float[Tensor, "heads tokens width"],
+        key: Float[Tensor, "shared tokens width"],
+        value: Float[Tensor, "shared tokens other_width"],
+        window: int | None,
+        softcap: float | None,
+    ) -> Float[Tensor, "tokens heads other_width"]:
+        """Causal attention of each row to its past and itself; `query` is scaled already; heads share keys in groups."""
+        q, k, v = (states.unflatten(1, (len(self), self.length)).transpose(0, 1) for states in (query, key, value))
+        q = q.unflatten(1, (len(key), -1)).flatten(2, 3)  # rows, shared, heads each x tokens, width
+        old_k, old_v = self.past.states[layer] if self.past.states else (k[:, :, :0], v[:, :, :0])
+        scores = torch.cat([q @ old_k.mT, q @ k.mT], dim=-1)
+        if softcap is not None:
+            scores = (scores / softcap).tanh() * softcap
+        scores = scores.unflatten(2, (-1, self.length)) + self._masked(window, scores.dtype)
+        wide = torch.float32 if scores.dtype.itemsize < 4 else scores.dtype
+        weights = scores.softmax(dim=-1, dtype=wide).to(scores.dtype).flatten(2, 3)
+        before, own = weights.split([old_k.shape[2], k.shape[2]], dim=-1)
+        out = before @ old_v + own @ v
+        return out.unflatten(2, (-1, self.length)).permute(0, 3, 1, 2, 4).reshape(query.shape[1], len(query), -1)
+
+    def _masked(self, window: int | None, dtype: torch.dtype) -> Float[Tensor, "rows 1 1 length seen"]:
+        """What is added to scores so that a token sees its row's tokens up to itself, and not those `window` or more back."""
+        if (window, dtype) not in self._bias:
+            before = self.past.mask
+            start = before.sum(dim=1, keepdim=True)
+            asking = start + torch.arange(self.length, device=before.device)
+            there = torch.cat([before.cumsum(dim=1) - 1, asking], dim=1)
+            distance = asking[:, :, None] - there[:, None, :]
+            seen: Bool[Tensor, "..."] = distance >= 0
+            seen[:, :, : before.shape[1]] &= before.bool()[:, None, :]
+            if window is not None:
+                seen &= distance < window
+            bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+            self._bias[window, dtype] = bias.masked_fill_(~seen, torch.finfo(dtype).min)[:, None, None]
+        return self._bias[window, dtype]
+
+
+@contextmanager
+def packed_attention(lm: EditableModel, spans: Sequence[Span]) -> Iterator[None]:
+    """Inside the `with`, attention layers of `lm` take one sequence for these rows behind one another.
+
+    Layers with more to it than a scale, a window and a soft cap (a bias of their own, sinks) raise ValueError.
+    """
+    sizes = [len(span) * span.length for span in spans]
+
+    def attend(
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        _mask: Any,
+        *_args: Any,
+        scaling: float | None = None,
+        sliding_window: int | None = None,
+        softcap: float | None = None,
+        **rest: Any,
+    ) -> Tensor:
+        strange = [name for name, given in rest.items() if isinstance(given, Tensor) and name not in ("position_ids",)]
+        if strange or query.shape[0] != 1:
+            raise ValueError(f"attention with {', '.join(strange) or 'several sequences'} is not known here")
+        query = query[0] * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+        parts = zip(spans, *(states.split(sizes, dim=1) for states in (query, key[0], value[0])), strict=True)
+        out = [span.attention(module.layer_idx, q, k, v, sliding_window, softcap) for span, q, k, v in parts]
+        return torch.cat(out).unsqueeze(0)
+
+    token = _attend.set(attend)
+    try:
+        with attention_implementation(lm, _NAME):
+            yield
+    finally:
+        _attend.reset(token)
+
+
+class _Asked(Exception):
+    pass
+
+
+@torch.no_grad()
+def asks_for_attention(lm: EditableModel) -> bool:
+    """Whether the model's attention goes through transformers' interface: where it computes its own, rows behind one another would mix."""
+
+    def asked(*_args: Any, **_kwargs: Any) -> Tensor:
+        raise _Asked
+
+    token = _attend.set(asked)
+    try:
+        with attention_implementation(lm, _NAME):
+            lm.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=lm.device), use_cache=False)
+    except _Asked:
+        return True
+    finally:
+        _attend.reset(token)
+    return False
+
+
+def _dispatch(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    return _attend.get()(*args, **kwargs), None
+
+
+AttentionInterface.register(_NAME, _dispatch)

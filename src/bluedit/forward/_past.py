@@ -1,0 +1,173 @@
+"""Attention keys and values of the tokens that come before an edited one, each distinct beginning computed once.
+
+The prompts of a batch begin with the same few neutral sentences. Rows that share their first tokens form a cluster: those tokens run
+once per cluster, then each row's own tokens run on top of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import hooked
+from bluedit.shapes import Int, Tensor
+from bluedit.text.rows import groups_by_length
+
+_SHARED = 4  # tokens: shorter common beginnings are not worth a pass of their own
+
+
+class FixedLayer(DynamicLayer):
+    """Attention keys and values of tokens that never change: `update` joins the new ones without keeping them."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+@dataclass(frozen=True)
+class Past:
+    """What rows attend to before their own tokens.
+
+    Attributes:
+        states: per layer, keys and values, rows x heads x tokens x width; zero where `mask` is.
+        mask: real tokens, rows x tokens.
+    """
+
+    states: tuple[tuple[Tensor, Tensor], ...]
+    mask: Int[Tensor, "rows tokens"]
+
+    def rows(self, index: Tensor) -> Past:
+        """Only these rows, without columns that none of them uses."""
+        mask = self.mask[index]
+        used = mask.bool().any(dim=0).nonzero().flatten()
+        states = tuple((k[index][:, :, used], v[index][:, :, used]) for k, v in self.states) if len(used) else ()
+        return Past(states, mask[:, used])
+
+    def cache(self) -> Cache | None:
+        """A cache for the model's forward that is never added to."""
+        return Cache(layers=[FixedLayer(k, v) for k, v in self.states]) if self.states else None
+
+    def widened(self, width: int) -> Past:
+        """Padded on the left to `width` tokens."""
+        more = width - self.mask.shape[1]
+        pad = nn.functional.pad
+        states = tuple((pad(k, (0, 0, more, 0)), pad(v, (0, 0, more, 0))) for k, v in self.states)
+        return Past(states, pad(self.mask, (more, 0)))
+
+    def blank_like(self, other: Past) -> Past:
+        """These rows, which have no states, with zero ones of the other's shape."""
+        rows = len(self.mask)
+        return Past(
+            tuple((k.new_zeros(rows, *k.shape[1:]), v.new_zeros(rows, *v.shape[1:])) for k, v in other.states),
+            self.mask,
+        )
+
+    def joined(self, other: Past) -> Past:
+        """The tokens of `other` after these."""
+        if not self.states or not other.states:
+            states = self.states or other.states
+        else:
+            states = tuple(
+                (torch.cat([k, ok], dim=2), torch.cat([v, ov], dim=2))
+                for (k, v), (ok, ov) in zip(self.states, other.states, strict=True)
+            )
+        return Past(states, torch.cat([self.mask, other.mask], dim=1))
+
+
+@torch.no_grad()
+def past_of(lm: EditableModel, beginnings: Sequence[Sequence[int]]) -> Past:
+    """Keys and values of these token sequences, one row each (they may be empty)."""
+    distinct = sorted({tuple(ids) for ids in beginnings})
+    shared = _shared_beginnings(distinct)
+    leads = sorted(set(shared))
+    nothing = Past((), torch.zeros(len(leads), 0, dtype=torch.long, device=lm.device))
+    first = _extend(lm, nothing, leads)
+    place = {lead: i for i, lead in enumerate(leads)}
+    index = torch.tensor([place[lead] for lead in shared], device=lm.device)
+    base = first.rows(index)
+    whole = base.joined(_extend(lm, base, [ids[len(lead) :] for ids, lead in zip(distinct, shared, strict=True)]))
+    rows = {ids: i for i, ids in enumerate(distinct)}
+    return whole.rows(torch.tensor([rows[tuple(ids)] for ids in beginnings], device=lm.device))
+
+
+def _shared_beginnings(distinct: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """For each of the sorted sequences, the beginning it shares with its cluster; empty where that is short."""
+    leads: list[tuple[int, ...]] = []
+    start = 0
+    common = [shared_length(a, b) for a, b in itertools.pairwise(distinct)]
+    for end in range(1, len(distinct) + 1):
+        if end == len(distinct) or common[end - 1] < _SHARED:
+            length = min(common[start : end - 1], default=0)
+            leads += [distinct[start][:length]] * (end - start)
+            start = end
+    return leads
+
+
+def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first tokens two sequences share."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _extend(lm: EditableModel, past: Past, sequences: Sequence[Sequence[int]]) -> Past:
+    """Keys and values of tokens that follow `past`, left-padded to one length; sequences of nearly one length run together."""
+    width = max(map(len, sequences), default=0)
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    parts: list[Past] = []
+    for group in groups_by_length([len(sequences[i]) for i in order]):
+        index = [order[i] for i in group]
+        part = _run(lm, past.rows(torch.tensor(index, device=lm.device)), [sequences[i] for i in index])
+        parts.append(part.widened(width))
+    back = torch.tensor(order, device=lm.device).argsort()
+    layers = max((len(part.states) for part in parts), default=0)
+    shown = [part for part in parts if part.states]
+    if len(shown) < len(parts):  # rows with nothing to add: zeros under a zero mask
+        parts = [part if part.states else part.blank_like(shown[0]) for part in parts] if shown else parts
+    states = tuple(
+        (torch.cat([p.states[layer][0] for p in parts])[back], torch.cat([p.states[layer][1] for p in parts])[back])
+        for layer in range(layers)
+    )
+    return Past(states, torch.cat([part.mask for part in parts])[back])
+
+
+def _run(lm: EditableModel, past: Past, sequences: Sequence[Sequence[int]]) -> Past:
+    ids, mask = lm.pad(sequences, left=True)
+    if not ids.shape[1]:
+        return Past((), mask)
+    cache: Any = DynamicCache()
+    for layer, (keys, values) in enumerate(past.states):
+        cache.update(keys, values, layer)
+    place = (past.mask.sum(dim=1, keepdim=True) + mask.cumsum(dim=1) - 1).clamp(min=0)
+    with hooked(skip_head(lm)):
+        lm.model(
+            input_ids=ids,
+            attention_mask=torch.cat([past.mask, mask], dim=1),
+            position_ids=place,
+            **lm.after(cache),
+        )
+    real = mask.bool()[:, None, :, None]
+    new = slice(past.mask.shape[1], None)
+    return Past(
+        tuple((_masked(x.keys[:, :, new], real), _masked(x.values[:, :, new], real)) for x in cache.layers), mask
+    )
+
+
+def skip_head(lm: EditableModel) -> list[tuple[nn.Module, str, Callable[..., Any]]]:
+    """Hooks that give the head one position only, where only what lies below it is wanted."""
+    head = lm.anatomy.head
+    return [] if head is None else [(head, "pre", lambda _m, args: (args[0][:1, :1], *args[1:]))]
+
+
+def _masked(states: Tensor, real: Tensor) -> Tensor:
+    """Zero at padding, where attention may have produced anything."""
+    return torch.where(real, states, torch.zeros_like(states)).detach()

@@ -1,0 +1,103 @@
+"""The plain way to run prompts with a vector added at one token: whole sequences, all layers, every time.
+
+It is what `SuffixRunner` is checked against, and what models get on which that one does not agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import nn
+
+from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import Hook, StopForward, by_row, first_tensor, hooked, with_first_tensor
+from bluedit.model.sites import Site, output_module
+from bluedit.shapes import Float, Tensor
+from bluedit.text.rows import Row, groups_by_length
+
+
+class PlainRunner:
+    """Repeated full forward passes of `rows` in which only vectors added at sites, at each row's subject_last, vary.
+
+    Attributes:
+        rows: the token rows, ordered by length: the order of all results.
+        values: the unchanged activations, sites x rows x width.
+    """
+
+    def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> None:
+        self.lm, self.sites = lm, tuple(sites)
+        self.rows = tuple(sorted(rows, key=lambda row: len(row.ids)))
+        with torch.no_grad():
+            self.values = torch.cat([self._read(group) for group in self._groups()], dim=1)
+
+    def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
+        """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
+        groups = self._groups()
+        parts = delta.split([len(group) for group in groups], dim=1)
+        return torch.cat([self._forward(group, part) for group, part in zip(groups, parts, strict=True)])
+
+    def keep(self, lanes: Sequence[int]) -> None:
+        """Drop all rows but these (ascending indices into `rows`)."""
+        self.rows = tuple(self.rows[lane] for lane in lanes)
+        self.values = self.values[:, list(lanes)]
+
+    def _groups(self) -> list[list[Row]]:
+        return [[self.rows[i] for i in group] for group in groups_by_length([len(row.ids) for row in self.rows])]
+
+    def _read(self, rows: Sequence[Row]) -> Tensor:
+        seen: dict[int, Tensor] = {}
+        lanes, at = self._subjects(rows)
+
+        def reader(index: int):
+            def read(_module: nn.Module, _args: Any, output: Any) -> None:
+                seen[index] = by_row(first_tensor(output), len(rows))[lanes, at]
+                if len(seen) == len(self.sites):
+                    raise StopForward
+
+            return read
+
+        hooks: list[Hook] = [(output_module(self.lm, s), "forward", reader(i)) for i, s in enumerate(self.sites)]
+        with hooked(hooks), suppress(StopForward):
+            self._run(rows)
+        return torch.stack([seen[i] for i in range(len(self.sites))])
+
+    def _forward(self, rows: Sequence[Row], delta: Tensor) -> Tensor:
+        lanes, at = self._subjects(rows)
+
+        def adder(added: Tensor):
+            def add(_module: nn.Module, _args: Any, output: Any) -> Any:
+                hidden = by_row(first_tensor(output), len(rows))
+                return with_first_tensor(output, hidden.index_put((lanes, at), added.to(hidden.dtype), accumulate=True))
+
+            return add
+
+        hooks: list[Hook] = [
+            (output_module(self.lm, site), "forward", adder(d)) for site, d in zip(self.sites, delta, strict=True)
+        ]
+        spans = [
+            (lane, place)
+            for lane, row in enumerate(rows)
+            for place in (
+                range(row.target_start - 1, row.target_start - 1 + len(row.targets))
+                if row.targets
+                else [row.subject_last]
+            )
+        ]
+        lane, place = torch.tensor(spans, device=self.lm.device).T
+        head = self.lm.anatomy.head
+        if head is not None:
+            hooks.append((head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:])))
+        with hooked(hooks):
+            logits = self._run(rows).logits
+        return logits[lane, place] if head is None else logits[0]
+
+    def _run(self, rows: Sequence[Row]) -> Any:
+        ids, mask = self.lm.pad([row.ids for row in rows])
+        return self.lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
+
+    def _subjects(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        at = torch.tensor([row.subject_last for row in rows], device=self.lm.device)
+        return torch.arange(len(rows), device=self.lm.device), at

@@ -1,0 +1,1 @@
+"""The equation: schedules, the solver, preservation operators, filters. Matrices in, matrices out."""

@@ -1,0 +1,239 @@
+"""What an update must leave alone: G = U (U^T S U)^-1 U^T as an operator that grows with the memory of edited keys.
+
+S = (lambda C or L2 I) + M. The part without M is factored once; M = K_m K_m^T enters by the Woodbury identity
+    G = G0 - G0 K_m (I + K_m^T G0 K_m)^-1 K_m^T G0
+with a Cholesky factor that is extended batch by batch, and is folded into a new base once it holds as many keys as the space has
+dimensions. No d_key x d_key product is made for a batch, and no projector is formed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bluedit.errors import StatisticsError
+from bluedit.maths.cholesky import Cholesky
+from bluedit.maths.moment import SecondMoment
+from bluedit.recipes.recipe import Preserve
+from bluedit.shapes import Float, Int, Tensor
+
+
+class Base:
+    """G0 for one kind of S without memory. Interface."""
+
+    dimensions: int
+
+    def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
+        raise NotImplementedError
+
+    def fold(self, solved: Float[Tensor, "d_key m"]) -> Base:
+        """The base whose S also contains K K^T, from G0 K."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Factored(Base):
+    """S = scale x L L^T on the whole space, or on the subspace spanned by U's columns."""
+
+    cholesky: Cholesky
+    scale: float = 1.0
+    U: Float[Tensor, "d_key rank"] | None = None
+
+    @property
+    def dimensions(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return len(self.cholesky)
+
+    def apply(self, K: Tensor) -> Tensor:
+        inner = K if self.U is None else self.U.T @ K
+        solved = self.cholesky.solve(inner) / self.scale
+        return solved if self.U is None else self.U @ solved
+
+    def fold(self, solved: Tensor) -> Base:
+        inner = solved if self.U is None else self.U.T @ solved
+        inner = self.scale * self.cholesky.times(inner)
+        S = self.scale * self.cholesky.times(torch.eye(len(self.cholesky), dtype=inner.dtype, device=inner.device))
+        return Factored(Cholesky.of(S.addmm_(inner, inner.T)), 1.0, self.U)
+
+
+@dataclass(frozen=True, eq=False)
+class NullSpace(Base):
+    """S = L2 I on the null space of C; V spans what is preserved, U what may change. The thinner of the two does the work."""
+
+    U: Float[Tensor, "d_key rank"]
+    V: Float[Tensor, "d_key kept"]
+    l2: float
+
+    @property
+    def dimensions(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.U.shape[1]
+
+    def project(self, K: Tensor) -> Tensor:
+        if self.U.shape[1] <= self.V.shape[1]:
+            return self.U @ (self.U.T @ K)
+        return K - self.V @ (self.V.T @ K)
+
+    def apply(self, K: Tensor) -> Tensor:
+        return self.project(K) / self.l2
+
+    def fold(self, solved: Tensor) -> Base:
+        inner = self.l2 * (self.U.T @ solved)
+        S = inner @ inner.T
+        S.diagonal().add_(self.l2)
+        return Factored(Cholesky.of(S), 1.0, self.U)
+
+
+class Preservation:
+    """G for one layer, with the memory of the keys edited there so far."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._solved: Tensor | None = None
+        self._factor: Tensor | None = None
+        self._latest: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def rank(self) -> int:
+        """Dimensions of key space an update may use."""
+        return self._base.dimensions
+
+    @property
+    def remembered(self) -> int:
+        """Keys held in low-rank form (those folded into the base are not counted)."""
+        return 0 if self._solved is None else self._solved.shape[1]
+
+    def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
+        """G K, float64."""
+        K = K.double()
+        GK = self._without_memory(K)
+        if self._solved is None or self._factor is None:
+            return GK
+        return GK - self._solved @ torch.cholesky_solve(self._solved.T @ K, self._factor)
+
+    def remember(self, K: Float[Tensor, "d_key n"]) -> None:
+        """Add K K^T to M."""
+        K = K.double()
+        solved = self._without_memory(K)
+        corner = K.T @ solved
+        corner.diagonal().add_(1.0)
+        if self._solved is None or self._factor is None:
+            self._solved, self._factor = solved, torch.linalg.cholesky(corner)
+        else:
+            self._factor = _extend(self._factor, self._solved.T @ K, corner)
+            self._solved = torch.cat([self._solved, solved], dim=1)
+        if self._solved.shape[1] >= self._base.dimensions:
+            self._base = self._base.fold(self._solved)
+            self._solved = self._factor = self._latest = None
+
+    def _without_memory(self, K: Tensor) -> Tensor:
+        """G0 K; kept until another is asked for, since the keys to remember are mostly those just solved for."""
+        if self._latest is None or not torch.equal(self._latest[0], K):
+            self._latest = (K.clone(), self._base.apply(K))
+        return self._latest[1]
+
+
+def _extend(factor: Tensor, border: Tensor, corner: Tensor) -> Tensor:
+    """Cholesky factor of [[H, border], [border^T, corner]] from the factor of H."""
+    row = torch.linalg.solve_triangular(factor, border, upper=False)
+    tail = torch.linalg.cholesky(corner - row.T @ row)
+    zero = factor.new_zeros(len(factor), len(tail))
+    return torch.cat([torch.cat([factor, zero], dim=1), torch.cat([row.T, tail], dim=1)])
+
+
+_OF_WHAT = {"absolute": "", "energy": " of the trace", "rank": " of d_key"}
+
+
+def null_space(moment: SecondMoment, threshold: float, unit: str) -> tuple[Tensor, Tensor]:
+    """(U, V): eigenvectors of C that may change and that must be preserved.
+
+    Args:
+        moment: C of the layer.
+        threshold: what is null, smallest eigenvalues first.
+        unit: "absolute": eigenvalues below the threshold (AlphaEdit, arXiv 2410.02355, takes 2e-2). "energy": as many as sum to at
+            most this fraction of the trace. "rank": this fraction of d_key.
+
+    Raises:
+        StatisticsError: the null space is empty or everything.
+    """
+    values, vectors = moment.spectrum
+    if unit == "energy":
+        within = values.clamp(min=0).cumsum(0) <= threshold * values.sum()
+        count = len(values) if threshold >= 1 else int(within.sum())
+    elif unit == "rank":
+        count = min(round(threshold * len(values)), len(values))
+    else:
+        count = int((values < threshold).sum())
+    if not 0 < count < len(values):
+        what = "everything" if count else "empty"
+        raise StatisticsError(
+            f"the null space of layer {moment.layer} is {what}: {count} of {len(values)} eigenvalues of C "
+            f"({float(values[0]):.3g} to {float(values[-1]):.3g}) are below the threshold {threshold:g}"
+            f"{_OF_WHAT[unit]}; set preserve.threshold, or preserve.unit=energy with a fraction such as 0.02"
+        )
+    return vectors[:, :count].contiguous(), vectors[:, count:].contiguous()
+
+
+def everything(moment: SecondMoment) -> tuple[Tensor, Tensor]:
+    """(U, V) of an update that may use all of key space."""
+    eye = torch.eye(len(moment.matrix), dtype=moment.matrix.dtype, device=moment.matrix.device)
+    return eye, eye[:, :0]
+
+
+def base_of(preserve: Preserve, moment: SecondMoment) -> Base:
+    """U and S without memory, as a recipe asks for them."""
+    if preserve.subspace == "all" and preserve.gram == "C":
+        return Factored(moment.cholesky, preserve.lambda_)
+    U, V = null_space(moment, preserve.threshold, preserve.unit) if preserve.subspace == "null" else everything(moment)
+    if preserve.gram == "identity":
+        return NullSpace(U, V, preserve.l2)
+    try:
+        return Factored(Cholesky.of(U.T @ moment.regular @ U), preserve.lambda_, U)
+    except ValueError:
+        raise StatisticsError(
+            f"the key statistics of layer {moment.layer} are singular on their null space; set preserve.gram=identity, or use more tokens (--tokens)"
+        ) from None
+
+
+class NeuronPreservation:
+    """G whose U are the neurons (entries of key space) that the batch at hand uses most: NSE (arXiv 2410.04045, section 3.2).
+
+    The neurons are chosen anew for every K it is applied to: those of the largest summed |k|, until they carry `share` of the total.
+    """
+
+    def __init__(self, S: Float[Tensor, "d_key d_key"], share: float) -> None:
+        self._S, self._share = S.double().clone(), share
+        self.rank = len(S)
+
+    def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
+        """G K, float64; zero outside the chosen neurons. Sets `rank` to their number."""
+        K = K.double()
+        chosen = strongest_neurons(K, self._share)
+        self.rank = len(chosen)
+        inner, info = torch.linalg.cholesky_ex(self._S[chosen][:, chosen])
+        if int(info):
+            raise StatisticsError(
+                "the key statistics are singular on the chosen neurons; use more tokens (--tokens) of varied text"
+            )
+        return torch.zeros_like(K).index_copy_(0, chosen, torch.cholesky_solve(K[chosen], inner))
+
+    def remember(self, K: Float[Tensor, "d_key n"]) -> None:
+        """Add K K^T to M."""
+        K = K.double()
+        self._S.addmm_(K, K.T)
+
+
+def strongest_neurons(K: Float[Tensor, "d_key n"], share: float) -> Int[Tensor, "rank"]:
+    """Indices, ascending, of the fewest neurons that carry at least `share` of the sum of |k| over the facts."""
+    strength = K.abs().sum(dim=1)
+    order = strength.argsort(descending=True)
+    carried = strength[order].cumsum(0)
+    count = int((carried < share * carried[-1]).sum()) + 1
+    return order[:count].sort().values
+
+
+def preservation_of(preserve: Preserve, moment: SecondMoment) -> Preservation | NeuronPreservation:
+    """What a recipe leaves alone at a layer, with nothing remembered yet."""
+    if preserve.subspace != "neurons":
+        return Preservation(base_of(preserve, moment))
+    S = preserve.lambda_ * moment.regular if preserve.gram == "C" else preserve.l2 * everything(moment)[0]
+    return NeuronPreservation(S, preserve.neurons)

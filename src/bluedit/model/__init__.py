@@ -1,0 +1,1 @@
+"""A causal language model as an editable memory: loading, structure, hooks, fingerprints."""

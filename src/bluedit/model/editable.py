@@ -1,0 +1,128 @@
+"""A causal language model seen as an editable memory: model, tokenizer and anatomy in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from bluedit.errors import FactError, ModelError
+from bluedit.model.anatomy import Anatomy, Projection, dissect
+from bluedit.shapes import Int, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class EditableModel:
+    """The caller's model and tokenizer with what bluedit knows about them.
+
+    Nothing in the model or tokenizer is changed by making or using one, except the weights that `editing` writes.
+
+    Attributes:
+        model: any Hugging Face decoder-only causal language model.
+        tokenizer: its fast tokenizer.
+        name: what the user called it; for messages and manifests.
+        anatomy: blocks, projections and head.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    name: str
+    anatomy: Anatomy = field(repr=False)
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, tokenizer: Any, name: str | None = None) -> EditableModel:
+        """Look at a model the caller has.
+
+        Raises:
+            ModelError: not a supported decoder (see `dissect`), or one that lies on several devices.
+        """
+        from bluedit.model.state import frozen
+
+        places = sorted({str(parameter.device) for parameter in model.parameters()})
+        if len(places) > 1 or "meta" in places:
+            raise ModelError(
+                f"the model's weights lie on {' and '.join(places)}; bluedit needs all of them on one device: load it without device_map, "
+                "or with device_map={'': 0}"
+            )
+        with frozen(model):
+            anatomy = dissect(model)
+        return cls(
+            model, tokenizer, name or getattr(model.config, "_name_or_path", "") or type(model).__name__, anatomy
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device  # pyright: ignore[reportReturnType]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.anatomy.projections[0].parameter.dtype
+
+    @property
+    def d_key(self) -> int:
+        return self.anatomy.projections[0].d_key
+
+    @property
+    def max_length(self) -> int:
+        """Tokens the model can read at once."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+
+    def after(self, cache: Any) -> dict[str, Any]:
+        """Arguments of a forward pass whose tokens follow those in `cache`, which it fills; transformers renamed the argument in 5.2x."""
+        name = "cache" if "cache" in signature(self.model.forward).parameters else "past_key_values"
+        return {name: cache, "use_cache": True}
+
+    def projection(self, layer: int) -> Projection:
+        return self.anatomy.projections[layer]
+
+    def attention(self, layer: int) -> nn.Module:
+        """The attention of a block. Raises ModelError when it was not found."""
+        module = self.anatomy.attentions[layer]
+        if module is None:
+            raise ModelError(
+                f"block {layer} of {self.name} has no module that calls itself attention, which this recipe needs; "
+                "set objective.attention=false"
+            )
+        return module
+
+    def check_finite(self, layers: Sequence[int]) -> None:
+        """Raises ModelError when a weight that is about to be edited holds NaN or infinity."""
+        for layer in layers:
+            weight = self.projection(layer).matrix()
+            bad = int((~torch.isfinite(weight)).sum())
+            if bad:
+                raise ModelError(
+                    f"{self.projection(layer).name}.weight holds {bad} NaN or infinite values of {weight.numel()}; "
+                    "the model is damaged, load it again from a sound checkpoint"
+                )
+
+    def pad(
+        self, sequences: Sequence[Sequence[int]], *, left: bool = False, after: int = 0
+    ) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
+        """Token ids padded to one length, with the mask of real tokens. The tokenizer's own padding settings stay untouched.
+
+        Args:
+            sequences: token ids, a row each.
+            left: pad on the left.
+            after: tokens that stand before them all.
+
+        Raises:
+            FactError: a sequence is longer than the model can read.
+        """
+        width = max((len(s) for s in sequences), default=0)
+        if width + after > self.max_length:
+            raise FactError(
+                f"a prompt of {width + after} tokens is longer than the {self.max_length} {self.name} can read; shorten it"
+            )
+        ids = torch.zeros(len(sequences), width, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, sequence in enumerate(sequences):
+            span = slice(width - len(sequence), width) if left else slice(0, len(sequence))
+            ids[i, span] = torch.tensor(sequence, dtype=torch.long)
+            mask[i, span] = 1
+        return ids.to(self.device), mask.to(self.device)

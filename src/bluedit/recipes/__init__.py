@@ -1,0 +1,1 @@
+"""Methods as data: recipes, the presets, and tunings for models."""

@@ -1,0 +1,1 @@
+"""Second moments of keys over ordinary text: computed in one pass, stored, found again."""

@@ -1,0 +1,154 @@
+"""Ordinary text for key statistics, as token rows: from files, a Hugging Face dataset, or the model itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bluedit.errors import StatisticsError, did_you_mean
+from bluedit.hub import PREFIX, dataset_rows
+from bluedit.model.editable import EditableModel
+from bluedit.model.fingerprint import text_fingerprint
+from bluedit.progress import Progress
+from bluedit.text.sampling import sample_rows
+
+ROW_LENGTH = 256
+SAMPLED_LENGTH = 32
+_DRAW = 3  # counts the ways of drawing text: another way gives other text for the same seed
+_SUFFIXES = (".txt", ".md", ".jsonl", ".json")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A named source of text.
+
+    Attributes:
+        name: "self", a file or folder, or "hf:DATASET" (or "hf:DATASET:CONFIG", "hf:DATASET:CONFIG:SPLIT").
+        seed: for "self", of the sampling.
+    """
+
+    name: str = "self"
+    seed: int = 0
+
+    def fingerprint(self, tokens: int) -> str:
+        """Identity of the text, for `tokens` tokens of it.
+
+        Raises:
+            StatisticsError: a file or folder that is not there or cannot be read.
+        """
+        if self.name == "self":
+            return text_fingerprint("self", _DRAW, self.seed, SAMPLED_LENGTH, tokens)
+        if self.name.startswith(PREFIX):
+            return text_fingerprint(self.name, tokens)
+        digest = hashlib.blake2b(digest_size=12)
+        for file in _files(self.name):
+            try:
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "blake2b").digest())
+            except OSError as error:
+                raise StatisticsError(f"cannot read the corpus file {file}: {error.strerror or error}") from error
+        return text_fingerprint(digest.hexdigest(), tokens)
+
+    def rows(self, lm: EditableModel, tokens: int, progress: Progress) -> list[list[int]]:
+        """Token rows of at most ROW_LENGTH (SAMPLED_LENGTH for "self") with `tokens` tokens in all, fewer if the text ends first.
+
+        Raises:
+            StatisticsError: the text cannot be read or is empty.
+        """
+        if self.name == "self":
+            length = min(SAMPLED_LENGTH, lm.max_length)
+            return sample_rows(lm, max(1, -(-tokens // length)), length, seed=self.seed, progress=progress).tolist()
+        rows, found, length = [], 0, min(ROW_LENGTH, lm.max_length)
+        for text in _texts(self.name):
+            ids = lm.tokenizer(text, truncation=False)["input_ids"]
+            for start in range(0, len(ids), length):
+                row = ids[start : start + length][: tokens - found]
+                rows.append(row)
+                found += len(row)
+                if found >= tokens:
+                    return rows
+        if not rows:
+            raise StatisticsError(
+                f"the corpus {self.name} holds no text; give a text or JSONL file with a 'text' field, a folder of them, or 'self'"
+            )
+        return rows
+
+
+def passages_of(file: Path) -> list[str]:
+    """All texts of a file or folder.
+
+    Raises:
+        StatisticsError: it is not there, or is no text.
+    """
+    return list(_texts(str(file)))
+
+
+def _files(name: str) -> list[Path]:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.suffix in _SUFFIXES and f.is_file())
+        if not files:
+            raise StatisticsError(f"the corpus folder {name} holds no {', '.join(_SUFFIXES)} file")
+        return files
+    if path.is_file():
+        return [path]
+    near = [f.name for f in path.parent.glob("*")] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, near) if near else "the folder does not exist either"
+    raise StatisticsError(
+        f"there is no corpus {name!r}; {hint}. Give a file, a folder, 'hf:DATASET', or 'self' for text sampled from the model"
+    )
+
+
+def _texts(name: str) -> Iterator[str]:
+    if name.startswith(PREFIX):
+        yield from _dataset_texts(name)
+        return
+    for file in _files(name):
+        try:
+            if file.suffix in (".jsonl", ".json"):
+                yield from _json_texts(file)
+            else:
+                yield from (part for part in file.read_text(encoding="utf-8").split("\n\n") if part.strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise StatisticsError(f"cannot read the corpus file {file}: {error}") from error
+
+
+def _json_texts(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise StatisticsError(
+                    f"{file}, line {number}: not JSON ({error}); a JSONL corpus has one object a line"
+                ) from error
+            text = record if isinstance(record, str) else record.get("text") if isinstance(record, dict) else None
+            if not isinstance(text, str):
+                raise StatisticsError(f"{file}, line {number}: expected an object with a 'text' field")
+            if any("\ud800" <= c <= "\udfff" for c in text):
+                raise StatisticsError(
+                    f"{file}, line {number}: its text has half a surrogate pair; write the character itself"
+                )
+            yield text
+
+
+def _dataset_texts(name: str) -> Iterator[str]:
+    return (_text_field(row, name) for row in dataset_rows(name, StatisticsError))
+
+
+def _text_field(record: dict[str, Any], name: str) -> str:
+    text = record.get("text")
+    if not isinstance(text, str):
+        raise StatisticsError(f"the dataset {name} has no 'text' column, only {', '.join(record)}; use another one")
+    return text
+
+
+def total_tokens(rows: Sequence[Sequence[int]]) -> int:
+    """Tokens in all rows together."""
+    return sum(map(len, rows))

@@ -1,0 +1,58 @@
+"""Tokenised prompts, and how they are grouped for forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+_PADDING = 96  # tokens of a group: reading all weights and starting all kernels once more costs about as much time
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tokenised prompt.
+
+    Attributes:
+        fact: index of the fact it belongs to.
+        kind: "bare" (the prompt itself), "prefixed" (a neutral sentence before it) or "drift" ("{subject} is a").
+        ids: token ids; of the prompt and all but the last target token (which nothing is predicted from).
+        subject_last: index in `ids` of the token that holds the subject's last character.
+        targets: token ids of the target; empty for drift rows. targets[t] is predicted at ids[target_start - 1 + t].
+        target_start: number of prompt tokens.
+    """
+
+    fact: int
+    kind: str
+    ids: tuple[int, ...]
+    subject_last: int
+    targets: tuple[int, ...] = ()
+    target_start: int = 0
+
+    @property
+    def suffix(self) -> int:
+        """Tokens from the subject's last one on."""
+        return len(self.ids) - self.subject_last
+
+
+def chunks_by_cost(costs: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices grouped, shortest first, so that (longest in group) x (size of group) stays within `budget` (at least one each)."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(costs)), key=lambda i: (costs[i], i)):
+        if groups and costs[index] * (len(groups[-1]) + 1) <= budget:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def groups_by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of ascending lengths, cut where padding to the longer one would cost more than a pass of its own."""
+    groups: list[list[int]] = []
+    for length, members in groupby(range(len(lengths)), key=lambda i: lengths[i]):
+        padding = sum(length - lengths[i] for i in groups[-1]) if groups else 0
+        if groups and padding <= _PADDING:
+            groups[-1] += members
+        else:
+            groups.append(list(members))
+    return groups

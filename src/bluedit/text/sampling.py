@@ -1,0 +1,120 @@
+"""Drawing text from the model itself: the default corpus for key statistics, and prefixes."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicLayer
+
+from bluedit.model.editable import EditableModel
+from bluedit.model.precision import reduced_linears
+from bluedit.progress import Advance, Progress
+from bluedit.shapes import Int, Tensor
+from bluedit.text.prompts import encode
+
+OPENERS = (
+    "The", "In", "A", "It", "He", "She", "This", "We", "They", "When", "There", "As", "For", "At", "After", "One",
+    "On", "But", "If", "I", "You", "From", "Many", "While", "Some", "An", "Since", "During", "Most", "With", "By", "Its",
+)  # fmt: skip
+_RUN = 256  # tokens
+_TOGETHER = 4 * 2**30  # bytes of attention's keys and values, at most, that rows drawn together have
+
+
+class _Growing(DynamicLayer):
+    """Attention keys and values with room for those to come, so that a step copies only its own."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self._length = length
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._room = (key_states[:, :, :0], value_states[:, :, :0])
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if end > self._room[0].shape[-2]:
+            self._room = tuple(_extended(room, start, min(2 * end, max(end, self._length))) for room in self._room)
+        for room, new in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, start:end] = new
+        self.keys, self.values = (room[:, :, :end] for room in self._room)
+        return self.keys, self.values
+
+
+def _extended(room: Tensor, used: int, length: int) -> Tensor:
+    longer = room.new_empty(*room.shape[:2], length, room.shape[3])
+    longer[:, :, :used] = room[:, :, :used]
+    return longer
+
+
+@torch.no_grad()
+def sample_rows(
+    lm: EditableModel,
+    count: int,
+    length: int,
+    *,
+    seed: int,
+    openers: tuple[str, ...] = OPENERS,
+    progress: Progress | None = None,
+) -> Int[Tensor, "count length"]:
+    """Token rows drawn at temperature 1 from the model, each begun by an opener in turn; no row contains a special token.
+
+    Linear maps run in bfloat16 where that is native: it is text that is wanted, not exact logits. Many rows of a large model are drawn
+    in parts, whose size depends on the model only.
+
+    Args:
+        count: number of rows.
+        length: tokens per row, opener included.
+        seed: of the generator; the global random state is not touched.
+    """
+    starts = [encode(lm.tokenizer, opener)[0] for opener in openers]
+    width = min(map(len, starts))
+    starts = [start[:width] for start in starts]
+    ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
+    banned = torch.tensor(sorted(set(lm.tokenizer.all_special_ids)), device=lm.device, dtype=torch.long)
+    head = [lm.anatomy.head] if lm.anatomy.head is not None else []
+    reduced = reduced_linears(lm, "auto", [*lm.anatomy.blocks, *head])
+    config = lm.model.config.get_text_config()
+    row = 2 * lm.anatomy.n_layers * config.hidden_size * lm.dtype.itemsize * length  # less with grouped queries
+    parts = ids.split(max(1, _TOGETHER // row))
+    task = (progress or Progress()).task("sampling text from the model", len(parts) * (length - width), "steps")
+    with task as advance, reduced.active() if reduced else nullcontext():
+        return torch.cat([_drawn(lm, part, length, seed + i, banned, advance) for i, part in enumerate(parts)])
+
+
+def _drawn(
+    lm: EditableModel, ids: Int[Tensor, "rows width"], length: int, seed: int, banned: Tensor, advance: Advance
+) -> Int[Tensor, "rows length"]:
+    """Rows carried on to `length` tokens."""
+    generator = torch.Generator(device=lm.device).manual_seed(seed)
+    cache, step = Cache(layer_class_to_replicate=partial(_Growing, length)), ids  # pyright: ignore[reportArgumentType]
+    for _ in range(length - ids.shape[1]):
+        output = lm.model(input_ids=step, **lm.after(cache), logits_to_keep=1)
+        logits = output.logits[:, -1].float()
+        logits[:, banned[banned < logits.shape[-1]]] = -torch.inf  # a tokenizer may know more tokens than the model has
+        step = _draw(logits, generator)
+        ids = torch.cat([ids, step], dim=1)
+        advance()
+    return ids
+
+
+def _draw(logits: Tensor, generator: torch.Generator) -> Int[Tensor, "count 1"]:
+    """One token per row by inverting the cumulative distribution: first that of runs of tokens, then that within the run."""
+    chances = logits.softmax(dim=-1)
+    if over := chances.shape[-1] % _RUN:
+        chances = nn.functional.pad(chances, (0, _RUN - over))
+    chances = chances.unflatten(-1, (-1, _RUN))
+    runs = chances.sum(dim=-1).cumsum(dim=-1)
+    level = 1 - torch.rand(len(logits), 1, generator=generator, device=logits.device)  # above 0: no impossible token
+    level = level * runs[:, -1:]
+    run = torch.searchsorted(runs, level).clamp(
+        max=runs.shape[-1] - 1
+    )  # NaN, which statistics will report, sorts behind all
+    before = nn.functional.pad(runs, (1, 0)).gather(1, run)
+    within = chances[torch.arange(len(run), device=run.device), run[:, 0]].cumsum(dim=-1)
+    token = torch.searchsorted(within, (level - before).minimum(within[:, -1:]))
+    return (run * _RUN + token).clamp(max=logits.shape[-1] - 1)

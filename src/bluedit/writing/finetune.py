@@ -1,0 +1,93 @@
+"""Fine-tuning one projection: the baselines that editing is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from bluedit.errors import EditError
+from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import Hook, hooked
+from bluedit.progress import Advance
+from bluedit.recipes.recipe import FineTune
+from bluedit.shapes import Float, Tensor
+from bluedit.text.rows import Row, chunks_by_cost
+
+
+def finetune(
+    lm: EditableModel, rows: Sequence[Row], layer: int, settings: FineTune, tokens: int, advance: Advance
+) -> Float[Tensor, "d_value d_key"]:
+    """dW of one projection by Adam on the likelihood of the facts' targets. The model itself is not changed.
+
+    FT-L (Zhu et al., arXiv 2012.00363, as ROME's section 3.1 runs it): every target token at the prompt's last token, and no weight
+    may change by more than `norm`. LocFT-BF (arXiv 2509.22072): the usual loss, mini-batches, several epochs over all facts.
+
+    Args:
+        lm: the model.
+        rows: prompts; only the bare ones are used.
+        layer: whose projection is trained.
+        settings: loss, step size, epochs, mini-batch, norm.
+        tokens: a step's gradient is summed over parts of so many, padding included.
+        advance: called once for each epoch.
+
+    Raises:
+        EditError: the loss is not finite.
+    """
+    rows = [row for row in rows if row.kind == "bare"]
+    matrix = lm.projection(layer).matrix()
+    wide = torch.float64 if matrix.dtype == torch.float64 else torch.float32
+    dW = torch.zeros(matrix.shape, dtype=wide, device=matrix.device, requires_grad=True)
+    adam = torch.optim.Adam([dW], lr=settings.learning_rate)
+    order = torch.Generator().manual_seed(settings.seed)
+    size = settings.minibatch or len(rows)
+    for _ in range(settings.epochs):
+        total = 0.0
+        shuffled = torch.randperm(len(rows), generator=order).tolist() if settings.minibatch else list(range(len(rows)))
+        for start in range(0, len(rows), size):
+            part = [rows[i] for i in shuffled[start : start + size]]
+            adam.zero_grad()
+            dW.grad = torch.zeros_like(dW)
+            for some in chunks_by_cost([len(row.ids) for row in part], tokens):
+                loss = _loss(lm, [part[i] for i in sorted(some)], layer, dW, settings.loss) * (len(some) / len(part))
+                if not torch.isfinite(loss):
+                    raise EditError(
+                        "the loss of fine-tuning is not finite; check the model's weights, or lower finetune.learning_rate"
+                    )
+                total += float(loss.detach()) * len(part)
+                dW.grad += torch.autograd.grad(loss, dW)[0]
+            adam.step()
+            if settings.norm:
+                with torch.no_grad():
+                    dW.clamp_(-settings.norm, settings.norm)
+        advance()
+        if total / len(rows) < settings.stop_loss:
+            break
+    return dW.detach()
+
+
+def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, kind: str) -> Tensor:
+    """Mean over facts of the mean -log p of their target tokens, in nats."""
+
+    def changed(_module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return output + nn.functional.linear(args[0], dW.to(args[0].dtype))
+
+    ids, mask = lm.pad([row.ids for row in rows])
+    lanes = [lane for lane, row in enumerate(rows) for _ in row.targets]
+    steps = [t if kind == "all" else 0 for row in rows for t in range(len(row.targets))]
+    at = [rows[lane].target_start - 1 + t for lane, t in zip(lanes, steps, strict=True)]
+    lane, place = torch.tensor(lanes, device=ids.device), torch.tensor(at, device=ids.device)
+    hooks: list[Hook] = [(lm.projection(layer).module, "forward", changed)]
+    head = lm.anatomy.head
+    if head is not None:
+        hooks.append((head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:])))
+    with hooked(hooks):
+        logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    told = (logits[lane, place] if head is None else logits[0]).to(dW.dtype)
+    wanted = torch.tensor([token for row in rows for token in row.targets], device=ids.device)
+    weight = torch.tensor(
+        [1 / len(row.targets) for row in rows for _ in row.targets], dtype=dW.dtype, device=ids.device
+    )
+    return (nn.functional.cross_entropy(told, wanted, reduction="none") * weight).sum() / len(rows)

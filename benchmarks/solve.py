@@ -19,7 +19,7 @@ import torch
 from bluedit.maths.moment import SecondMoment
 from bluedit.maths.preserve import preservation_of
 from bluedit.maths.solve import solve
-from bluedit.recipes.recipe import Preserve
+from bluedit.methods.recipe import Preserve
 
 PRESERVE = {
     "memit-seq": Preserve(lambda_=2000.0),

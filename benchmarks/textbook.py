@@ -18,7 +18,7 @@ from torch import Tensor
 from bluedit.maths.moment import SecondMoment
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import first_tensor, with_first_tensor
-from bluedit.recipes.recipe import Objective, Recipe
+from bluedit.methods.recipe import Objective, Recipe
 from bluedit.text.prompts import rows_of
 from bluedit.text.rows import Row
 

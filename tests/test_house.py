@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Lowest first. A module may import from its own package and from those before it. "" is `bluedit` itself, the public names.
 PACKAGES = (
     *("errors", "shapes", "progress", "files", "hub", "markdown"),
-    *("facts", "maths", "recipes", "model", "text", "forward", "statistics", "writing"),
+    *("facts", "maths", "methods", "model", "text", "forward", "statistics", "writing"),
     *("export", "evaluate", "editing", "benchmark", "", "cli", "__main__"),
 )
 MOST_LINES, MOST_LINES_OF_A_FUNCTION, LONGEST_CHAIN = 300, 40, 12

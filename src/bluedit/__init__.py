@@ -4,7 +4,7 @@ from bluedit.editing.editor import Edit, Editor
 from bluedit.editing.patch import Patch
 from bluedit.errors import BluEditError
 from bluedit.facts import Fact, Neighbour, Probe, read_facts, world_facts
-from bluedit.recipes.presets import PRESETS as recipes
+from bluedit.methods.presets import PRESETS as recipes
 
 __all__ = [
     "BluEditError",

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from bluedit.benchmark.page import _figures as figures
-from bluedit.recipes.presets import PRESETS
+from bluedit.methods.presets import PRESETS
 
 
 def labels(text):

@@ -21,7 +21,7 @@ from bluedit import Editor, Patch, read_facts
 from bluedit.cli.app import app
 from bluedit.evaluate.generate import ask
 from bluedit.model.loading import load
-from bluedit.recipes.presets import DEFAULT, PRESETS
+from bluedit.methods.presets import DEFAULT, PRESETS
 from toys import toy_gpt2, toy_llama, toy_tokenizer
 
 SET = [

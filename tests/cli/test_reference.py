@@ -6,8 +6,8 @@ import pytest
 
 from bluedit.cli.reference import markdown, metric_markdown
 from bluedit.markdown import table
-from bluedit.recipes.presets import PRESETS
-from bluedit.recipes.recipe import options
+from bluedit.methods.presets import PRESETS
+from bluedit.methods.recipe import options
 
 DOCS = Path(__file__).parents[2] / "docs"
 

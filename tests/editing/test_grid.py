@@ -13,8 +13,8 @@ from bluedit.evaluate.answers import score
 from bluedit.maths.preserve import null_space, strongest_neurons
 from bluedit.model.sites import Site
 from bluedit.model.state import frozen
-from bluedit.recipes.presets import PRESETS, preset
-from bluedit.recipes.recipe import Objective
+from bluedit.methods.presets import PRESETS, preset
+from bluedit.methods.recipe import Objective
 from bluedit.text.prompts import rows_of
 from bluedit.writing.loop import observe_keys
 from bluedit.writing.targets import optimise_targets

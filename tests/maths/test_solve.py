@@ -12,7 +12,7 @@ from bluedit.maths.cholesky import Cholesky
 from bluedit.maths.moment import SecondMoment
 from bluedit.maths.preserve import Factored, NullSpace, Preservation, base_of, everything, null_space
 from bluedit.maths.solve import solve
-from bluedit.recipes.recipe import Preserve
+from bluedit.methods.recipe import Preserve
 from bluedit.text.rows import Row
 from bluedit.writing.keys import average_keys
 

@@ -26,7 +26,7 @@ from transcription import (
 )
 
 from bluedit import Editor, Fact
-from bluedit.recipes.presets import PRESETS
+from bluedit.methods.presets import PRESETS
 from bluedit.text.rows import Row
 from bluedit.writing.targets import Targets
 from toys import FACTS, FAMILIES, toy_tokenizer

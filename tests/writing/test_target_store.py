@@ -8,7 +8,7 @@ import torch
 
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
-from bluedit.recipes.recipe import Objective
+from bluedit.methods.recipe import Objective
 from bluedit.text.prompts import rows_of
 from bluedit.writing.target_store import TargetStore
 from bluedit.writing.targets import Targets

@@ -12,7 +12,7 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
-from bluedit.recipes.recipe import Objective
+from bluedit.methods.recipe import Objective
 from bluedit.text.prompts import rows_of
 from bluedit.writing.targets import optimise_targets
 from toys import FACTS, toy_gpt2, toy_llama, toy_tokenizer

@@ -23,7 +23,7 @@ from bluedit.facts.records import fact_record
 from bluedit.files import write_json
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint, weights_fingerprint
-from bluedit.recipes.recipe import Recipe
+from bluedit.methods.recipe import Recipe
 from bluedit.text.corpus import Corpus
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from bluedit.facts.records import fact_record
 from bluedit.files import write_json
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
-from bluedit.recipes.recipe import Recipe
+from bluedit.methods.recipe import Recipe
 from bluedit.writing.batches import split_batches
 
 log = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from bluedit.cli.common import (
 from bluedit.cli.harness import harness
 from bluedit.errors import BluEditError, FactError, ModelError, out_of_memory
 from bluedit.progress import as_progress
-from bluedit.recipes.presets import DEFAULT
+from bluedit.methods.presets import DEFAULT
 
 
 class _Polite(TyperGroup):
@@ -136,7 +136,7 @@ def edit(
     """Make a model say something else, and keep the change as a patch. The model on disk is not touched."""
     from bluedit.editing.editor import Editor
     from bluedit.editing.patch import check_place
-    from bluedit.recipes.presets import preset
+    from bluedit.methods.presets import preset
 
     console = Console()
     check_place(out)
@@ -227,7 +227,7 @@ def recipes(
     """The table of methods, with their papers."""
     from bluedit.cli import reference as methods
     from bluedit.cli.tables import option_table, recipe_table
-    from bluedit.recipes.presets import PRESETS
+    from bluedit.methods.presets import PRESETS
 
     if markdown:
         typer.echo(methods.markdown(), nl=False)
@@ -267,7 +267,7 @@ def facts(
 def fetch(model: Annotated[str, typer.Argument(help="As for --model.")] = "smollm2") -> None:
     """Load a model once, so that it is converted and cached, and say what bluedit sees in it."""
     from bluedit.model.loading import load
-    from bluedit.recipes.tunings import tuning_for
+    from bluedit.methods.tunings import tuning_for
 
     lm = load(model, progress=as_progress(bars()))
     tuning = tuning_for(lm.model.config.get_text_config(), lm.d_key)

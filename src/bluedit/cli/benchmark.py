@@ -24,7 +24,7 @@ from bluedit.cli.common import (
 )
 from bluedit.evaluate.suites import SUITES
 from bluedit.progress import as_progress
-from bluedit.recipes.presets import DEFAULT
+from bluedit.methods.presets import DEFAULT
 
 
 def benchmark(

@@ -7,8 +7,8 @@ from typing import Any
 
 from bluedit.evaluate.metrics import METRICS, OF_A_MODEL
 from bluedit.markdown import table
-from bluedit.recipes.presets import BLUE_PAPER, PRESETS
-from bluedit.recipes.recipe import Recipe, options
+from bluedit.methods.presets import BLUE_PAPER, PRESETS
+from bluedit.methods.recipe import Recipe, options
 
 _SCHEDULES = {
     "spread": "all layers, one target",

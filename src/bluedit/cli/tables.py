@@ -12,8 +12,8 @@ from rich.text import Text
 from bluedit.cli.reference import METRIC_HEADS, OPTION_HEADS, metric_rows, option_rows, preserves
 from bluedit.evaluate.generate import Asked
 from bluedit.facts import Fact
-from bluedit.recipes.presets import BLUE_PAPER, DEFAULT
-from bluedit.recipes.recipe import Recipe
+from bluedit.methods.presets import BLUE_PAPER, DEFAULT
+from bluedit.methods.recipe import Recipe
 
 if TYPE_CHECKING:
     from bluedit.editing.patch import Patch

@@ -10,7 +10,7 @@ from bluedit.editing.patch import Patch
 from bluedit.evaluate.report import Report
 from bluedit.evaluate.tables import as_text, edit_table
 from bluedit.facts.fact import Fact
-from bluedit.recipes.recipe import Recipe
+from bluedit.methods.recipe import Recipe
 from bluedit.writing.weights import Snapshot
 
 

@@ -25,9 +25,9 @@ from bluedit.model.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.model.loading import load
 from bluedit.model.state import frozen
 from bluedit.progress import Progress, as_progress
-from bluedit.recipes.presets import DEFAULT, preset
-from bluedit.recipes.recipe import Recipe
-from bluedit.recipes.tunings import tuned
+from bluedit.methods.presets import DEFAULT, preset
+from bluedit.methods.recipe import Recipe
+from bluedit.methods.tunings import tuned
 from bluedit.statistics.store import MomentStore
 from bluedit.text.contexts import make_prefixes
 from bluedit.text.corpus import Corpus

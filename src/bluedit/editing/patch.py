@@ -22,7 +22,7 @@ from bluedit.errors import BluEditError, PatchError
 from bluedit.facts.fact import Fact
 from bluedit.facts.records import fact_record, read_record
 from bluedit.files import write_file
-from bluedit.recipes.recipe import Filter
+from bluedit.methods.recipe import Filter
 from bluedit.shapes import Tensor
 from bluedit.writing.batch import Batch, Update
 

@@ -13,8 +13,8 @@ from bluedit.errors import PatchError
 from bluedit.evaluate.report import Report
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
-from bluedit.recipes.recipe import Recipe
-from bluedit.recipes.tunings import tuning_for
+from bluedit.methods.recipe import Recipe
+from bluedit.methods.tunings import tuning_for
 from bluedit.statistics.store import MomentStore
 
 Norms = dict[str, dict[Site, float]]  # mean |v*| of the unedited model by the objective's fingerprint and site

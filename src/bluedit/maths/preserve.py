@@ -15,7 +15,7 @@ import torch
 from bluedit.errors import StatisticsError
 from bluedit.maths.cholesky import Cholesky
 from bluedit.maths.moment import SecondMoment
-from bluedit.recipes.recipe import Preserve
+from bluedit.methods.recipe import Preserve
 from bluedit.shapes import Float, Int, Tensor
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bluedit.facts.fact import Fact
-from bluedit.recipes.recipe import Filter
+from bluedit.methods.recipe import Filter
 from bluedit.shapes import Float, Tensor
 
 

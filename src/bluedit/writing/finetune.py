@@ -12,7 +12,7 @@ from bluedit.errors import EditError
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import Hook, hooked
 from bluedit.progress import Advance
-from bluedit.recipes.recipe import FineTune
+from bluedit.methods.recipe import FineTune
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost
 

@@ -16,7 +16,7 @@ from bluedit.maths.solve import PreservationOperator, solve
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.progress import Progress
-from bluedit.recipes.recipe import Recipe, Rounds
+from bluedit.methods.recipe import Recipe, Rounds
 from bluedit.shapes import Bool, Float, Tensor
 from bluedit.text.prompts import rows_of
 from bluedit.text.rows import Row

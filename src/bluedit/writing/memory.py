@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bluedit.maths.moment import SecondMoment
 from bluedit.maths.preserve import NeuronPreservation, Preservation, preservation_of
 from bluedit.model.editable import EditableModel
-from bluedit.recipes.recipe import Preserve, Recipe
+from bluedit.methods.recipe import Preserve, Recipe
 from bluedit.shapes import Float, Tensor
 from bluedit.text.prompts import rows_of
 from bluedit.writing.batch import Batch

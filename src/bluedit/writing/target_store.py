@@ -19,7 +19,7 @@ from bluedit.files import write_file
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.model.sites import Site
-from bluedit.recipes.recipe import Objective
+from bluedit.methods.recipe import Objective
 from bluedit.text.rows import Row
 from bluedit.writing.targets import Targets
 

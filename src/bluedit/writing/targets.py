@@ -18,7 +18,7 @@ from bluedit.forward import Runner, runners, tokens_per_step
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.progress import Advance
-from bluedit.recipes.recipe import Objective
+from bluedit.methods.recipe import Objective
 from bluedit.shapes import Bool, Float, Int, Tensor
 from bluedit.text.rows import Row, chunks_by_cost
 

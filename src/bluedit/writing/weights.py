@@ -19,7 +19,7 @@ from bluedit.errors import EditError
 from bluedit.maths.filters import prune, rect
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import exact_digest, tensor_digest
-from bluedit.recipes.recipe import Filter
+from bluedit.methods.recipe import Filter
 from bluedit.shapes import Float, Tensor
 from bluedit.writing.batch import Batch
 

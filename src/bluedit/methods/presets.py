@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bluedit.errors import RecipeError, did_you_mean
-from bluedit.recipes.recipe import Filter, FineTune, Objective, Preserve, Recipe, Rounds, blue
+from bluedit.methods.recipe import Filter, FineTune, Objective, Preserve, Recipe, Rounds, blue
 
 _MEMIT = "https://arxiv.org/abs/2210.07229"
 BLUE_PAPER = "https://arxiv.org/abs/2502.03748"

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from bluedit.recipes.recipe import Recipe
+from bluedit.methods.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Tuning:
 @cache
 def tunings() -> tuple[Tuning, ...]:
     """All tunings that come with bluedit."""
-    table = tomllib.loads(resources.files("bluedit.recipes").joinpath("tunings.toml").read_text("utf-8"))
+    table = tomllib.loads(resources.files("bluedit.methods").joinpath("tunings.toml").read_text("utf-8"))
     return tuple(
         Tuning(name, row["source"], row["match"], row.get("set", {}), row.get("recipes", {}))
         for name, row in table.items()

@@ -11,9 +11,9 @@ from transformers import GPT2Config, LlamaConfig
 
 from bluedit.errors import RecipeError
 from bluedit.maths.schedule import SCHEDULES
-from bluedit.recipes.presets import BLUE_PAPER, DEFAULT, PRESETS, preset
-from bluedit.recipes.recipe import Contexts, Filter, FineTune, Objective, Preserve, Recipe, Rounds, blue, options
-from bluedit.recipes.tunings import Tuning, tuning_for, tunings
+from bluedit.methods.presets import BLUE_PAPER, DEFAULT, PRESETS, preset
+from bluedit.methods.recipe import Contexts, Filter, FineTune, Objective, Preserve, Recipe, Rounds, blue, options
+from bluedit.methods.tunings import Tuning, tuning_for, tunings
 
 PATHS = {
     "schedule", "share_power", "update", "memory", "subjects", "sequential", "layers",

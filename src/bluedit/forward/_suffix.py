@@ -201,4 +201,4 @@ def _answer(state: Tensor | None, as_tuple: bool) -> Callable[..., Any]:
 
 def skipped_blocks(sites: Sequence[Site]) -> int:
     """How many blocks the vectors leave as they are."""
-    return min(site.layer + (1 if site.kind == "block" else 0) for site in sites)
+    return min(site.layer + (1 if site.is_block_output else 0) for site in sites)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import groupby
 
 _PADDING = 96  # tokens of a group: reading all weights and starting all kernels once more costs about as much time
+
+
+class RowKind(StrEnum):
+    """What a row is: the prompt itself, a sentence and the prompt, or "{subject} is a" for the KL term."""
+
+    BARE = "bare"
+    PREFIXED = "prefixed"
+    DRIFT = "drift"
 
 
 @dataclass(frozen=True)
@@ -15,7 +24,7 @@ class Row:
 
     Attributes:
         fact: index of the fact it belongs to.
-        kind: "bare" (the prompt itself), "prefixed" (a neutral sentence before it) or "drift" ("{subject} is a").
+        kind: see RowKind.
         ids: token ids; of the prompt and all but the last target token (which nothing is predicted from).
         subject_last: index in `ids` of the token that holds the subject's last character.
         targets: token ids of the target; empty for drift rows. targets[t] is predicted at ids[target_start - 1 + t].
@@ -28,6 +37,14 @@ class Row:
     subject_last: int
     targets: tuple[int, ...] = ()
     target_start: int = 0
+
+    @property
+    def is_bare(self) -> bool:
+        return self.kind == RowKind.BARE
+
+    @property
+    def is_drift(self) -> bool:
+        return self.kind == RowKind.DRIFT
 
     @property
     def suffix(self) -> int:

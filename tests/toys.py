@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -108,3 +109,11 @@ FACTS = (
     Fact("The capital of {} is", subject="France", target="Rome", old_target="Paris", id="2"),
     Fact("{} plays the", subject="Élise Müller", target="drum kit", old_target="violin", id="3"),
 )
+
+
+def corpus_in(folder: Path) -> Path:
+    """A text file whose paragraphs have very different lengths, so that a fault with padding shows."""
+    file = folder / "corpus.txt"
+    sentences = TEXT.split(". ")
+    file.write_text("\n\n".join([*sentences[:6], ". ".join(sentences * 2), *sentences[6:]]), encoding="utf-8")
+    return file

@@ -1,0 +1,82 @@
+"""A pass over the corpus that is interrupted goes on where it was."""
+
+import pytest
+import torch
+from statistics_help import Counting, damage, store
+
+import bluedit.statistics.store as module
+from bluedit.errors import StatisticsError
+from bluedit.progress import Progress
+from bluedit.text import sampling
+from bluedit.text.corpus import Corpus
+
+
+def test_an_interrupted_pass_goes_on_where_it_was(lm, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(module, "_SAVE_COST", 0.0)
+    monkeypatch.setattr(module, "_TOKENS_PER_PASS", 60)
+    wanted = store(lm, tmp_path / "whole", corpus, 5000).get([1, 2])
+    rows = len(Corpus(str(corpus)).rows(lm, 5000, Progress()))
+    interrupted = store(lm, tmp_path / "s", corpus, 5000)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.get([1, 2], Counting(stop=rows - 3))
+    (partial,) = interrupted.place.iterdir()
+    assert partial.name == "partial-1-2.safetensors"
+    assert not any(m._forward_pre_hooks for m in lm.model.modules())
+
+    runs, real = [], lm.model.forward
+    monkeypatch.setattr(lm.model, "forward", lambda *a, **k: runs.append(len(k["input_ids"])) or real(*a, **k))
+    counting = Counting()
+    resumed = store(lm, tmp_path / "s", corpus, 5000).get([1, 2], counting)
+    assert sum(runs) < rows / 2
+    assert counting.seen[0] == rows - sum(runs) > 0
+    assert sum(counting.seen) == rows
+    for layer in (1, 2):
+        assert torch.equal(resumed[layer].matrix, wanted[layer].matrix)
+        assert resumed[layer].tokens == wanted[layer].tokens
+    assert {f.name for f in interrupted.place.iterdir()} == {"layer-1.safetensors", "layer-2.safetensors"}
+
+
+def test_text_drawn_from_the_model_is_kept(lm, tmp_path, monkeypatch):
+    """A pass for another layer reads the same text; one that was damaged is drawn again."""
+    wanted = {layer: store(lm, tmp_path / str(layer)).get([layer])[layer].matrix for layer in (1, 2, 3)}
+    moments = store(lm, tmp_path / "s")
+    moments.get([1])
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling, "_draw", lambda *_: pytest.fail("text was drawn again"))
+        assert torch.equal(moments.get([2])[2].matrix, wanted[2])
+    (moments.place / "text.json").write_text("[[1, 2")
+    assert torch.equal(moments.get([3])[3].matrix, wanted[3])
+
+
+def test_partial_sums_stay_until_all_is_stored_and_need_not_be_saved(lm, corpus, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "_SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(module, "_SAVE_COST", 0.0)
+    monkeypatch.setattr(module, "_TOKENS_PER_PASS", 60)
+    wanted = store(lm, tmp_path / "whole", corpus, 5000).get([1, 2])
+    write, full = module.write_file, "layer-2"
+
+    def limited(file, data):
+        if file.name.startswith(full):
+            raise OSError(28, "No space left on device")
+        write(file, data)
+
+    monkeypatch.setattr(module, "write_file", limited)
+    moments = store(lm, tmp_path / "s", corpus, 5000)
+    with pytest.raises(StatisticsError, match="cannot store key statistics"):
+        moments.get([1, 2])
+    assert {f.name for f in moments.place.iterdir()} == {"layer-1.safetensors", "partial-1-2.safetensors"}
+    assert torch.equal(moments.get([2])[2].matrix, wanted[2].matrix), "what was computed is at hand"
+    full = "partial"
+    found = store(lm, tmp_path / "t", corpus, 5000).get([1, 2])
+    assert "cannot be saved" in caplog.text
+    assert torch.equal(found[1].matrix, wanted[1].matrix)
+
+
+@pytest.mark.parametrize("how", ["not safetensors", "no metadata"])
+def test_an_unreadable_partial_file_only_costs_time(lm, corpus, tmp_path, how):
+    wanted = store(lm, tmp_path / "whole", corpus).get([1])
+    moments = store(lm, tmp_path / "s", corpus)
+    moments.place.mkdir(parents=True)
+    damage(moments.place / "partial-1.safetensors", how, moments)
+    assert torch.equal(moments.get([1])[1].matrix, wanted[1].matrix)

@@ -23,7 +23,7 @@ import torch
 
 import bluedit.writing.loop as loop
 from bluedit import Editor, read_facts, world_facts
-from bluedit.forward._suffix import SuffixRunner, skipped_blocks
+from bluedit.forward._suffix import SuffixRunner, unchanged_blocks
 from bluedit.model.state import frozen
 from bluedit.text.contexts import make_prefixes
 from textbook import textbook_edit
@@ -138,7 +138,7 @@ def counted(lm: Any):
     done, original = {"gflop": 0.0}, SuffixRunner.logits
 
     def logits(self: SuffixRunner, delta: torch.Tensor) -> torch.Tensor:
-        blocks = lm.anatomy.blocks[skipped_blocks(self._passes[0].sites) :]
+        blocks = lm.anatomy.blocks[unchanged_blocks(self._passes[0].sites) :]
         per_token = sum(p.numel() for block in blocks for p in block.parameters() if p.ndim == 2)
         tokens = sum(row.suffix for row in self.rows)
         out = original(self, delta)

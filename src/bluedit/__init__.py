@@ -1,20 +1,67 @@
-"""bluedit: edit facts in the weights of Hugging Face causal language models."""
+"""bluedit: edit facts in the weights of Hugging Face causal language models.
 
-from bluedit.editing.editor import Edit, Editor
-from bluedit.editing.patch import Patch
-from bluedit.errors import BluEditError
-from bluedit.facts import Fact, Neighbour, Probe, read_facts, world_facts
-from bluedit.methods.presets import PRESETS as recipes
+The public names are loaded on first use, so that `import bluedit` does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bluedit.editing.edit import Edit
+    from bluedit.editing.editor import Editor
+    from bluedit.editing.journal import Journal
+    from bluedit.editing.patch import Patch
+    from bluedit.errors import BluEditError
+    from bluedit.execution import Execution
+    from bluedit.facts import Fact, Neighbour, Probe, read_facts, world_facts
+    from bluedit.methods.presets import PRESETS as recipes
+    from bluedit.methods.recipe import Recipe
+    from bluedit.writing.trace import Trace
+
+_HOMES = {
+    "BluEditError": "bluedit.errors",
+    "Edit": "bluedit.editing.edit",
+    "Editor": "bluedit.editing.editor",
+    "Execution": "bluedit.execution",
+    "Fact": "bluedit.facts",
+    "Journal": "bluedit.editing.journal",
+    "Neighbour": "bluedit.facts",
+    "Patch": "bluedit.editing.patch",
+    "Probe": "bluedit.facts",
+    "Recipe": "bluedit.methods.recipe",
+    "Trace": "bluedit.writing.trace",
+    "read_facts": "bluedit.facts",
+    "recipes": "bluedit.methods.presets",
+    "world_facts": "bluedit.facts",
+}
 
 __all__ = [
     "BluEditError",
     "Edit",
     "Editor",
+    "Execution",
     "Fact",
+    "Journal",
     "Neighbour",
     "Patch",
     "Probe",
+    "Recipe",
+    "Trace",
     "read_facts",
     "recipes",
     "world_facts",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bluedit' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), "PRESETS" if name == "recipes" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

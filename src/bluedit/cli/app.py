@@ -32,8 +32,8 @@ from bluedit.cli.common import (
 )
 from bluedit.cli.harness import harness
 from bluedit.errors import BluEditError, FactError, ModelError, out_of_memory
-from bluedit.progress import as_progress
 from bluedit.methods.presets import DEFAULT
+from bluedit.progress import as_progress
 
 
 class _Polite(TyperGroup):
@@ -166,8 +166,9 @@ def show(patch: Annotated[Path, typer.Argument(help="Folder of a patch.")]) -> N
     loaded = Patch.load(patch)
     for part in patch_tables(loaded):
         console.print(part)
-    if loaded.info.get("report"):
-        console.print(edit_table(loaded.info["report"]))
+    for origin in loaded.origins:
+        if origin.report:
+            console.print(edit_table(origin.report))
 
 
 @app.command()
@@ -266,8 +267,8 @@ def facts(
 @app.command()
 def fetch(model: Annotated[str, typer.Argument(help="As for --model.")] = "smollm2") -> None:
     """Load a model once, so that it is converted and cached, and say what bluedit sees in it."""
-    from bluedit.model.loading import load
     from bluedit.methods.tunings import tuning_for
+    from bluedit.model.loading import load
 
     lm = load(model, progress=as_progress(bars()))
     tuning = tuning_for(lm.model.config.get_text_config(), lm.d_key)

@@ -23,8 +23,8 @@ from bluedit.cli.common import (
     settings_of,
 )
 from bluedit.evaluate.suites import SUITES
-from bluedit.progress import as_progress
 from bluedit.methods.presets import DEFAULT
+from bluedit.progress import as_progress
 
 
 def benchmark(

@@ -65,7 +65,7 @@ def run(out: Path, console: Console, bars: bool) -> None:
     edited = weights_fingerprint(editor.model)
     edit.undo()
     restored = weights_fingerprint(editor.model)
-    same = restored == editor.base_fingerprint and edited != restored
+    same = restored == editor.journal.base.fingerprint and edited != restored
     console.print(f"Undone: weights bit for bit as before: {'yes' if same else 'NO'}.")
     editor.apply(out)
     again = weights_fingerprint(editor.model) == edited

@@ -17,40 +17,49 @@ from bluedit.methods.recipe import Recipe
 
 if TYPE_CHECKING:
     from bluedit.editing.patch import Patch
+    from bluedit.writing.batch import Origin
 
 _SHOWN_FACTS = 30
 
 
 def patch_tables(patch: Patch) -> list[RenderableType]:
     """What a patch changes and where it belongs."""
-    info = patch.info
     about = Table(title="Patch", title_justify="left", show_header=False)
     about.add_column(style="bold")
     about.add_column(overflow="fold")
-    statistics = info.get("statistics") or {}
-    versions = info.get("versions") or {}
-    ranks = info.get("free_dimensions") or {}
     rows = {
-        "model": f"{info.get('model')} ({info.get('dtype')}, fingerprint {info.get('fingerprint')})",
-        "recipe": f"{info.get('recipe')} – {info.get('paper')}",
+        "model": f"{patch.base.model} ({patch.base.dtype}, fingerprint {patch.base.fingerprint})",
         "facts": f"{len(patch.facts)} in {len(patch.batches)} batch{'es' if len(patch.batches) != 1 else ''}",
-        "statistics": f"{statistics.get('tokens')} tokens of {statistics.get('corpus_name')}",
-        "dimensions free to change": ", ".join(f"layer {layer}: {rank}" for layer, rank in ranks.items()) or "all",
-        "filter": ", ".join(sorted({batch.filter.kind for batch in patch.batches})) or "none",
-        "prefixes": " / ".join(info.get("prefixes") or ()) or "none",
-        "made": f"{info.get('created')} with " + ", ".join(f"{k} {v}" for k, v in versions.items()),
     }
+    for number, origin in enumerate(patch.origins, 1):
+        edit = f"edit {number}: " if len(patch.origins) > 1 else ""
+        rows |= {edit + name: value for name, value in _origin_rows(origin).items()}
     for name, value in rows.items():
         about.add_row(name, Text(value))
     return [about, _layer_table(patch), _fact_table(patch)]
+
+
+def _origin_rows(origin: Origin) -> dict[str, str]:
+    """Where the batches of one edit come from."""
+    about = origin.about
+    statistics, versions, ranks = (about.get(name) or {} for name in ("statistics", "versions", "free_dimensions"))
+    return {
+        "recipe": f"{origin.recipe} – {origin.paper}",
+        "tuning": origin.tuning or "none",
+        "statistics": f"{statistics.get('tokens')} tokens of {statistics.get('corpus_name')}",
+        "dimensions free to change": ", ".join(f"layer {layer}: {rank}" for layer, rank in ranks.items()) or "all",
+        "filters": str(origin.settings.get("filters", "none")),
+        "prefixes": " / ".join(origin.prefixes) or "none",
+        "made": f"{about.get('created')} with " + ", ".join(f"{k} {v}" for k, v in versions.items()),
+    }
 
 
 def _layer_table(patch: Patch) -> Table:
     table = Table(title="Updates", title_justify="left")
     for column in ("batch", "layer", "weight", "rank", "norm of change", "reach"):
         table.add_column(column, justify="left" if column == "weight" else "right")
-    modules = patch.info.get("modules") or {}
     for number, batch in enumerate(patch.batches, 1):
+        modules = batch.origin.about.get("modules") or {}
         for update in batch.updates:
             name = modules.get(str(update.layer), "?")
             table.add_row(
@@ -88,7 +97,7 @@ def recipe_table(recipes: Iterable[Recipe]) -> Table:
     for recipe in recipes:
         table.add_row(
             recipe.name,
-            recipe.schedule,
+            recipe.schedule.summary,
             preserves(recipe),
             "yes" if recipe.memory else "no",
             recipe.about,

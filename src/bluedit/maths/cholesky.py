@@ -1,4 +1,4 @@
-"""The Cholesky factor of a large matrix, without its empty half."""
+"""The Cholesky factor of a large matrix, stored without its zero half."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = 1024  # rows: large enough for matrix products at full speed
 
 @dataclass(frozen=True, eq=False)
 class Cholesky:
-    """L of S = L L^T, float64, by block rows: `rows` holds L[i:j, :j] for one block after the other.
+    """L of S = L L^T, float64, in block rows: `rows` holds L[i:j, :j] for each block in order.
 
     Half of L is zero, and for a d_key of 14336 that half takes as much memory as ten thousand remembered keys.
     """
@@ -22,7 +22,7 @@ class Cholesky:
 
     @classmethod
     def of(cls, S: Float[Tensor, "d d"]) -> Cholesky:
-        """The factor of a symmetric matrix, of which the lower half is read.
+        """The factor of a symmetric matrix; only its lower half is read.
 
         Raises:
             ValueError: S is not positive definite.

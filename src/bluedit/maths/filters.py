@@ -1,4 +1,4 @@
-"""What becomes of a batch's change before it stays: RECT and PRUNE. Pure functions of matrices."""
+"""Post-processing of updates: RECT and PRUNE, as pure functions of matrices."""
 
 from __future__ import annotations
 

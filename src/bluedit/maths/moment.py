@@ -1,10 +1,9 @@
-"""The second moment of keys over ordinary text, and what derives from it."""
+"""The second moment of a layer's keys over ordinary text."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -17,53 +16,44 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class SecondMoment:
-    """C of one layer, with what derives from it once: its Cholesky factor and its spectrum."""
+    """C = E[k k^T] of one layer. What is derived from it is computed when asked for and not kept here.
+
+    Attributes:
+        matrix: C, symmetric.
+        tokens: tokens it was measured on.
+        layer: which layer.
+    """
 
     matrix: Float[Tensor, "d_key d_key"]
     tokens: int
     layer: int
-    _derived: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    @property
     def regular(self) -> Float[Tensor, "d_key d_key"]:
-        """C, where neurons that never fired on the text (a ReLU's may not) have the second moment of one that fired once."""
-        if "regular" not in self._derived:
-            energy = self.matrix.diagonal()
-            silent = energy == 0
-            if found := int(silent.sum()):
-                log.info(
-                    "layer %d: %d of %d neurons never fired on the text of the statistics",
-                    self.layer,
-                    found,
-                    len(energy),
-                )
-                once = energy.sum() / max(1, len(energy) - found) / self.tokens
-                self._derived["regular"] = self.matrix + torch.diag(torch.where(silent, once, 0.0))
-            else:
-                self._derived["regular"] = self.matrix
-        return self._derived["regular"]
+        """C, where a neuron that never fired on the text (a ReLU's may not) has the second moment of one that fired once."""
+        energy = self.matrix.diagonal()
+        silent = energy == 0
+        found = int(silent.sum())
+        if not found:
+            return self.matrix
+        log.info("layer %d: %d of %d neurons never fired on the text of the statistics", self.layer, found, len(energy))
+        once = energy.sum() / max(1, len(energy) - found) / self.tokens
+        return self.matrix + torch.diag(torch.where(silent, once, 0.0))
 
-    @property
     def cholesky(self) -> Cholesky:
         """L of C = L L^T.
 
         Raises:
             StatisticsError: C is singular, as it is with fewer tokens than d_key.
         """
-        if "cholesky" not in self._derived:
-            try:
-                self._derived["cholesky"] = Cholesky.of(self.regular)
-            except ValueError:
-                raise StatisticsError(
-                    f"the key statistics of layer {self.layer} are singular: {self.tokens} tokens for d_key {len(self.matrix)}; "
-                    f"use at least {2 * len(self.matrix)} tokens (--tokens) of varied text"
-                ) from None
-        return self._derived["cholesky"]
+        try:
+            return Cholesky.of(self.regular())
+        except ValueError:
+            raise StatisticsError(
+                f"the key statistics of layer {self.layer} are singular: {self.tokens} tokens for d_key {len(self.matrix)}; "
+                f"use at least {2 * len(self.matrix)} tokens (--tokens) of varied text"
+            ) from None
 
-    @property
     def spectrum(self) -> tuple[Float[Tensor, "d_key"], Float[Tensor, "d_key d_key"]]:
         """Eigenvalues, ascending, and eigenvectors (columns) of C, float64."""
-        if "spectrum" not in self._derived:
-            self._derived["spectrum"] = tuple(torch.linalg.eigh(self.matrix))
-        values, vectors = self._derived["spectrum"]
+        values, vectors = torch.linalg.eigh(self.matrix.double())
         return values, vectors

@@ -1,26 +1,42 @@
 """What an update must leave alone: G = U (U^T S U)^-1 U^T as an operator that grows with the memory of edited keys.
 
-S = (lambda C or L2 I) + M. The part without M is factored once; M = K_m K_m^T enters by the Woodbury identity
+S = S0 + M, where S0 is lambda C or L2 I. S0 is factored once; M = K_m K_m^T enters by the Woodbury identity
     G = G0 - G0 K_m (I + K_m^T G0 K_m)^-1 K_m^T G0
-with a Cholesky factor that is extended batch by batch, and is folded into a new base once it holds as many keys as the space has
-dimensions. No d_key x d_key product is made for a batch, and no projector is formed.
+with a Cholesky factor that is extended batch by batch. Once it holds as many keys as the space has dimensions, it is folded into a new
+base. No d_key x d_key product is formed for a batch, and no projector.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from bluedit.errors import StatisticsError
 from bluedit.maths.cholesky import Cholesky
 from bluedit.maths.moment import SecondMoment
-from bluedit.methods.recipe import Preserve
+from bluedit.maths.solve import PreservationOperator
 from bluedit.shapes import Float, Int, Tensor
 
 
+class GrowingOperator(PreservationOperator, Protocol):
+    """G of one layer, which can take more keys into M.
+
+    Attributes:
+        rank: dimensions of key space that an update may use.
+    """
+
+    @property
+    def rank(self) -> int: ...
+
+    def remember(self, K: Float[Tensor, "d_key n"]) -> None:
+        """Add K K^T to M."""
+        ...
+
+
 class Base:
-    """G0 for one kind of S without memory. Interface."""
+    """G0 = U (U^T S0 U)^-1 U^T for one kind of S0. Interface."""
 
     dimensions: int
 
@@ -28,13 +44,13 @@ class Base:
         raise NotImplementedError
 
     def fold(self, solved: Float[Tensor, "d_key m"]) -> Base:
-        """The base whose S also contains K K^T, from G0 K."""
+        """The base whose S0 also contains K K^T, given G0 K."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
 class Factored(Base):
-    """S = scale x L L^T on the whole space, or on the subspace spanned by U's columns."""
+    """S0 = scale x L L^T on the whole space, or on the subspace spanned by the columns of U."""
 
     cholesky: Cholesky
     scale: float = 1.0
@@ -57,8 +73,8 @@ class Factored(Base):
 
 
 @dataclass(frozen=True, eq=False)
-class NullSpace(Base):
-    """S = L2 I on the null space of C; V spans what is preserved, U what may change. The thinner of the two does the work."""
+class Projected(Base):
+    """S0 = L2 I on the null space of C. U spans what may change, V what is preserved; the thinner of the two is used."""
 
     U: Float[Tensor, "d_key rank"]
     V: Float[Tensor, "d_key kept"]
@@ -84,7 +100,7 @@ class NullSpace(Base):
 
 
 class Preservation:
-    """G for one layer, with the memory of the keys edited there so far."""
+    """G of one layer, with the memory of the keys edited there so far."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
@@ -99,7 +115,7 @@ class Preservation:
 
     @property
     def remembered(self) -> int:
-        """Keys held in low-rank form (those folded into the base are not counted)."""
+        """Keys held in low-rank form; those folded into the base are not counted."""
         return 0 if self._solved is None else self._solved.shape[1]
 
     def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
@@ -126,7 +142,7 @@ class Preservation:
             self._solved = self._factor = self._latest = None
 
     def _without_memory(self, K: Tensor) -> Tensor:
-        """G0 K; kept until another is asked for, since the keys to remember are mostly those just solved for."""
+        """G0 K. The last result is kept, since the keys to remember are mostly those just solved for."""
         if self._latest is None or not torch.equal(self._latest[0], K):
             self._latest = (K.clone(), self._base.apply(K))
         return self._latest[1]
@@ -140,64 +156,10 @@ def _extend(factor: Tensor, border: Tensor, corner: Tensor) -> Tensor:
     return torch.cat([torch.cat([factor, zero], dim=1), torch.cat([row.T, tail], dim=1)])
 
 
-_OF_WHAT = {"absolute": "", "energy": " of the trace", "rank": " of d_key"}
-
-
-def null_space(moment: SecondMoment, threshold: float, unit: str) -> tuple[Tensor, Tensor]:
-    """(U, V): eigenvectors of C that may change and that must be preserved.
-
-    Args:
-        moment: C of the layer.
-        threshold: what is null, smallest eigenvalues first.
-        unit: "absolute": eigenvalues below the threshold (AlphaEdit, arXiv 2410.02355, takes 2e-2). "energy": as many as sum to at
-            most this fraction of the trace. "rank": this fraction of d_key.
-
-    Raises:
-        StatisticsError: the null space is empty or everything.
-    """
-    values, vectors = moment.spectrum
-    if unit == "energy":
-        within = values.clamp(min=0).cumsum(0) <= threshold * values.sum()
-        count = len(values) if threshold >= 1 else int(within.sum())
-    elif unit == "rank":
-        count = min(round(threshold * len(values)), len(values))
-    else:
-        count = int((values < threshold).sum())
-    if not 0 < count < len(values):
-        what = "everything" if count else "empty"
-        raise StatisticsError(
-            f"the null space of layer {moment.layer} is {what}: {count} of {len(values)} eigenvalues of C "
-            f"({float(values[0]):.3g} to {float(values[-1]):.3g}) are below the threshold {threshold:g}"
-            f"{_OF_WHAT[unit]}; set preserve.threshold, or preserve.unit=energy with a fraction such as 0.02"
-        )
-    return vectors[:, :count].contiguous(), vectors[:, count:].contiguous()
-
-
-def everything(moment: SecondMoment) -> tuple[Tensor, Tensor]:
-    """(U, V) of an update that may use all of key space."""
-    eye = torch.eye(len(moment.matrix), dtype=moment.matrix.dtype, device=moment.matrix.device)
-    return eye, eye[:, :0]
-
-
-def base_of(preserve: Preserve, moment: SecondMoment) -> Base:
-    """U and S without memory, as a recipe asks for them."""
-    if preserve.subspace == "all" and preserve.gram == "C":
-        return Factored(moment.cholesky, preserve.lambda_)
-    U, V = null_space(moment, preserve.threshold, preserve.unit) if preserve.subspace == "null" else everything(moment)
-    if preserve.gram == "identity":
-        return NullSpace(U, V, preserve.l2)
-    try:
-        return Factored(Cholesky.of(U.T @ moment.regular @ U), preserve.lambda_, U)
-    except ValueError:
-        raise StatisticsError(
-            f"the key statistics of layer {moment.layer} are singular on their null space; set preserve.gram=identity, or use more tokens (--tokens)"
-        ) from None
-
-
 class NeuronPreservation:
-    """G whose U are the neurons (entries of key space) that the batch at hand uses most: NSE (arXiv 2410.04045, section 3.2).
+    """G whose U selects the neurons (entries of key space) that the batch uses most: NSE (arXiv 2410.04045, section 3.2).
 
-    The neurons are chosen anew for every K it is applied to: those of the largest summed |k|, until they carry `share` of the total.
+    The neurons are chosen for every K it is applied to: those of the largest summed |k|, until they carry `share` of the total.
     """
 
     def __init__(self, S: Float[Tensor, "d_key d_key"], share: float) -> None:
@@ -231,9 +193,34 @@ def strongest_neurons(K: Float[Tensor, "d_key n"], share: float) -> Int[Tensor, 
     return order[:count].sort().values
 
 
-def preservation_of(preserve: Preserve, moment: SecondMoment) -> Preservation | NeuronPreservation:
-    """What a recipe leaves alone at a layer, with nothing remembered yet."""
-    if preserve.subspace != "neurons":
-        return Preservation(base_of(preserve, moment))
-    S = preserve.lambda_ * moment.regular if preserve.gram == "C" else preserve.l2 * everything(moment)[0]
-    return NeuronPreservation(S, preserve.neurons)
+_OF_WHAT = {"absolute": "", "energy": " of the trace", "rank": " of d_key"}
+
+
+def null_space(moment: SecondMoment, threshold: float, unit: str) -> tuple[Tensor, Tensor]:
+    """(U, V): eigenvectors of C that may change and that must be preserved.
+
+    Args:
+        moment: C of the layer.
+        threshold: what counts as null, smallest eigenvalues first.
+        unit: "absolute": eigenvalues below the threshold (AlphaEdit, arXiv 2410.02355, takes 2e-2). "energy": as many as sum to at
+            most this fraction of the trace. "rank": this fraction of d_key.
+
+    Raises:
+        StatisticsError: the null space is empty or everything.
+    """
+    values, vectors = moment.spectrum()
+    if unit == "energy":
+        within = values.clamp(min=0).cumsum(0) <= threshold * values.sum()
+        count = len(values) if threshold >= 1 else int(within.sum())
+    elif unit == "rank":
+        count = min(round(threshold * len(values)), len(values))
+    else:
+        count = int((values < threshold).sum())
+    if not 0 < count < len(values):
+        what = "everything" if count else "empty"
+        raise StatisticsError(
+            f"the null space of layer {moment.layer} is {what}: {count} of {len(values)} eigenvalues of C "
+            f"({float(values[0]):.3g} to {float(values[-1]):.3g}) are below the threshold {threshold:g}"
+            f"{_OF_WHAT[unit]}; set preserve.threshold, or preserve.unit=energy with a fraction such as 0.02"
+        )
+    return vectors[:, :count].contiguous(), vectors[:, count:].contiguous()

@@ -1,4 +1,4 @@
-"""The one solver: every closed form of the field is dW = R A with A = (s I + K^T G K)^-1 K^T G."""
+"""The solver: every closed form of the field is dW = R A with A = (s I + K^T G K)^-1 K^T G."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def solve(K: Float[Tensor, "d_key n"], G: PreservationOperator, slack: float) ->
 
 
 def _degenerate(K: Tensor, GK: Tensor, system: Tensor, factor: Tensor) -> bool:
-    """Whether rounding alone keeps the system from being singular: a pivot lost to cancellation, or keys G does not see."""
+    """Whether only rounding keeps the system regular: a pivot lost to cancellation, or keys outside the range of G."""
     pivots = factor.diagonal() ** 2 / system.diagonal()
     seen = system.diagonal() / (K.norm(dim=0) * GK.norm(dim=0))
     return bool((pivots < 1e-12).any() or (seen < 1e-10).any())
 
 
 def _parallel(system: Tensor) -> tuple[int, ...]:
-    """Columns whose keys point (nearly) where another one's does, as G measures it."""
+    """Columns whose keys are (nearly) parallel to another one's in the inner product of G."""
     size = system.diagonal().clamp(min=torch.finfo(system.dtype).tiny).sqrt()
     cosine = (system / size / size[:, None]).abs().fill_diagonal_(0)
     return tuple((cosine > 1 - 1e-9).any(dim=1).nonzero().flatten().tolist())

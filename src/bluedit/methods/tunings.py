@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from bluedit.errors import RecipeError, did_you_mean
+from bluedit.methods._paths import known
 from bluedit.methods.recipe import Recipe
+
+Numbers = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -20,21 +24,35 @@ class Tuning:
         name, source: which tuning, and where its numbers come from.
         match: configuration entries a model must have.
         set: overrides for every recipe.
-        recipes: further overrides by schedule, by stem of the name (what comes before "-"), or by name.
+        parts: (when, set): further overrides for recipes that have the settings of `when`, in order; later ones win.
+
+    Raises:
+        RecipeError: a path that no part has.
     """
 
     name: str
     source: str
-    match: Mapping[str, Any]
-    set: Mapping[str, Any]
-    recipes: Mapping[str, Mapping[str, Any]]
+    match: Numbers
+    set: Numbers
+    parts: Sequence[tuple[Numbers, Numbers]] = ()
+
+    def __post_init__(self) -> None:
+        every = known(Recipe)
+        paths = [*self.set, *(path for when, numbers in self.parts for path in (*when, *numbers))]
+        wrong = [path for path in paths if path not in every.options and path not in every.slots]
+        if wrong:
+            hint = did_you_mean(wrong[0], every.options)
+            raise RecipeError(f"tuning {self.name}: unknown option {wrong[0]!r}; {hint}")
 
     def apply(self, recipe: Recipe) -> Recipe:
-        """The recipe with this model's numbers; those of the name win over those of the stem, and these over the schedule's."""
-        tuned = recipe.override(self.set, f"tuning {self.name}")
-        for key in (recipe.schedule, recipe.name.split("-")[0], recipe.name):
-            tuned = tuned.override(self.recipes.get(key, {}), f"tuning {self.name}")
-        return tuned
+        """The recipe with this model's numbers, and the tuning's name in it."""
+        chosen = recipe.settings()
+        numbers = dict(self.set)
+        for when, more in self.parts:
+            if all(chosen.get(path) == value for path, value in when.items()):
+                numbers |= more
+        numbers = {path: value for path, value in numbers.items() if path in chosen}
+        return replace(recipe.override(numbers, f"tuning {self.name}"), tuning=self.name)
 
 
 @cache
@@ -42,7 +60,13 @@ def tunings() -> tuple[Tuning, ...]:
     """All tunings that come with bluedit."""
     table = tomllib.loads(resources.files("bluedit.methods").joinpath("tunings.toml").read_text("utf-8"))
     return tuple(
-        Tuning(name, row["source"], row["match"], row.get("set", {}), row.get("recipes", {}))
+        Tuning(
+            name,
+            row["source"],
+            row["match"],
+            row.get("set", {}),
+            tuple((part["when"], part["set"]) for part in row.get("parts", ())),
+        )
         for name, row in table.items()
     )
 
@@ -50,10 +74,9 @@ def tunings() -> tuple[Tuning, ...]:
 def tuning_for(config: Any, d_key: int) -> Tuning:
     """The tuning that matches a model's configuration, or numbers scaled to its size.
 
-    Without a measured tuning, layers span an eighth to a quarter of the depth, as the published choices do (4-8 of 32 for Llama-3,
-    3-8 of 28 for GPT-J, 13-17 of 48 for GPT2-XL). The expected k^T C^-1 k of a key is d_key, so lambda = 1.3 d_key gives the published
-    lambda's effect at any width; the null space is taken relative to the trace because an absolute threshold depends on the scale
-    of activations.
+    Without a measured tuning, layers span an eighth to a quarter of the depth, as the published choices roughly do (4-8 of 32 for
+    Llama-3). The expected k^T C^-1 k of a key is d_key, so lambda = 1.3 d_key has the effect of the published lambda at any width. The
+    null space is taken relative to the trace, because an absolute threshold depends on the scale of activations.
     """
     for tuning in tunings():
         if all(getattr(config, key, None) == value for key, value in tuning.match.items()):
@@ -64,10 +87,21 @@ def tuning_for(config: Any, d_key: int) -> Tuning:
     numbers: dict[str, Any] = {"layers": list(range(first, last + 1)), "preserve.lambda": 1.3 * d_key}
     null = {"preserve.unit": "energy", "preserve.threshold": 0.02}
     rome = {"objective.clamp": 4.0, "objective.steps": 20}
-    return Tuning("generic", "scaled to the model's size", {}, numbers, {"alphaedit": null, "rome": rome})
+    parts = (({"preserve": "null-space"}, null), ({"objective.site": "mlp", "update.slack": 0.0}, rome))
+    return Tuning("generic", "scaled to the model's size", {}, numbers, parts)
 
 
-def tuned(recipe: Recipe, settings: Mapping[str, Any], config: Any, d_key: int) -> Recipe:
-    """A recipe with a model's numbers, which may depend on the schedule that the settings ask for."""
-    chosen = {"schedule": settings["schedule"]} if "schedule" in settings else {}
-    return tuning_for(config, d_key).apply(recipe.override(chosen))
+def tune(recipe: Recipe, config: Any, d_key: int, settings: Numbers | None = None) -> Recipe:
+    """A recipe with a model's numbers and the user's settings, which win.
+
+    The settings also decide which numbers of the tuning fit (a spread schedule has its own, say). A recipe that has layers of its own or
+    was tuned before keeps its numbers.
+
+    Raises:
+        RecipeError: unknown options, or values out of range.
+    """
+    settings = settings or {}
+    wished = recipe.override(settings)
+    if recipe.layers or recipe.tuning:
+        return wished
+    return tuning_for(config, d_key).apply(wished).override(settings)

@@ -1,11 +1,16 @@
-"""What one batch of facts changed: the factors of each write, and the facts."""
+"""What one batch of facts changed: the factors of each write, the facts, and where it comes from."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bluedit.facts.fact import Fact
-from bluedit.methods.recipe import Filter
+from bluedit.methods.filters import Filter
+from bluedit.model.fingerprint import exact_digest, text_fingerprint
+from bluedit.model.sites import Site
 from bluedit.shapes import Float, Tensor
 
 
@@ -14,10 +19,10 @@ class Update:
     """dW = R A of one layer and the keys it was solved for; float32, or float64 where the model is.
 
     Attributes:
-        R: residuals, d_value x rank, a column a fact; the identity for fine-tuning.
+        R: residuals, d_value x rank, one column per fact; the identity for fine-tuning.
         A: the solver's rows, rank x d_key; all of dW for fine-tuning.
         keys: keys of the edited model at this layer, d_key x n; later edits preserve them.
-        reach: share of each fact's wanted residual that this write delivers at its own key; empty for fine-tuning.
+        reach: share of each fact's residual that this write delivers at its own key; empty for fine-tuning.
     """
 
     layer: int
@@ -28,7 +33,7 @@ class Update:
 
     @property
     def mean_reach(self) -> float:
-        """Share of the batch's whole wanted residual that was delivered: reach weighted by |r|^2. NaN for fine-tuning."""
+        """Share of the batch's whole residual that was delivered: reach weighted by |r|^2. NaN for fine-tuning."""
         if not len(self.reach):
             return float("nan")
         weight = (self.R * self.R).sum(dim=0)
@@ -37,15 +42,66 @@ class Update:
     @property
     def norm(self) -> float:
         """Frobenius norm of R A, from the factors."""
-        return float(
-            ((self.R.T.double() @ self.R.double()) * (self.A.double() @ self.A.T.double())).sum().clamp(min=0).sqrt()
-        )
+        R, A = self.R.double(), self.A.double()
+        return float(((R.T @ R) * (A @ A.T)).sum().clamp(min=0).sqrt())
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a batch comes from.
+
+    Attributes:
+        recipe, paper, settings: the method, its paper, and all its parts and numbers by path.
+        tuning: name of the tuning that its numbers come from; empty if none.
+        prefixes: sentences put before the prompts; later edits read this batch's keys with them.
+        norms: mean |v*| on the unedited model by site, if the recipe anchors norms.
+        about: model, modules, statistics, versions, time, seconds, execution: what was used, for the reader.
+        report: what the edit changed, as the report writes it; None if it was not measured.
+    """
+
+    recipe: str = ""
+    paper: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tuning: str = ""
+    prefixes: tuple[str, ...] = ()
+    norms: Mapping[Site, float] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] | None = None
+
+    @property
+    def objective(self) -> str:
+        """Fingerprint of the settings that norms depend on."""
+        return objective_fingerprint(self.settings)
+
+
+def objective_fingerprint(settings: Mapping[str, Any]) -> str:
+    """Fingerprint of a recipe's objective, from the recipe's settings."""
+    return text_fingerprint({path: value for path, value in settings.items() if path.startswith("objective.")})
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Facts written together, their updates in the order they were made, and the filter their sum passed afterwards."""
+    """Facts written together, their updates in the order they were made, and the filters that these passed afterwards."""
 
     facts: tuple[Fact, ...]
     updates: tuple[Update, ...]
-    filter: Filter = field(default_factory=Filter)
+    filters: tuple[Filter, ...] = ()
+    origin: Origin = field(default_factory=Origin)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(sorted({update.layer for update in self.updates}))
+
+    @property
+    def columns(self) -> int:
+        """Columns of K and R: fewer than facts where facts share one."""
+        return self.updates[0].keys.shape[1] if self.updates else len(self.facts)
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that the weights depend on: layers, factors and filters."""
+        digest = hashlib.blake2b(repr(self.filters).encode(), digest_size=16)
+        for update in self.updates:
+            digest.update(f"{update.layer} {tuple(update.R.shape)} {tuple(update.A.shape)}".encode())
+            digest.update(exact_digest(update.R) + exact_digest(update.A))
+        return digest.hexdigest()

@@ -6,19 +6,17 @@ import logging
 from collections.abc import Sequence
 
 from bluedit.facts.fact import Fact
+from bluedit.methods.subjects import Subjects
 
 log = logging.getLogger(__name__)
 
 
-def split_batches(facts: Sequence[Fact], size: int | None, *, merge: bool = False) -> list[list[Fact]]:
-    """Batches of at most `size` facts, in order, no subject twice in one: equal keys with different values would average out.
-
-    With `merge` a subject may come twice in a batch, but no prompt: its facts then share one target.
-    """
+def split_batches(facts: Sequence[Fact], size: int | None, subjects: Subjects) -> list[list[Fact]]:
+    """Batches of at most `size` facts, in order; what may not occur twice in a batch is for `subjects` to say."""
     batches: list[list[Fact]] = []
     taken: list[set[str]] = []
     for fact in facts:
-        once = fact.text if merge else fact.subject
+        once = subjects.once(fact)
         for batch, seen in zip(batches, taken, strict=True):
             if once not in seen and (size is None or len(batch) < size):
                 batch.append(fact)

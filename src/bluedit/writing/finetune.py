@@ -9,14 +9,16 @@ import torch
 from torch import nn
 
 from bluedit.errors import EditError
+from bluedit.forward import tokens_per_step
+from bluedit.methods.update import FineTune
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import Hook, hooked
 from bluedit.progress import Advance
-from bluedit.methods.recipe import FineTune
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost
 
 
+@torch.enable_grad()
 def finetune(
     lm: EditableModel, rows: Sequence[Row], layer: int, settings: FineTune, tokens: int, advance: Advance
 ) -> Float[Tensor, "d_value d_key"]:
@@ -30,17 +32,18 @@ def finetune(
         rows: prompts; only the bare ones are used.
         layer: whose projection is trained.
         settings: loss, step size, epochs, mini-batch, norm.
-        tokens: a step's gradient is summed over parts of so many, padding included.
+        tokens: a step's gradient is summed over chunks of so many tokens, padding included; 0 means as many as targets get.
         advance: called once for each epoch.
 
     Raises:
         EditError: the loss is not finite.
     """
-    rows = [row for row in rows if row.kind == "bare"]
+    rows = [row for row in rows if row.is_bare]
     matrix = lm.projection(layer).matrix()
     wide = torch.float64 if matrix.dtype == torch.float64 else torch.float32
     dW = torch.zeros(matrix.shape, dtype=wide, device=matrix.device, requires_grad=True)
     adam = torch.optim.Adam([dW], lr=settings.learning_rate)
+    tokens = tokens or tokens_per_step(lm)
     order = torch.Generator().manual_seed(settings.seed)
     size = settings.minibatch or len(rows)
     for _ in range(settings.epochs):
@@ -51,10 +54,10 @@ def finetune(
             adam.zero_grad()
             dW.grad = torch.zeros_like(dW)
             for some in chunks_by_cost([len(row.ids) for row in part], tokens):
-                loss = _loss(lm, [part[i] for i in sorted(some)], layer, dW, settings.loss) * (len(some) / len(part))
+                loss = _loss(lm, [part[i] for i in sorted(some)], layer, dW, settings) * (len(some) / len(part))
                 if not torch.isfinite(loss):
                     raise EditError(
-                        "the loss of fine-tuning is not finite; check the model's weights, or lower finetune.learning_rate"
+                        "the loss of fine-tuning is not finite; check the model's weights, or lower update.learning_rate"
                     )
                 total += float(loss.detach()) * len(part)
                 dW.grad += torch.autograd.grad(loss, dW)[0]
@@ -68,7 +71,7 @@ def finetune(
     return dW.detach()
 
 
-def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, kind: str) -> Tensor:
+def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, settings: FineTune) -> Tensor:
     """Mean over facts of the mean -log p of their target tokens, in nats."""
 
     def changed(_module: nn.Module, args: Any, output: Tensor) -> Tensor:
@@ -76,7 +79,7 @@ def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, kind: 
 
     ids, mask = lm.pad([row.ids for row in rows])
     lanes = [lane for lane, row in enumerate(rows) for _ in row.targets]
-    steps = [t if kind == "all" else 0 for row in rows for t in range(len(row.targets))]
+    steps = [0 if settings.at_prompt_end else t for row in rows for t in range(len(row.targets))]
     at = [rows[lane].target_start - 1 + t for lane, t in zip(lanes, steps, strict=True)]
     lane, place = torch.tensor(lanes, device=ids.device), torch.tensor(at, device=ids.device)
     hooks: list[Hook] = [(lm.projection(layer).module, "forward", changed)]
@@ -85,9 +88,9 @@ def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, kind: 
         hooks.append((head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:])))
     with hooked(hooks):
         logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    told = (logits[lane, place] if head is None else logits[0]).to(dW.dtype)
-    wanted = torch.tensor([token for row in rows for token in row.targets], device=ids.device)
+    predicted = (logits[lane, place] if head is None else logits[0]).to(dW.dtype)
+    tokens = torch.tensor([token for row in rows for token in row.targets], device=ids.device)
     weight = torch.tensor(
         [1 / len(row.targets) for row in rows for _ in row.targets], dtype=dW.dtype, device=ids.device
     )
-    return (nn.functional.cross_entropy(told, wanted, reduction="none") * weight).sum() / len(rows)
+    return (nn.functional.cross_entropy(predicted, tokens, reduction="none") * weight).sum() / len(rows)

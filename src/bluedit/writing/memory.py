@@ -1,62 +1,78 @@
-"""What an editor preserves at each layer: ordinary text's keys and, for recipes with memory, those of all its earlier batches."""
+"""Memory: the preservation operators of the edited layers, with the keys of all earlier batches in them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from bluedit.execution import Execution
 from bluedit.maths.moment import SecondMoment
-from bluedit.maths.preserve import NeuronPreservation, Preservation, preservation_of
+from bluedit.maths.preserve import GrowingOperator
+from bluedit.methods.preserve import Preserve
+from bluedit.methods.subjects import Merge, Split
 from bluedit.model.editable import EditableModel
-from bluedit.methods.recipe import Preserve, Recipe
 from bluedit.shapes import Float, Tensor
-from bluedit.text.prompts import rows_of
 from bluedit.writing.batch import Batch
-from bluedit.writing.loop import observe_keys, owned, owners_of
-
-Earlier = Sequence[tuple[Batch, Sequence[str]]]
+from bluedit.writing.keys import batch_rows, read_keys
 
 
-class Preserved:
-    """The factors of each layer's preservation, kept from batch to batch and updated with the keys that came since.
+@dataclass(eq=False)
+class _Remembering:
+    """An operator, and how many of the earlier batches are in it."""
 
-    Whoever takes a batch back clears it.
+    operator: GrowingOperator
+    batches: int
+
+
+class Memory:
+    """Preservation operators by layer, kept from batch to batch and extended with the keys that came since.
+
+    Only those of the latest preservation are kept, since each holds a d_key x d_key factor. Whoever takes a batch back clears them.
     """
 
-    def __init__(self, lm: EditableModel) -> None:
+    def __init__(self, lm: EditableModel, execution: Execution | None = None) -> None:
         self._lm = lm
-        self._kept: dict[tuple[int, Preserve], tuple[Preservation | NeuronPreservation, int]] = {}
+        self._device = (execution and execution.statistics_device) or lm.device
+        self._kept: dict[int, _Remembering] = {}
+        self._preserve: tuple[Preserve, bool] | None = None
 
-    def at(self, recipe: Recipe, moment: SecondMoment, earlier: Earlier) -> Preservation | NeuronPreservation:
-        """What a recipe preserves at the layer of `moment`.
+    def missing(self, preserve: Preserve, layers: Sequence[int], *, remember: bool) -> list[int]:
+        """Layers whose operator has to be built from their second moments."""
+        if self._preserve != (preserve, remember):
+            self.clear()
+            self._preserve = (preserve, remember)
+        return [layer for layer in layers if layer not in self._kept]
 
-        Args:
-            recipe: how.
-            moment: C of the layer.
-            earlier: batches written so far, in order, each with its prefixes; their keys count for recipes with memory.
-        """
-        if not recipe.memory:
-            return preservation_of(recipe.preserve, moment)
-        key = (moment.layer, recipe.preserve)
-        preservation, seen = self._kept.get(key) or (preservation_of(recipe.preserve, moment), 0)
-        for batch, prefixes in earlier[seen:]:
-            preservation.remember(self._keys_of(batch, prefixes, moment.layer))
-        self._kept[key] = (preservation, len(earlier))
-        return preservation
+    def build(self, moments: Mapping[int, SecondMoment]) -> None:
+        """Build operators of the preservation that `missing` was asked for."""
+        assert self._preserve
+        for layer, C in moments.items():
+            self._kept[layer] = _Remembering(self._preserve[0].operator(C), 0)
 
-    def _keys_of(self, batch: Batch, prefixes: Sequence[str], layer: int) -> Float[Tensor, "d_key n"]:
+    def operators(self, layers: Sequence[int], earlier: Sequence[Batch]) -> dict[int, GrowingOperator]:
+        """G of these layers, with the keys of all earlier batches if the preservation remembers."""
+        assert self._preserve
+        for layer in layers if self._preserve[1] else ():
+            kept = self._kept[layer]
+            for batch in earlier[kept.batches :]:
+                kept.operator.remember(self._keys_of(batch, layer))
+            kept.batches = len(earlier)
+        return {layer: self._kept[layer].operator for layer in layers}
+
+    def _keys_of(self, batch: Batch, layer: int) -> Float[Tensor, "d_key n"]:
         """The keys of an earlier batch at a layer: as recorded, or read now if that batch did not write there."""
         for update in batch.updates:
             if update.layer == layer:
-                return update.keys.to(self._lm.device)
-        count = batch.updates[0].keys.shape[1] if batch.updates else len(batch.facts)
-        owners = owners_of(batch.facts, merge=count < len(batch.facts))
-        rows = owned(rows_of(self._lm.tokenizer, batch.facts, prefixes), owners)
-        return observe_keys(self._lm, rows, (layer,), count)[layer]
+                return update.keys.to(self._device)
+        subjects = Merge() if batch.columns < len(batch.facts) else Split()
+        rows = batch_rows(self._lm.tokenizer, batch.facts, batch.origin.prefixes, subjects.columns(batch.facts))
+        return read_keys(self._lm, rows, (layer,), batch.columns)[layer].to(self._device)
 
-    def ranks(self, recipe: Recipe) -> dict[int, int]:
-        """Dimensions that the recipe left free to change, by layer."""
-        return {layer: p.rank for (layer, preserve), (p, _) in self._kept.items() if preserve == recipe.preserve}
+    def ranks(self) -> dict[int, int]:
+        """Dimensions of key space that updates may use, by layer."""
+        return {layer: kept.operator.rank for layer, kept in self._kept.items()}
 
     def clear(self) -> None:
-        """Forget all keys: they are no longer those of the model as it is."""
+        """Forget all operators, e.g. because their keys are no longer those of the model."""
         self._kept.clear()
+        self._preserve = None

@@ -7,16 +7,16 @@ from dataclasses import replace
 from bluedit.shapes import Float, Tensor
 from bluedit.writing.targets import Targets
 
-TOO_LONG = 2.0
-
 
 def written_values(targets: Targets, mlp: Float[Tensor, "d_value n"]) -> Float[Tensor, "d_value n"]:
-    """v*: what the MLP has to put out, its present output plus what the target adds."""
+    """v*: what the MLP must put out, its present output plus what the target adds."""
     return mlp + (targets.z - targets.start)
 
 
 def hold_norm(targets: Targets, mlp: Float[Tensor, "d_value n"], norm: float) -> Targets:
-    """Targets whose v* are `norm` long, in the same direction; facts whose v* is over twice as long are left out (z* = start).
+    """Targets whose v* keep their direction and have length `norm`.
+
+    NAS's public code leaves out facts whose v* is over twice as long; here every fact is written.
 
     Args:
         targets: as optimised.
@@ -24,6 +24,4 @@ def hold_norm(targets: Targets, mlp: Float[Tensor, "d_value n"], norm: float) ->
         norm: mean |v*| on the unedited model.
     """
     v = written_values(targets, mlp)
-    size = v.norm(dim=0)
-    z = targets.start + v * (norm / size) - mlp
-    return replace(targets, z=z.where(size <= TOO_LONG * norm, targets.start))
+    return replace(targets, z=targets.start + v * (norm / v.norm(dim=0)) - mlp)

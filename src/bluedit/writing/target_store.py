@@ -1,6 +1,6 @@
 """Targets kept on disk, so that methods that need the same z* share it and an interrupted experiment does not optimise twice.
 
-A target is valid only for the exact weights, prompts, site and objective it was made with: all of these are its name.
+A target is valid only for the exact weights, prompts, site and objective it was made with; its file name is a hash of all these.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from bluedit.files import write_file
+from bluedit.methods.objective import Objective
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.model.sites import Site
-from bluedit.methods.recipe import Objective
 from bluedit.text.rows import Row
 from bluedit.writing.targets import Targets
 
@@ -34,7 +34,7 @@ class TargetStore:
     Attributes:
         folder: where they are.
         unedited: fingerprint of the unedited weights, which some objectives hold on to.
-        spared: seconds that targets found here took when they were made: what a fair timing adds.
+        spared: seconds that targets found here took when they were optimised; a fair timing adds them.
     """
 
     folder: Path
@@ -42,11 +42,11 @@ class TargetStore:
     spared: float = 0.0
 
     def get(
-        self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, make: Callable[[], Targets]
+        self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, optimise: Callable[[], Targets]
     ) -> Targets:
-        """The stored targets for the model's weights as they are, or those that `make` optimises now. An unreadable file is made anew."""
+        """The stored targets for the model's weights as they are, or those that `optimise` computes now. An unreadable file is replaced."""
         prompts = [(row.fact, row.kind, row.ids, row.subject_last, row.targets) for row in rows]
-        # where z* is optimised shows in the weights, and what becomes of it afterwards does not matter
+        # the weights that z* is optimised on are in the fingerprint, and norms are anchored afterwards
         asked = replace(objective, weights="current", norm_anchor=False)
         name = text_fingerprint(weights_fingerprint(lm.model), self.unedited, prompts, asdict(site), asdict(asked))
         file = self.folder / f"{name}.safetensors"
@@ -56,13 +56,13 @@ class TargetStore:
                 self.spared += float(stored["seconds"])
                 return Targets(*(stored[part] for part in _PARTS))
         except (SafetensorError, OSError, KeyError) as error:
-            log.warning("stored targets are unreadable and made again: %s", error)
+            log.warning("stored targets are unreadable and are optimised again: %s", error)
         started = time.perf_counter()
-        targets = make()
+        targets = optimise()
         seconds = torch.tensor(time.perf_counter() - started)
         tensors = {part: getattr(targets, part).cpu().contiguous() for part in _PARTS}
         try:
             write_file(file, save(tensors | {"seconds": seconds}))
         except OSError as error:
-            log.warning("targets are not kept: %s", error)
+            log.warning("targets cannot be stored: %s", error)
         return targets

@@ -1,44 +1,62 @@
 """The weights an editor writes: each is the original plus the sum of its updates, added once.
 
-PRUNE shows a capped form of that sum and keeps the sum itself, so that later batches build on what was really learned.
-
-The sum is kept in float64 in the order the updates were made, so a bfloat16 weight is rounded once however many edits it carries, and
-a patch applied to a fresh copy repeats the same additions. Snapshots give back the exact bits; since one holds a copy and a sum of every
-layer (10 bytes a weight in bfloat16), an editor keeps only its last, and comes to earlier states by repeating what led to them.
+The sum is kept in float64 in the order the updates were made. So a bfloat16 weight is rounded once however many edits it carries, and a
+patch applied to a fresh copy repeats the same additions. Filters may show another sum than the one that is kept (PRUNE), or drop a part
+and have it added back by the next batch (RECT with feedback). Snapshots give back the exact bits. One holds a copy and a sum of every
+layer (10 bytes a weight in bfloat16), so an editor keeps only its last and reaches earlier states by repeating what led to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 
 from bluedit.errors import EditError
-from bluedit.maths.filters import prune, rect
+from bluedit.methods.filters import Filter
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import exact_digest, tensor_digest
-from bluedit.methods.recipe import Filter
 from bluedit.shapes import Float, Tensor
 from bluedit.writing.batch import Batch
 
-
-class _State(NamedTuple):
-    matrix: Tensor
-    original: Tensor | None
-    total: Tensor | None
-    cap: Tensor | None
-    written: bytes | None  # digest of the matrix, if it carries updates
-
-
-Snapshot = dict[int, _State]
 _HALF_WAY = b""  # in place of a digest
 
 
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """One edited weight; tensors are replaced, never changed in place.
+
+    Attributes:
+        original: the weight before any edit, in the model's dtype.
+        total: sum of the updates, float64.
+        offset: what filters that only change what is shown add to it.
+        dropped: what the filters took away and the next batch adds back, as a change to `total`.
+        digest: of the weight as it was written last.
+    """
+
+    original: Tensor
+    total: Tensor
+    offset: Tensor | None = None
+    dropped: Tensor | None = None
+    digest: bytes = _HALF_WAY
+
+
+@dataclass(frozen=True, eq=False)
+class _Copy:
+    """The exact bits of one layer's weight, and what an editor knows of it."""
+
+    matrix: Tensor
+    layer: _Layer | None
+
+
+Snapshot = Mapping[int, _Copy]
+
+
 def digests_of(snapshot: Snapshot) -> dict[int, bytes]:
-    """A hash over all bytes of the weights of those layers that carry updates."""
-    return {layer: exact_digest(state.matrix) for layer, state in snapshot.items() if state.total is not None}
+    """A hash of all bytes of the weights in a snapshot that carry updates."""
+    return {layer: exact_digest(copy.matrix) for layer, copy in snapshot.items() if copy.layer is not None}
 
 
 class EditedWeights:
@@ -46,39 +64,74 @@ class EditedWeights:
 
     def __init__(self, lm: EditableModel) -> None:
         self.lm = lm
-        self._original: dict[int, Tensor] = {}
-        self._total: dict[int, Tensor] = {}
-        self._cap: dict[int, Tensor] = {}
-        self._written: dict[int, bytes] = {}
-        self._stores: tuple[dict[int, Any], ...] = (self._original, self._total, self._cap, self._written)
+        self._layers: dict[int, _Layer] = {}
 
     @torch.no_grad()
     def add(self, layer: int, R: Float[Tensor, "d_value n"], A: Float[Tensor, "n d_key"]) -> None:
-        """Add R A to the layer's W.
+        """Add R A to the layer's weight, and what filters dropped from the batch before if it is to come back.
 
         Raises:
             EditError: the result is not finite.
         """
-        self._touch(layer)
+        edited = self._touched(layer)
+        total = edited.total if edited.dropped is None else edited.total - edited.dropped
         # contiguous, so that factors read from a file give the same bits
-        self._write(layer, self._total[layer] + R.double().contiguous() @ A.double().contiguous())
+        change = R.double().contiguous() @ A.double().contiguous()
+        self._write(layer, replace(edited, total=total + change, dropped=None))
+
+    def dropped(self, layer: int) -> Float[Tensor, "d_value d_key"] | None:
+        """What filters took away from the layer's last batch and the next write adds back: a change D of the weight, which that write undoes."""
+        return self._layers[layer].dropped if layer in self._layers else None
+
+    @contextmanager
+    def filtered(self, layers: Sequence[int], filters: Sequence[Filter]) -> Iterator[None]:
+        """What is added to these layers inside the `with` passes the filters at its end.
+
+        Inside, the weights show the whole sum, also where earlier batches showed a filtered one.
+        """
+        for layer in layers:
+            edited = self._layers.get(layer)
+            if filters and edited is not None and edited.offset is not None:
+                self._write(layer, replace(edited, offset=None))
+        before = {layer: self._layers[layer].total if layer in self._layers else None for layer in layers}
+        yield
+        for layer in layers:
+            if filters and layer in self._layers:
+                self._filter(layer, before[layer], filters)
+
+    @torch.no_grad()
+    def _filter(self, layer: int, before: Tensor | None, filters: Sequence[Filter]) -> None:
+        edited = self._layers[layer]
+        W0 = edited.original.double()
+        start = torch.zeros_like(edited.total) if before is None else before
+        total, dropped = edited.total, None
+        for kept in (f for f in filters if not f.shown_only):
+            new = kept.apply(W0, start, total)
+            if kept.feedback:
+                dropped = new - total if dropped is None else dropped + (new - total)
+            total = new
+        shown = total
+        for cap in (f for f in filters if f.shown_only):
+            shown = cap.apply(W0, start, shown)
+        offset = None if shown is total else shown - total
+        self._write(layer, replace(edited, total=total, offset=offset, dropped=dropped))
 
     def repeat(self, batch: Batch, layers: Collection[int] | None = None) -> None:
-        """Make a finished batch's updates again, at all its layers or only at some.
+        """Make the updates of a finished batch again, at all its layers or only at some.
 
         Raises:
             EditError: the result is not finite.
         """
         updates = [update for update in batch.updates if layers is None or update.layer in layers]
-        with self.filtered(sorted({update.layer for update in updates}), batch.filter):
+        with self.filtered(sorted({update.layer for update in updates}), batch.filters):
             for update in updates:
                 self.add(update.layer, update.R.to(self.lm.device), update.A.to(self.lm.device))
 
     def rebuild(self, layers: Collection[int], batches: Iterable[Batch], digests: Mapping[int, bytes]) -> None:
-        """Make these layers what `batches`, in this order, make of the original weights.
+        """Set these layers to what `batches`, in this order, make of the original weights.
 
         Raises:
-            EditError: that is not what `digests` were taken of; the weights are as they were.
+            EditError: the result does not match `digests`; the weights are as they were.
         """
         with self.transaction(layers):
             for layer in layers:
@@ -93,84 +146,58 @@ class EditedWeights:
 
     def reset(self) -> None:
         """The original weights, bit for bit; also after a change that was interrupted half-way."""
-        self._doubt(self._original)
-        for layer in list(self._written):
+        self._mark_half_way(self._layers)
+        for layer in list(self._layers):
             self._forget(layer)
 
     @torch.no_grad()
     def _forget(self, layer: int) -> None:
-        self._doubt([layer])
-        if layer in self._original:
-            self.lm.projection(layer).matrix().copy_(self._original[layer])
-        for store in self._stores:  # the digests last
-            store.pop(layer, None)
+        self._mark_half_way([layer])
+        if layer in self._layers:
+            self.lm.projection(layer).matrix().copy_(self._layers[layer].original)
+            del self._layers[layer]  # last, so that an interruption is seen
 
-    @contextmanager
-    def filtered(self, layers: Sequence[int], filter: Filter) -> Iterator[None]:
-        """What the `with` adds to these layers passes the filter at its end: RECT on the change it made, PRUNE on the whole sum,
-        whose cap is lifted inside."""
-        if filter.kind == "prune":
-            for layer in layers:
-                if self._cap.pop(layer, None) is not None:
-                    self._write(layer, self._total[layer])
-        before = {layer: self._total.get(layer) for layer in layers}
-        yield
-        for layer in layers:
-            if filter.kind != "none" and layer in self._total:
-                self._filter(layer, before[layer], filter)
-
-    @torch.no_grad()
-    def _filter(self, layer: int, before: Tensor | None, filter: Filter) -> None:
-        original, total = self._original[layer].double(), self._total[layer]
-        if filter.kind == "prune":
-            self._cap[layer] = prune(original, total, filter.base) - total
-            self._write(layer, total)
-        else:
-            start = torch.zeros_like(total) if before is None else before
-            self._write(layer, start + rect(original + start, total - start, filter.keep))
-
-    def _touch(self, layer: int) -> None:
-        if layer not in self._original:
+    def _touched(self, layer: int) -> _Layer:
+        if layer not in self._layers:
             matrix = self.lm.projection(layer).matrix()
-            self._original[layer] = matrix.clone()
-            self._total[layer] = torch.zeros_like(matrix, dtype=torch.float64, memory_format=torch.contiguous_format)
+            total = torch.zeros_like(matrix, dtype=torch.float64, memory_format=torch.contiguous_format)
+            self._layers[layer] = _Layer(matrix.clone(), total, digest=tensor_digest(matrix))
+        return self._layers[layer]
 
-    def _write(self, layer: int, total: Tensor) -> None:
-        """Make the layer's weight the original plus `total` and its cap."""
+    def _write(self, layer: int, edited: _Layer) -> None:
+        """Make the layer's weight the original plus the sum that is shown."""
         matrix = self.lm.projection(layer).matrix()
-        whole = total + self._cap[layer] if layer in self._cap else total
-        value = (self._original[layer].double() + whole).to(matrix.dtype)
+        shown = edited.total if edited.offset is None else edited.total + edited.offset
+        value = (edited.original.double() + shown).to(matrix.dtype)
         if not torch.isfinite(value).all():
             raise EditError(
                 f"the update of layer {layer} is not finite; check the model's weights and the recipe's numbers (objective.learning_rate, preserve.lambda)"
             )
         matrix.copy_(value)
-        self._total[layer] = total
-        self._written[layer] = tensor_digest(matrix)
+        self._layers[layer] = replace(edited, digest=tensor_digest(matrix))
 
     def snapshot(self, layers: Iterable[int]) -> Snapshot:
         """Exact copies of these layers' weights and sums."""
-        return {
-            layer: _State(self.lm.projection(layer).matrix().clone(), *(store.get(layer) for store in self._stores))
-            for layer in layers
-        }
+        return {layer: _Copy(self.lm.projection(layer).matrix().clone(), self._layers.get(layer)) for layer in layers}
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
         """Put back the exact bits."""
-        self._doubt(snapshot)
-        for layer, (matrix, *kept) in snapshot.items():
-            self.lm.projection(layer).matrix().copy_(matrix)
-            for store, value in zip(self._stores, kept, strict=True):
-                if value is None:
-                    store.pop(layer, None)
-                else:
-                    store[layer] = value
+        self._mark_half_way(snapshot)
+        for layer, copy in snapshot.items():
+            if copy.layer is not None:
+                self._layers[layer] = replace(copy.layer, digest=_HALF_WAY)
+            self.lm.projection(layer).matrix().copy_(copy.matrix)
+            if copy.layer is None:
+                self._layers.pop(layer, None)
+            else:
+                self._layers[layer] = copy.layer
 
-    def _doubt(self, layers: Iterable[int]) -> None:
-        """Mark layers whose weights are about to change; whoever finishes the change puts their digests back, last of all."""
+    def _mark_half_way(self, layers: Iterable[int]) -> None:
+        """Say that these weights are about to change; whoever finishes the change puts their digests back, last of all."""
         for layer in layers:
-            self._written[layer] = _HALF_WAY
+            if layer in self._layers:
+                self._layers[layer] = replace(self._layers[layer], digest=_HALF_WAY)
 
     @contextmanager
     def transaction(self, layers: Iterable[int]) -> Iterator[Snapshot]:
@@ -186,39 +213,39 @@ class EditedWeights:
     @torch.no_grad()
     def unedited(self) -> Iterator[None]:
         """The original weights inside the `with`, the edited ones after it."""
-        edited = self.snapshot(self._original)
+        edited = self.snapshot(self._layers)
         try:
-            for layer, original in self._original.items():
-                self.lm.projection(layer).matrix().copy_(original)
+            for layer, copy in edited.items():
+                if copy.layer is not None:
+                    self.lm.projection(layer).matrix().copy_(copy.layer.original)
             yield
         finally:
             self.restore(edited)
 
     def change_norms(self) -> dict[int, float]:
         """|W - W0| / |W0| of each changed layer (Frobenius)."""
-        return {
-            layer: float(
-                (self.lm.projection(layer).matrix().double() - original.double()).norm() / original.double().norm()
-            )
-            for layer, original in sorted(self._original.items())
-        }
+        found = {}
+        for layer, edited in sorted(self._layers.items()):
+            original = edited.original.double()
+            found[layer] = float((self.lm.projection(layer).matrix().double() - original).norm() / original.norm())
+        return found
 
     @property
     def edited(self) -> bool:
         """Whether any weight carries an update."""
-        return bool(self._total)
+        return bool(self._layers)
 
     def check_untouched(self, *, half_way: bool = False) -> None:
         """Raises EditError when somebody else changed a weight after our last write: undo and memory would be wrong.
 
         A change of ours that was interrupted half-way is refused too, unless `half_way`.
         """
-        if _HALF_WAY in self._written.values() and not half_way:
+        if not half_way and any(edited.digest == _HALF_WAY for edited in self._layers.values()):
             raise EditError(
                 "taking back an edit was interrupted half-way, so the weights are between two states; Editor.reset() gives the unedited ones"
             )
-        for layer, digest in self._written.items():
-            if digest != _HALF_WAY and tensor_digest(self.lm.projection(layer).matrix()) != digest:
+        for layer, edited in self._layers.items():
+            if edited.digest != _HALF_WAY and tensor_digest(self.lm.projection(layer).matrix()) != edited.digest:
                 raise EditError(
                     f"{self.lm.projection(layer).name}.weight was changed outside this editor since its last edit; make a new Editor for the model as it is now"
                 )

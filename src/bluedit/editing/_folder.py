@@ -1,0 +1,182 @@
+"""A patch on disk, format 2.
+
+The folder holds `manifest.json` and two files for each batch: its facts and origin as JSON, its factors as safetensors, both named after a
+hash of their content. The manifest lists the batches and carries a digest of itself. Files of a batch are written before the manifest
+that names them, which is replaced in one rename: at any moment the folder holds one whole patch, the old or the new one. Adding a batch
+writes that batch and the manifest, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from bluedit.editing._batch_record import batch_record, batch_tensors, read_batch, read_first_format
+from bluedit.errors import BluEditError, PatchError
+from bluedit.files import write_file
+from bluedit.writing.batch import Batch
+
+FORMAT = 2
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"\d{4,8}-[0-9a-f]{16}")
+_OURS = re.compile(r"(\d{4,8}-[0-9a-f]{16}\.(json|safetensors)|factors-[0-9a-f]{16}\.safetensors)")
+
+
+def save_batches(folder: Path, base: Mapping[str, Any], batches: Sequence[Batch], *, force: bool) -> None:
+    """Write a patch; see `Patch.save`."""
+    check_place(folder, force=force)
+    created = not folder.exists()
+    written: list[Path] = []
+    try:
+        names = [_write_batch(folder, i, batch, written) for i, batch in enumerate(batches)]
+        _write_manifest(folder, base, names)
+    except OSError as error:
+        _remove(written)
+        if created and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        state = "nothing was written" if created else "the patch that was there is unchanged"
+        raise _cannot_save(folder, error, state) from error
+    keep = {f"{name}{suffix}" for name in names for suffix in (".json", ".safetensors")}
+    _remove(file for file in folder.iterdir() if _OURS.fullmatch(file.name) and file.name not in keep)
+
+
+def append_batches(folder: Path, base: Mapping[str, Any], batches: Sequence[Batch]) -> None:
+    """Write those of `batches` that the patch in `folder` does not hold yet, and keep the first ones as they are.
+
+    Raises:
+        PatchError: the folder holds another patch or something else, the disk is full or not writable; the patch there is unchanged.
+    """
+    if not (folder / MANIFEST).is_file():
+        save_batches(folder, base, batches, force=False)
+        return
+    manifest = _read_manifest(folder)
+    names = list(manifest.get("batches", ()))
+    if manifest["format"] != FORMAT or manifest["base"] != dict(base) or len(names) > len(batches):
+        raise PatchError(f"{folder} holds another patch; choose another folder")
+    written: list[Path] = []
+    try:
+        names += [_write_batch(folder, i, batches[i], written) for i in range(len(names), len(batches))]
+        _write_manifest(folder, base, names)
+    except OSError as error:
+        _remove(written)
+        raise _cannot_save(folder, error, "the patch that was there is unchanged") from error
+
+
+def load_batches(folder: Path) -> tuple[dict[str, Any], tuple[Batch, ...]]:
+    """(base, batches) of a patch; see `Patch.load`."""
+    manifest = _read_manifest(folder)
+    try:
+        if manifest["format"] == 1:
+            name = manifest["factors"]
+            data = (folder / name).read_bytes()
+            if name != f"factors-{_hash(data)}.safetensors":
+                raise ValueError(f"{name} is not what was written")
+            return read_first_format(manifest, load(data))
+        return dict(manifest["base"]), tuple(_load_batch(folder, name) for name in manifest["batches"])
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        BluEditError,
+    ) as error:
+        raise PatchError(
+            f"the patch {folder} is damaged ({type(error).__name__}: {error}); make it again or restore it from a copy"
+        ) from error
+
+
+def check_place(folder: Path, *, force: bool = False) -> None:
+    """Raises PatchError when a patch cannot go there; also called before long work starts."""
+    if folder.exists() and not folder.is_dir():
+        raise PatchError(f"{folder} is a file; a patch is a folder, choose another name")
+    if folder.is_dir() and any(folder.iterdir()):
+        if (folder / MANIFEST).is_file():
+            if not force:
+                raise PatchError(
+                    f"{folder} holds a patch already; choose another folder, or replace it with force=True (--force)"
+                )
+        elif not all(file.name.startswith(".") or _OURS.fullmatch(file.name) for file in folder.iterdir()):
+            raise PatchError(f"the folder {folder} holds other things than a patch; choose a new or empty folder")
+    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise PatchError(f"no permission to write in {parent}; choose another place for the patch")
+
+
+def _write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) -> str:
+    """Write the two files of a batch, if they are not there, and say what they are called."""
+    record = json.dumps(batch_record(batch), indent=1, ensure_ascii=False, allow_nan=False).encode()
+    factors = save(batch_tensors(batch))
+    name = f"{index:04d}-{_hash(record, factors)}"
+    for suffix, data in ((".safetensors", factors), (".json", record)):
+        file = folder / f"{name}{suffix}"
+        if not file.exists():
+            written.append(file)
+            write_file(file, data)
+    return name
+
+
+def _load_batch(folder: Path, name: str) -> Batch:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a batch")
+    record, factors = ((folder / f"{name}{suffix}").read_bytes() for suffix in (".json", ".safetensors"))
+    if _hash(record, factors) != name.partition("-")[2]:
+        raise ValueError(f"batch {name} is not what was written")
+    return read_batch(json.loads(record), load(factors))
+
+
+def _write_manifest(folder: Path, base: Mapping[str, Any], names: Sequence[str]) -> None:
+    manifest: dict[str, Any] = {"format": FORMAT, "base": dict(base), "batches": list(names)}
+    manifest["digest"] = _manifest_digest(manifest)
+    write_file(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    file = folder / MANIFEST
+    if not file.is_file():
+        what = "there is no such folder" if not folder.exists() else f"it holds no {MANIFEST}"
+        raise PatchError(f"{folder} is not a patch: {what}; 'bluedit edit ... --out {folder}' makes one")
+    try:
+        manifest = dict(json.loads(file.read_text("utf-8")))
+        version = manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PatchError(f"the patch {folder} is damaged: {MANIFEST} is unreadable ({error})") from error
+    if version not in (1, FORMAT):
+        raise PatchError(
+            f"the patch {folder} has format {version}, this bluedit reads formats 1 and {FORMAT}; use the bluedit version that wrote it"
+        )
+    if version == FORMAT and manifest.get("digest") != _manifest_digest(manifest):
+        raise PatchError(f"the patch {folder} is damaged: {MANIFEST} is not what was written; restore it from a copy")
+    return manifest
+
+
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+    said = {key: value for key, value in manifest.items() if key != "digest"}
+    return _hash(json.dumps(said, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _hash(*data: bytes) -> str:
+    return hashlib.blake2b(b"".join(data), digest_size=8).hexdigest()
+
+
+def _remove(files: Any) -> None:
+    for file in list(files):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def _cannot_save(folder: Path, error: OSError, state: str) -> PatchError:
+    return PatchError(
+        f"cannot save the patch to {folder}: {error.strerror or error}; {state}. Free disk space or choose another place"
+    )

@@ -1,0 +1,50 @@
+"""Measuring an edit without putting it at risk: a report that fails leaves the edit made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bluedit.errors import BluEditError
+from bluedit.evaluate.report import Measurement, Report, compare, measure
+from bluedit.facts.fact import Fact
+from bluedit.model.editable import EditableModel
+from bluedit.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Before:
+    """The model before an edit, or why it could not be measured."""
+
+    measurement: Measurement | None
+    error: str | None = None
+
+    @classmethod
+    def of(cls, lm: EditableModel, facts: Sequence[Fact], progress: Progress) -> Before:
+        """Look at a model. Raises BluEditError where the facts cannot be asked: nothing has been changed yet."""
+        try:
+            return cls(measure(lm, facts, progress))
+        except BluEditError:
+            raise
+        except Exception as error:  # whatever goes wrong, only the report is lost
+            return cls(None, _told(error))
+
+    def compared(
+        self, lm: EditableModel, facts: Sequence[Fact], progress: Progress
+    ) -> tuple[Report | None, str | None]:
+        """(report, why there is none) of the model as it is now."""
+        error = self.error
+        if self.measurement is not None:
+            try:
+                return compare(lm, self.measurement, measure(lm, facts, progress)), None
+            except Exception as found:  # the edit is made; whatever goes wrong, only the report is lost
+                error = _told(found)
+        log.warning("the edit was made, but its report failed: %s", error)
+        return None, error
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, BluEditError) else f"{type(error).__name__}: {error}"

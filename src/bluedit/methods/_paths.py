@@ -1,0 +1,136 @@
+"""Options of a recipe by path: "schedule" names a part, "schedule.power" an option of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from bluedit.errors import did_you_mean
+from bluedit.methods.part import Part
+from bluedit.options import Option, options_of
+
+NO_PARTS = "none"
+
+
+def part(default: Any, slot: type[Part]) -> Any:
+    """A dataclass field that holds a part of a slot, or a tuple of them if the default is one."""
+    return field(default=default, metadata={"slot": slot})
+
+
+@dataclass(frozen=True)
+class Known:
+    """Every slot, and every option of every registered part."""
+
+    slots: dict[str, type[Part]]
+    options: dict[str, list[tuple[Option, Any]]]  # with the classes that have it
+
+
+def known(cls: Any) -> Known:
+    """What a recipe class can be composed of, with the parts registered so far."""
+    slots: dict[str, type[Part]] = {}
+    options: dict[str, list[tuple[Option, Any]]] = {}
+
+    def walk(holder: Any) -> None:
+        for name, (_, what) in options_of(holder).items():
+            options.setdefault(holder.prefix() + name, []).append((what, holder))
+        for name, slot in _slots(holder).items():
+            if slot.choices:
+                slots[name] = slot
+            for choice in slot.choices.values() or [slot]:
+                walk(choice)
+
+    walk(cls)
+    return Known(slots, options)
+
+
+@cache
+def _slots(cls: Any) -> dict[str, type[Part]]:
+    return {f.name: f.metadata["slot"] for f in dataclasses.fields(cls) if "slot" in f.metadata}
+
+
+def options_in(root: Any) -> dict[str, Any]:
+    """The kind of every part and the value of every option that these parts have, by path."""
+    found: dict[str, Any] = {}
+    for holder, _ in _holders(root):
+        for name, slot in _slots(type(holder)).items():
+            value = getattr(holder, name)
+            if slot.choices:
+                found[name] = kinds(value)
+        for name, (attribute, _) in options_of(type(holder)).items():
+            found[holder.prefix() + name] = getattr(holder, attribute)
+    return found
+
+
+def kinds(value: Any) -> str:
+    """The kind of a part, or the kinds of several, as text."""
+    return "+".join(p.kind for p in value) or NO_PARTS if isinstance(value, tuple) else value.kind
+
+
+Trail = tuple[tuple[str, int | None], ...]  # attributes, with the place in a tuple, from the root to a part
+
+
+def _holders(node: Any, trail: Trail = ()) -> Iterator[tuple[Any, Trail]]:
+    """A recipe or part and all parts in it, each with the way to it."""
+    yield node, trail
+    for name in _slots(type(node)):
+        value = getattr(node, name)
+        inner = enumerate(value) if isinstance(value, tuple) else [(None, value)]
+        for index, found in inner:
+            yield from _holders(found, (*trail, (name, index)))
+
+
+def _changed(node: Any, trail: Trail, attribute: str, value: Any) -> Any:
+    """A copy of `node` in which the part at the end of the trail has another value of an attribute."""
+    if not trail:
+        return replace(node, **{attribute: value})
+    (name, index), *rest = trail
+    held = getattr(node, name)
+    inner = _changed(held if index is None else held[index], tuple(rest), attribute, value)
+    whole = inner if index is None else (*held[:index], inner, *held[index + 1 :])
+    return replace(node, **{name: whole})
+
+
+def with_option(root: Any, path: str, value: Any) -> Any:
+    """A copy with one option changed. Raises ValueError when the chosen parts do not have it, RecipeError when the value is refused."""
+    for holder, trail in _holders(root):
+        for name, (attribute, _) in options_of(type(holder)).items():
+            if holder.prefix() + name == path:
+                return _changed(root, trail, attribute, value)
+    mine = options_in(root)
+    owners = [cls for _, cls in known(type(root)).options.get(path, ())]
+    if not owners:
+        raise ValueError(f"unknown option {path!r}; {did_you_mean(path, mine)}")
+    slot = owners[0].slot
+    here = f"this recipe has {slot}={mine[slot]}" if slot in mine else f"this recipe has no {slot}"
+    kind = " or ".join(f"{slot}={cls.kind}" if cls.kind else slot for cls in owners)
+    raise ValueError(f"{path!r} belongs to {kind}, and {here}; {did_you_mean(path, mine)}")
+
+
+def with_part(root: Any, path: str, value: Any) -> Any:
+    """A copy with another part in a slot; a part that is of that kind already stays. Raises ValueError when it cannot be."""
+    for holder, trail in _holders(root):
+        slot = _slots(type(holder)).get(path)
+        if slot is not None:
+            return _changed(root, trail, path, _filled(slot, getattr(holder, path), value))
+    raise ValueError(f"this recipe has no part {path!r}; {did_you_mean(path, options_in(root))}")
+
+
+def _filled(slot: type[Part], now: Any, value: Any) -> Any:
+    """What a slot holds after it is set to a part, the name of one, or several of either."""
+    if not isinstance(now, tuple):
+        return _one(slot, (now,), value)
+    if isinstance(value, str):
+        value = [] if value == NO_PARTS else value.split("+")
+    return tuple(_one(slot, now, each) for each in (value if isinstance(value, (list, tuple)) else [value]))
+
+
+def _one(slot: type[Part], now: tuple[Part, ...], value: Any) -> Part:
+    if isinstance(value, slot):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{slot.slot} must be the name of a part or a {slot.__name__}, not {value!r}")
+    cls = slot.of_kind(value)
+    return next((p for p in now if p.kind == value), None) or cls()

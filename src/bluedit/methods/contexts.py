@@ -1,0 +1,61 @@
+"""The sentences put before a prompt, so that a key and a target do not depend on one wording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bluedit.errors import RecipeError
+from bluedit.methods.part import Part
+from bluedit.options import whole
+
+NEUTRAL = (
+    "The weather was mild that morning.",
+    "Therefore, the committee met again in the afternoon.",
+    "Because of the rain, we stayed inside.",
+    "I read about this in the newspaper yesterday.",
+    "You can find more about it in the library.",
+    "In the end, everything went according to plan.",
+    "Here is something worth knowing.",
+    "They talked about it over dinner.",
+    "A long time has passed since then.",
+    "The following is taken from an article.",
+)
+Sampler = Callable[[int, int], tuple[str, ...]]
+
+
+class Contexts(Part, slot="contexts"):
+    """Where prefixes come from."""
+
+    def prefixes(self, sample: Sampler) -> tuple[str, ...]:
+        """The prefixes, each a sentence.
+
+        Args:
+            sample: (count, seed) -> sentences sampled from the unedited model.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Neutral(Contexts, kind="neutral"):
+    """The first of a fixed list of ten English sentences."""
+
+    count: int = whole(5, "prefixes", high=100.0)
+
+    def prefixes(self, sample: Sampler) -> tuple[str, ...]:  # noqa: ARG002
+        if self.count > len(NEUTRAL):
+            raise RecipeError(
+                f"contexts.count is {self.count}; there are {len(NEUTRAL)} neutral prefixes, so choose 0 to {len(NEUTRAL)} or contexts=sampled"
+            )
+        return NEUTRAL[: self.count]
+
+
+@dataclass(frozen=True)
+class Sampled(Contexts, kind="sampled"):
+    """Text sampled from the model, as MEMIT does (arXiv 2210.07229, appendix), with a seed."""
+
+    count: int = whole(5, "prefixes", high=100.0)
+    seed: int = whole(0, "of the sampling")
+
+    def prefixes(self, sample: Sampler) -> tuple[str, ...]:
+        return sample(self.count, self.seed) if self.count else ()

@@ -1,0 +1,73 @@
+"""Post-processing of an update: what is kept of it, or how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from bluedit.methods.part import Part
+from bluedit.options import flag, number
+
+if TYPE_CHECKING:
+    from bluedit.shapes import Float, Tensor
+
+
+class Filter(Part, slot="filters"):
+    """Changes the update of a layer when a batch has been written.
+
+    Filters are applied in the order of the recipe: first those that change what is kept, then those that only change what is shown.
+
+    Attributes:
+        shown_only: the weight shows W0 + apply(...), but the unfiltered sum is kept, so the next batch builds on all that was learned.
+        feedback: what the filter dropped is added back when the next batch is written.
+    """
+
+    shown_only: ClassVar[bool] = False
+    feedback: ClassVar[bool] = False
+
+    def apply(
+        self,
+        W0: Float[Tensor, "d_value d_key"],
+        before: Float[Tensor, "d_value d_key"],
+        total: Float[Tensor, "d_value d_key"],
+    ) -> Float[Tensor, "d_value d_key"]:
+        """The sum of updates after filtering, float64.
+
+        Args:
+            W0: the weight before any edit.
+            before: sum of the updates before the batch.
+            total: the same with the batch.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def prefix(cls) -> str:
+        return f"{cls.slot}.{cls.kind}."
+
+
+@dataclass(frozen=True)
+class Sparsify(Filter, kind="rect"):
+    """Keeps the entries of largest relative change |dW / W| of each batch (RECT, arXiv 2401.04700)."""
+
+    keep: float = number(0.4, "share of entries kept", high=1.0, positive=True)
+    feedback: bool = flag(  # pyright: ignore[reportIncompatibleVariableOverride]
+        False, "add what was dropped back when the next batch is written (arXiv 2605.26670)"
+    )
+
+    def apply(self, W0: Tensor, before: Tensor, total: Tensor) -> Tensor:
+        from bluedit.maths.filters import rect
+
+        return before + rect(W0 + before, total - before, self.keep)
+
+
+@dataclass(frozen=True)
+class CapSpectrum(Filter, kind="prune"):
+    """Caps the singular values of the sum of all updates (PRUNE, arXiv 2405.16821)."""
+
+    shown_only: ClassVar[bool] = True
+    base: float = number(1.2, "base of the logarithm above W0's largest singular value", low=1.0001)
+
+    def apply(self, W0: Tensor, before: Tensor, total: Tensor) -> Tensor:  # noqa: ARG002
+        from bluedit.maths.filters import prune
+
+        return prune(W0, total, self.base)

@@ -1,0 +1,58 @@
+"""How the target z* of a fact is optimised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bluedit.methods.part import Part
+from bluedit.options import choice, flag, number, whole
+
+_CURRENT, _UNEDITED = "current", "unedited"
+_LOSS, _ARGMAX = "loss", "argmax"
+
+
+@dataclass(frozen=True)
+class Objective(Part, slot="objective"):
+    """The loss that z* minimises and how it is minimised (MEMIT, arXiv 2210.07229, section 4.2 and eq. 16)."""
+
+    site: str = choice(
+        "block", "where delta is added and z* is measured: the block's output or the MLP's", "block", "mlp"
+    )
+    learning_rate: float = number(0.5, "Adam's step size", positive=True)
+    steps: int = whole(25, "most evaluations of the loss; the last one takes no step", low=1.0)
+    clamp: float = number(0.75, "largest |delta| in units of |h|", positive=True)
+    weight_decay: float = number(0.5, "factor of |delta| / |h|^2")
+    kl_factor: float = number(0.0625, "factor of the KL divergence on '{subject} is a'")
+    stop_loss: float = number(0.05, "a fact is finished when its loss is below this, in nats")
+    stop: str = choice(
+        _LOSS,
+        "argmax: a fact is also finished when the target is the first choice in every prompt (ENCORE)",
+        _LOSS,
+        _ARGMAX,
+    )
+    attention: bool = flag(False, "optimise a second vector at the attention's output and discard it (PMET)")
+    adaptive: bool = flag(False, "weigh the likelihood 0.1 while the target is the first choice (PMET)")
+    weights: str = choice(_CURRENT, "weights on which targets are optimised (NSE: unedited)", _CURRENT, _UNEDITED)
+    kl_anchor: str = choice(_CURRENT, "weights whose distribution the KL term holds on to", _CURRENT, _UNEDITED)
+    norm_anchor: bool = flag(False, "rescale targets to the mean norm of values on the unedited model (NAS)")
+
+    @property
+    def stops_when_said(self) -> bool:
+        return self.stop == _ARGMAX
+
+    @property
+    def uses_unedited_weights(self) -> bool:
+        return self.weights == _UNEDITED
+
+    @property
+    def anchors_on_unedited_weights(self) -> bool:
+        return self.kl_anchor == _UNEDITED
+
+    @property
+    def summary(self) -> str:
+        """Where targets live and on which weights they are optimised, in a few words."""
+        return (
+            {"block": "block output", "mlp": "MLP output"}[self.site]
+            + (" with attention output" if self.attention else "")
+            + (", on the unedited weights" if self.uses_unedited_weights else "")
+        )

@@ -1,0 +1,114 @@
+"""How the weights of a layer change: the closed form, or gradient descent on the weight itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bluedit.errors import RecipeError
+from bluedit.maths.schedule import Step
+from bluedit.methods._paths import part
+from bluedit.methods.filters import Filter
+from bluedit.methods.part import Part
+from bluedit.methods.preserve import Covariance, Preserve
+from bluedit.options import choice, number, whole
+
+_ALL, _LAST = "all", "last"
+
+
+class BatchWriter(Protocol):
+    """What an update is handed: a batch of facts that can be written in either way (see `bluedit.writing.loop`)."""
+
+    def solve(self, update: ClosedForm) -> Any: ...
+
+    def train(self, update: FineTune) -> Any: ...
+
+
+class Update(Part, slot="update"):
+    """Writes a batch.
+
+    Attributes:
+        preserve: what it leaves alone, which needs second moments of keys; None if it takes no care of that.
+        filters: post-processing of what was written.
+    """
+
+    preserve: Preserve | None = None
+    filters: tuple[Filter, ...] = ()
+
+    def write(self, batch: BatchWriter) -> Any:
+        """Write a batch of facts with this update."""
+        raise NotImplementedError
+
+    def check(self, steps: Sequence[Step]) -> None:
+        """Raises RecipeError when the update cannot take these steps."""
+
+    @property
+    def summary(self) -> str:
+        """What the update leaves alone, in a few words."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Rounds(Part, slot="rounds"):
+    """How often a batch is written, and which facts again (NSE, arXiv 2410.04045, section 3.3)."""
+
+    count: int = whole(1, "most rounds of writing; the first writes all facts", low=1.0, high=100.0)
+    lower: float = number(
+        0.25, "a fact is written again while its missing residual is longer than this, in units of |h|"
+    )
+    upper: float = number(
+        10.0, "a fact whose missing residual is longer than this is given up, in units of |h|", positive=True
+    )
+
+
+@dataclass(frozen=True)
+class ClosedForm(Update, kind="closed-form"):
+    """dW = R A with A = (s I + K^T G K)^-1 K^T G: every locate-then-edit method."""
+
+    slack: float = number(1.0, "s: 1 is least squares, 0 an equality constraint, a little above 0 a ridge")
+    preserve: Preserve = part(Covariance(), Preserve)
+    filters: tuple[Filter, ...] = part((), Filter)
+    rounds: Rounds = part(Rounds(), Rounds)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every key must get exactly its value."""
+        return self.slack == 0
+
+    def write(self, batch: BatchWriter) -> Any:
+        return batch.solve(self)
+
+    @property
+    def summary(self) -> str:
+        return self.preserve.summary + (", exactly met" if self.exact else "")
+
+
+@dataclass(frozen=True)
+class FineTune(Update, kind="finetune"):
+    """Gradient descent on one projection: the baselines that editing is compared with."""
+
+    loss: str = choice(_ALL, "every target token in its place, or all at the prompt's last token (FT-L)", _ALL, _LAST)
+    learning_rate: float = number(5e-4, "Adam's step size", positive=True)
+    epochs: int = whole(25, "most passes over the batch", low=1.0)
+    minibatch: int = whole(0, "facts a step; 0 means all")
+    norm: float = number(0.0, "largest change of a single weight; 0 means no limit")
+    stop_loss: float = number(0.01, "training ends when an epoch's mean loss is below this, in nats")
+    seed: int = whole(0, "of the order of facts")
+
+    @property
+    def at_prompt_end(self) -> bool:
+        return self.loss == _LAST
+
+    def write(self, batch: BatchWriter) -> Any:
+        return batch.train(self)
+
+    def check(self, steps: Sequence[Step]) -> None:
+        if len({step.layer for step in steps}) != 1:
+            raise RecipeError(
+                f"fine-tuning trains one layer, and the schedule writes {len(steps)}; set schedule=single"
+            )
+
+    @property
+    def summary(self) -> str:
+        return "–"

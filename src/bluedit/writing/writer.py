@@ -1,0 +1,141 @@
+"""Writing facts: prefixes, statistics and memory around the loop, and where each batch comes from."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from bluedit.execution import Execution
+from bluedit.facts.fact import Fact
+from bluedit.methods.recipe import Recipe
+from bluedit.model.editable import EditableModel
+from bluedit.model.sites import Site
+from bluedit.progress import Progress
+from bluedit.statistics.store import MomentStore
+from bluedit.text.contexts import sampled_prefixes
+from bluedit.writing.batch import Batch, Origin, objective_fingerprint
+from bluedit.writing.batches import split_batches
+from bluedit.writing.loop import WriteContext, write_batch
+from bluedit.writing.memory import Memory
+from bluedit.writing.targets import TargetSource
+from bluedit.writing.trace import Trace
+from bluedit.writing.weights import EditedWeights
+
+
+@dataclass(frozen=True, eq=False)
+class FactWriter:
+    """Writes facts into one model. This changes the model; the caller holds the transaction.
+
+    Attributes:
+        lm, weights: the model, and its weights, through which all is written.
+        moments: second moments of keys.
+        execution: precision, tokens per step, where statistics live.
+        source: where targets come from; None optimises them.
+        trace: told what the loop does.
+        progress: where to report.
+    """
+
+    lm: EditableModel
+    weights: EditedWeights
+    moments: MomentStore
+    execution: Execution = field(default_factory=Execution)
+    source: TargetSource | None = None
+    trace: Trace = field(default_factory=Trace)
+    progress: Progress = field(default_factory=Progress)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Operators that hold the keys of earlier batches."""
+        return Memory(self.lm, self.execution)
+
+    def write(
+        self, facts: Sequence[Fact], recipe: Recipe, batch_size: int | None, earlier: Sequence[Batch]
+    ) -> list[Batch]:
+        """All batches of an edit, in order, each with its origin.
+
+        Args:
+            facts: what to write.
+            recipe: how; with layers.
+            batch_size: facts written at once; None means all.
+            earlier: all batches that the model carries already, in order.
+        """
+        started = time.perf_counter()
+        with self.weights.unedited():
+            prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(self.lm, count, seed))
+        context = WriteContext(
+            self.lm,
+            self.weights,
+            recipe,
+            prefixes,
+            norms=_norms_of(earlier, recipe),
+            execution=self.execution,
+            source=self.source,
+            trace=self.trace,
+            progress=self.progress,
+        )
+        done: list[Batch] = []
+        with self.progress.task("editing", len(facts), "facts") as advance:
+            for part in split_batches(facts, 1 if recipe.sequential else batch_size, recipe.subjects):
+                operators = self._operators(recipe, [*earlier, *done])
+                batch = write_batch(replace(context, operators=operators), part)
+                origin = Origin(recipe.name, recipe.paper, recipe.settings(), recipe.tuning, prefixes)
+                done.append(replace(batch, origin=origin))
+                advance(len(part))
+        about = self._about(recipe, time.perf_counter() - started)
+        norms = context.norms if recipe.objective.norm_anchor else {}
+        return [replace(batch, origin=replace(batch.origin, norms=dict(norms), about=about)) for batch in done]
+
+    def _operators(self, recipe: Recipe, earlier: Sequence[Batch]) -> dict[int, Any]:
+        """G of the layers that the recipe writes, from statistics of the unedited weights and the keys of earlier batches."""
+        preserve = recipe.update.preserve
+        if preserve is None:
+            return {}
+        missing = self.memory.missing(preserve, recipe.written, remember=recipe.memory)
+        if missing:
+            with self.weights.unedited():
+                self.memory.build(self.moments.get(missing, self.progress))
+        return self.memory.operators(recipe.written, earlier)
+
+    def _about(self, recipe: Recipe, seconds: float) -> dict[str, Any]:
+        statistics = self.moments
+        return {
+            "modules": {str(layer): self.lm.projection(layer).name for layer in recipe.written},
+            "statistics": {
+                **statistics.identity,
+                "corpus_name": statistics.corpus.name,
+                "corpus_seed": statistics.corpus.seed,
+            },
+            "free_dimensions": {str(layer): rank for layer, rank in self.memory.ranks().items()},
+            "execution": asdict(self.execution),
+            "seconds": round(seconds, 2),
+            "versions": versions(),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+
+
+def _norms_of(earlier: Sequence[Batch], recipe: Recipe) -> dict[Site, float]:
+    """Norms that earlier batches with the same objective anchored their targets to; later ones hold on to the same."""
+    wanted = objective_fingerprint(recipe.settings())
+    found: dict[Site, float] = {}
+    for batch in earlier:
+        if batch.origin.norms and batch.origin.objective == wanted:
+            found |= batch.origin.norms
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {name: _version(name) for name in ("bluedit", "torch", "transformers")}
+    return found | {"python": platform.python_version()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -24,6 +24,9 @@ SOURCE = "File of facts (JSONL, JSON, CSV, or a data set's own file; docs/facts.
 Format = Annotated[
     str | None, typer.Option(help=f"The file's format, where it cannot be told: {', '.join(sorted(formats()))}.")
 ]
+BadRecords = Annotated[
+    str, typer.Option(help="What to do with records that cannot be used: refuse the file, or skip them with a warning.")
+]
 Limit = Annotated[int | None, typer.Option(help="Read this many records at most.")]
 Skip = Annotated[int, typer.Option(help="Leave out this many records at the beginning.")]
 Seed = Annotated[int, typer.Option(help="Of the choice of bundled facts.")]
@@ -41,31 +44,40 @@ def bars() -> bool:
 
 
 def gather(
-    fact: list[str] | None, source: str | None, format: str | None, limit: int | None, skip: int, seed: int
+    fact: list[str] | None,
+    source: str | None,
+    format: str | None,
+    limit: int | None,
+    skip: int,
+    seed: int,
+    bad_records: str = "refuse",
 ) -> list[Any]:
-    """Facts of --fact and --facts together."""
-    from bluedit.facts import Fact
+    """The facts of --fact (a line, or a JSON object) and --facts together."""
+    from bluedit.facts import fact_from_line
 
-    found = [Fact.parse(line) for line in fact or ()]
+    found = [fact_from_line(line) for line in fact or ()]
     if source:
-        found += read_source(source, format, limit, skip, seed)
+        found += read_source(source, format, limit, skip, seed, bad_records)
     if not found:
         raise FactError("no facts were given; use --fact 'The capital of {France} is => Rome' or --facts FILE")
     return found
 
 
-def read_source(source: str, format: str | None, limit: int | None, skip: int, seed: int) -> list[Any]:
-    """Facts of a file, or bundled ones ("world:20")."""
+def read_source(
+    source: str, format: str | None, limit: int | None, skip: int, seed: int, bad_records: str = "refuse"
+) -> list[Any]:
+    """The facts of a file, or bundled ones ("world:20")."""
     from bluedit.facts import read_facts, world_facts
-    from bluedit.facts.readers import check_range
+    from bluedit.facts.readers import check_bad_records, check_range
 
     kind, _, count = source.partition(":")
     if kind != "world":
-        return read_facts(source, format=format, limit=limit, skip=skip)
+        return read_facts(source, format=format, limit=limit, skip=skip, bad_records=bad_records)
     if count and not count.isdigit():
         raise FactError(f"{source!r} is no number of bundled facts; write for example world:20")
     check_range(limit, skip)
-    asked = [wanted for wanted in (int(count) if count else None, limit) if wanted is not None]
+    check_bad_records(bad_records)
+    asked = [number for number in (int(count) if count else None, limit) if number is not None]
     return world_facts(min(asked) + skip if asked else None, seed=seed)[skip:]
 
 

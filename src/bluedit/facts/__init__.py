@@ -1,16 +1,19 @@
 """What to change: facts, their validation, their files, and a bundled set about the world."""
 
-from bluedit.facts.fact import Fact, Neighbour, Probe, check_batch
+from bluedit.facts.fact import Fact, check_batch
 from bluedit.facts.formats import formats
-from bluedit.facts.readers import read_facts
-from bluedit.facts.records import write_facts
+from bluedit.facts.probe import Neighbour, Probe
+from bluedit.facts.readers import Skipped, read_facts
+from bluedit.facts.records import fact_from_line, write_facts
 from bluedit.facts.world import relations, world_facts
 
 __all__ = [
     "Fact",
     "Neighbour",
     "Probe",
+    "Skipped",
     "check_batch",
+    "fact_from_line",
     "formats",
     "read_facts",
     "relations",

@@ -1,14 +1,14 @@
-"""RippleEdits (arXiv 2307.12976): a record's edit is a sentence, to be split, and its test queries are probes."""
+"""RippleEdits (arXiv 2307.12976): the edit of a record is a sentence, which is split, and its test queries become probes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from itertools import takewhile
 
 from bluedit.errors import FactError
 from bluedit.facts._fields import Fields
-from bluedit.facts.fact import Fact, Probe
+from bluedit.facts.fact import Fact
+from bluedit.facts.probe import Probe
 
 CRITERIA = {
     "Logical_Generalization": "portability",
@@ -19,7 +19,7 @@ CRITERIA = {
     "Forgetfulness": "subject",
 }
 
-# What stands before and after the subject. The first that fits is meant: " of " and " is " occur in names, too.
+# The wording before and after the subject, tried in this order, because " of " and " is " occur in names, too.
 _WORDINGS = (
     ("", "is followed by"),
     (
@@ -34,16 +34,15 @@ _WORDINGS = (
     ("The (?:name of the )?(?:country of citizenship|field of work|(?:head|place|date) of [a-z]+|[a-z ]+?) of ", "is"),
     ("", "follows"),
 )
+_LONGEST = 1000  # characters of a sentence; the patterns take quadratic time on longer ones
 _PROMPTS = [re.compile(f"{before}(?P<subject>.*) {after} ") for before, after in _WORDINGS]
 
 
-def read_rippleedits(record: Mapping[str, object]) -> list[Fact]:
-    """The edit of a record, with its test queries as probes; what the model knew before (condition_queries) is not asked.
+def read_rippleedits(fields: Fields) -> list[Fact]:
+    """The edit of a record with its test queries as probes; `condition_queries`, what the model knew before, are not asked.
 
-    A record whose subject or target has no name (the published files have some), or whose target is the true one, gives
-    no fact.
+    A record gives no fact if its subject or target has no name (some published records lack it) or its target is the true one.
     """
-    fields = Fields(record)
     edit = fields.section("edit")
     sentence = edit.text("prompt")
     before = next((k for k in ("original_fact", "previous_fact") if edit.record.get(k) is not None), None)
@@ -60,10 +59,10 @@ def read_rippleedits(record: Mapping[str, object]) -> list[Fact]:
 def _split(sentence: str, truth: str | None) -> tuple[str, str, str, str | None]:
     """Prompt, subject, target and old target of "The mother tongue of SUBJECT is TARGET." and the true sentence.
 
-    The target begins within what the two sentences share, so a target with " is " in it is no trouble if there are two.
+    The prompt lies within what the two sentences share, so with two of them the target may contain " is ".
     """
     shared = sentence if truth is None else _beginning(sentence, truth)
-    match = next(filter(None, (pattern.match(shared) for pattern in _PROMPTS)), None)
+    match = next(filter(None, (pattern.match(shared[:_LONGEST]) for pattern in _PROMPTS)), None)
     if not match:
         other = "" if truth is None else f" (the true sentence is {truth!r})"
         raise FactError(
@@ -81,7 +80,7 @@ def _beginning(one: str, other: str) -> str:
 
 
 def _probes(fields: Fields) -> list[Probe]:
-    """One probe for each query of a kind, with the names of all its answers, of which each must be said; none where no answer is known.
+    """One probe per test query that has a known answer. All answers of a query must be given, each under any of its names.
 
     As in the authors' evaluation, a name of one character counts only if it is a digit.
     """

@@ -1,76 +1,50 @@
-"""A fact: what the model is to say, and how to tell that it says it."""
+"""A fact: a prompt with a subject, and the answer that the model is to give."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bluedit.errors import FactError, did_you_mean
+from bluedit.errors import FactError
+from bluedit.facts.inline import split_line
+from bluedit.facts.probe import NOT_A_NEIGHBOUR, NOT_A_PROBE, Neighbour, Probe
+from bluedit.facts.words import ends_in, find_mention, names, similar
 
-_INLINE = re.compile(r"^(?P<prompt>.*\{(?P<subject>[^{}]+)\}.*?)\s*=>\s*(?P<target>.*)$", re.DOTALL)
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A prompt whose answer must not change, e.g. ("Michel Rocard is a native speaker of", "French").
-
-    `answer` may be None: then the edited model is compared with what the unedited one says.
-    """
-
-    prompt: str
-    answer: str | None = None
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A question beyond the edited prompt, asked when an edit is evaluated.
-
-    Attributes:
-        kind: "portability" (what follows from the edit in one step), "multihop" (in several), "alias" (the same fact,
-            the subject by another name), "subject" (something else about the subject, which must stay) or "generation"
-            (a prompt to be continued freely, for fluency).
-        prompt: full text.
-        answers: names of the right answer, any of which counts. "subject" may have none: then the unedited model's
-            answer is the right one. "generation" has none.
-        further: where the right answer is several things (all siblings, say), the names of each of the others; all must be said.
-    """
-
-    kind: str
-    prompt: str
-    answers: Sequence[str] = ()
-    further: Sequence[Sequence[str]] = ()
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.answers, str):
-            object.__setattr__(self, "answers", tuple(self.answers))
-        if not isinstance(self.further, str):
-            further = tuple(names if isinstance(names, str) else tuple(names) for names in self.further)
-            object.__setattr__(self, "further", further)
-
-
-PROBES = ("portability", "multihop", "alias", "subject", "generation")
-_ANSWERED = PROBES[:3]
-_NAMED = 20  # conflicts, at most
+_LISTS = ("phrasings", "paraphrases", "neighbours", "probes", "references")
+_SPACES = " \u00a0"
+_NAMED = 20  # conflicts in one error message
 
 
 @dataclass(frozen=True)
 class Fact:
     """One change to a model's knowledge.
 
+    Spacing: by default the text decides whether a space stands between prompt and target. A target that begins with a space
+    asks for one. A space at the end of the prompt moves before the target, with a warning, because a tokenizer joins it
+    to the next word. Either way `target` itself is stored without it and `joined` is False.
+
     Attributes:
-        prompt: template with exactly one `{}` where the subject stands, ending just before the answer.
-        subject: text that replaces `{}`.
-        target: what the model is to say next; without leading space (the tokenizer decides on it).
+        prompt: template with exactly one `{}`, the subject's place, ending just before the answer.
+        subject: the text that replaces `{}`.
+        target: the new answer.
         old_target: what the model says today, if known; used only in reports and metrics.
-        paraphrases: other full prompts (no `{}`) that ask for the same fact.
-        neighbours: prompts that must keep their answer.
+        paraphrases: other full prompts that ask for the same fact; they are asked, never taught. A `{}` in one that does
+            not name the subject is replaced by it.
+        neighbours: prompts whose answer must not change.
         probes: further questions for evaluation.
         references: texts about entities of which the new target is true, for the metric consistency.
         id: any name; readers fill it from the data set.
+        phrasings: other templates like `prompt` that are taught with it.
+        joined: whether the target follows the prompt without a space; None lets the text decide. It concerns `prompt` only:
+            phrasings and paraphrases have ends of their own.
 
     Raises:
-        FactError: no `{}` or several, empty subject or target, white space around the subject, or a target equal to `old_target`.
+        FactError: a prompt or phrasing without exactly one `{}`, empty subject or target, white space around the subject, a
+            phrasing that gives the answer, a target equal to `old_target`, or text that is not valid Unicode. All faults
+            are named together.
     """
 
     prompt: str
@@ -82,14 +56,16 @@ class Fact:
     probes: Sequence[Probe] = ()
     references: Sequence[str] = ()
     id: str = field(default="", compare=False)
+    phrasings: Sequence[str] = field(default=(), kw_only=True)
+    joined: bool | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("paraphrases", "references"):
+        for name in ("phrasings", "paraphrases", "references"):
             if isinstance(getattr(self, name), str):
                 raise FactError(f"{name} must be a list of texts, not the text {getattr(self, name)!r}")
-        for name in ("paraphrases", "neighbours", "probes", "references"):
+        for name in _LISTS:
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        faults = list(_faults(self))
+        faults = _type_faults(self) or [*_space_faults(self), *_faults(self)]
         if faults:
             raise FactError(f"fact {self.id or self.prompt!r}: " + "; ".join(faults))
 
@@ -100,42 +76,60 @@ class Fact:
 
     @classmethod
     def from_text(cls, text: str, subject: str, target: str, **rest: object) -> Fact:
-        """A fact from a full prompt that contains `subject`; its last occurrence is the one meant.
+        """A fact from a full prompt that names `subject`.
+
+        The last mention counts, whole words before parts of words. If the prompt spells the subject in other case, Unicode form
+        or typography, the prompt's spelling becomes the subject. Whatever is not the subject as a whole word is logged.
 
         Raises:
-            FactError: the subject does not occur in the prompt.
+            FactError: the prompt does not name the subject, or holds `{}` besides.
         """
-        at = text.rfind(subject) if isinstance(subject, str) and subject else -1
-        if at < 0:
-            raise FactError(
-                f"subject {subject!r} does not occur in the prompt {text!r}; write it exactly as it stands there"
-            )
-        before, after = text[:at], text[at + len(subject) :]
-        if "{}" in before + after:
-            raise FactError(f"prompt {text!r} holds both the subject and '{{}}'; use one of them")
-        return cls(before + "{}" + after, subject=subject, target=target, **rest)  # pyright: ignore[reportArgumentType]
+        prompt, found, note = marked(text, subject)
+        if note:
+            log.warning("%s", note)
+        return cls(prompt, subject=found, target=target, **rest)  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def parse(cls, line: str) -> Fact:
         """A fact from one line such as "The mother tongue of {Danielle Darrieux} is => English".
 
+        The one `{...}` is the subject; the first `=>` after it ends the prompt. The rest is the target as it stands, so
+        it may hold braces and arrows. In the prompt write `\\{`, `\\}` and `\\=>` for characters that are meant literally.
+
         Raises:
-            FactError: the line has not exactly one {subject} and one `=>`.
+            FactError: no subject in braces or several, or no `=>` after it.
         """
-        match = _INLINE.match(line.strip())
-        if not match or line.count("{") != 1 or line.count("}") != 1 or line.count("=>") != 1:
-            raise FactError(
-                f"cannot read the fact {line!r}; write it as 'The capital of {{France}} is => Rome': "
-                "the subject in braces once, then '=>' and the new target"
-            )
-        subject = match["subject"]
-        return cls(
-            match["prompt"].replace("{" + subject + "}", "{}"), subject=subject.strip(), target=match["target"].strip()
+        prompt, subject, target = split_line(line)
+        return cls(prompt, subject=subject, target=target)
+
+
+def marked(text: str, subject: str) -> tuple[str, str, str]:
+    """A full prompt with `{}` in place of the subject, the subject as the prompt spells it, and a note if that needs one.
+
+    Raises:
+        FactError: the prompt does not name the subject, or holds `{}` besides.
+    """
+    mention = find_mention(text, subject) if isinstance(subject, str) else None
+    if mention is None:
+        close = similar(text, subject) if isinstance(subject, str) and subject.strip() else None
+        hint = f"did you mean {close!r}?" if close else "write it as it stands there"
+        raise FactError(f"subject {subject!r} does not occur in the prompt {text!r}; {hint}")
+    before, after = text[: mention.start], text[mention.end :]
+    if "{}" in before + after:
+        raise FactError(
+            f"the prompt {text!r} holds both '{{}}' and the subject {subject!r}; '{{}}' marks the subject's place and cannot "
+            "be part of the text: use one of them"
         )
+    return before + "{}" + after, text[mention.start : mention.end], mention.note and f"{text!r}: {mention.note}"
 
 
-def _faults(fact: Fact) -> list[str]:
-    """Everything that is wrong with a fact, as sentence parts."""
+def without_last_space(prompt: str) -> str:
+    """A prompt without the spaces at its end; tabs and line breaks stay."""
+    return prompt.rstrip(_SPACES) or prompt
+
+
+def _type_faults(fact: Fact) -> list[str]:
+    """Faults that make it impossible to look at the texts."""
     faults: list[str] = []
     for name in ("prompt", "subject", "target"):
         value = getattr(fact, name)
@@ -143,68 +137,116 @@ def _faults(fact: Fact) -> list[str]:
             faults.append(f"{name} must be text, not {type(value).__name__}")
         elif not value.strip():
             faults.append(f"{name} is empty")
-    if faults:
-        return faults
-    if fact.subject != fact.subject.strip():
-        faults.append(
-            f"the subject {fact.subject!r} begins or ends with white space; put that into the prompt, beside '{{}}'"
-        )
-    holes = fact.prompt.count("{}")
-    if holes != 1:
-        faults.append(
-            f"the prompt must contain '{{}}' exactly once, where the subject stands; {fact.prompt!r} has it {holes} times"
-        )
     if fact.old_target is not None and not isinstance(fact.old_target, str):
-        return [*faults, f"old_target must be text or None, not {type(fact.old_target).__name__}"]
+        faults.append(f"old_target must be text or None, not {type(fact.old_target).__name__}")
+    if fact.joined is not None and not isinstance(fact.joined, bool):
+        faults.append(f"joined must be True, False or None, not {fact.joined!r}")
+    return faults or [
+        f"{name} has half a surrogate pair in {text!r}; write the character itself"
+        for name, text in _texts(fact)
+        if any("\ud800" <= c <= "\udfff" for c in text)
+    ]
+
+
+def _texts(fact: Fact) -> Iterator[tuple[str, str]]:
+    """Every text in a fact with the name of its place."""
+    values: list[tuple[str, object]] = [
+        *((name, getattr(fact, name)) for name in ("prompt", "subject", "target", "old_target", "id")),
+        *(("a phrasing", text) for text in fact.phrasings),
+        *(("a paraphrase", text) for text in fact.paraphrases),
+        *(("a reference", text) for text in fact.references),
+    ]
+    for neighbour in fact.neighbours:
+        if isinstance(neighbour, Neighbour):
+            values += [("a neighbour", neighbour.prompt), ("a neighbour's answer", neighbour.answer)]
+    for probe in fact.probes:
+        if isinstance(probe, Probe):
+            answers = [*probe.answers, *(name for names in probe.further for name in names)]
+            values += [("a probe", probe.prompt), *(("a probe's answer", answer) for answer in answers)]
+    yield from ((name, value) for name, value in values if isinstance(value, str))
+
+
+def _space_faults(fact: Fact) -> Iterator[str]:
+    """Move the space between prompt and target out of both into `joined`; what contradicts that is a fault."""
+    prompt, asked = without_last_space(fact.prompt), "the target begins with a space"
+    if prompt != fact.prompt:
+        asked = "the prompt ends in a space"
+        log.warning("the prompt %r ends in a space, which is moved before the target: %r", fact.prompt, prompt)
+        object.__setattr__(fact, "prompt", prompt)
+    elif fact.target[0] not in _SPACES:
+        asked = ""
+    object.__setattr__(fact, "target", fact.target.strip())
+    if asked and fact.joined:
+        yield f"{asked}, but joined=True asks for none; drop one of them"
+    elif asked:
+        object.__setattr__(fact, "joined", False)
+    _settle_phrasings(fact)
+    object.__setattr__(fact, "paraphrases", tuple(_filled_in(text, fact.subject) for text in fact.paraphrases))
+
+
+def _filled_in(text: object, subject: str) -> object:
+    if not isinstance(text, str) or text.count("{}") != 1 or names(text, subject):
+        return text
+    return text.replace("{}", subject)
+
+
+def _settle_phrasings(fact: Fact) -> None:
+    """Drop spaces at the end of phrasings and what repeats the prompt or an earlier phrasing."""
+    kept: list[str] = []
+    for phrasing in fact.phrasings:
+        short = without_last_space(phrasing) if isinstance(phrasing, str) else phrasing
+        if short != phrasing:
+            log.warning("the phrasing %r ends in a space, which is dropped", phrasing)
+        if short not in (fact.prompt, *kept):
+            kept.append(short)
+    object.__setattr__(fact, "phrasings", tuple(kept))
+
+
+def _faults(fact: Fact) -> Iterator[str]:
+    """Everything that is wrong with a fact whose texts are texts, as parts of a sentence."""
+    if fact.subject != fact.subject.strip():
+        yield f"the subject {fact.subject!r} begins or ends with white space; put that into the prompt, beside '{{}}'"
+    if fault := _template_fault("prompt", fact.prompt):
+        yield fault
     if fact.old_target is not None and not fact.old_target.strip():
-        faults.append("old_target is empty; leave it out where it is not known")
-    elif fact.old_target is not None and fact.old_target.strip() == fact.target.strip():
-        faults.append(f"target and old_target are both {fact.target!r}: there is nothing to change")
+        yield "old_target is empty; leave it out where it is not known"
+    elif fact.old_target is not None and fact.old_target.strip() == fact.target:
+        yield f"target and old_target are both {fact.target!r}: there is nothing to change"
+    yield from filter(None, (_phrasing_fault(fact, phrasing) for phrasing in fact.phrasings))
     if any(not isinstance(p, str) or not p.strip() for p in fact.paraphrases):
-        faults.append("a paraphrase is empty or not text")
-    if not all(_sound(neighbour) for neighbour in fact.neighbours):
-        faults.append("a neighbour is not a Neighbour with a prompt and an answer that is text, not empty, or None")
+        yield "a paraphrase is empty or not text"
+    yield from _first(n.fault() if isinstance(n, Neighbour) else NOT_A_NEIGHBOUR for n in fact.neighbours)
     if any(not isinstance(r, str) or not r.strip() for r in fact.references):
-        faults.append("a reference is empty or not text")
-    return [*faults, *filter(None, map(_probe_fault, fact.probes))]
+        yield "a reference is empty or not text"
+    yield from filter(None, (p.fault() if isinstance(p, Probe) else NOT_A_PROBE for p in fact.probes))
 
 
-def _probe_fault(probe: object) -> str:
-    if not isinstance(probe, Probe) or not isinstance(probe.prompt, str) or not probe.prompt.strip():
-        return "a probe is not a Probe with a prompt"
-    if probe.kind not in PROBES:
-        hint = did_you_mean(str(probe.kind), PROBES)
-        return f"the probe {probe.prompt!r} is of the unknown kind {probe.kind!r}; {hint}"
-    if not _names(probe.answers):
-        return f"the answers of the probe {probe.prompt!r} must be a list of texts, none of them empty"
-    if isinstance(probe.further, str) or not all(names and _names(names) for names in probe.further):
-        return f"the further answers of the probe {probe.prompt!r} must be lists of texts, none of them empty"
-    if probe.further and not probe.answers:
-        return f"the probe {probe.prompt!r} has further answers and no first one"
-    if probe.kind in _ANSWERED and not probe.answers:
-        return f"the probe {probe.prompt!r} has no answer"
-    if probe.kind == "generation" and probe.answers:
-        return f"the probe {probe.prompt!r} is to be continued freely; it takes no answers"
-    return ""
+def _first(faults: Iterator[str]) -> Iterator[str]:
+    """The first of several faults in the same words."""
+    return iter([fault] if (fault := next(filter(None, faults), "")) else [])
 
 
-def _names(answers: object) -> bool:
-    return isinstance(answers, tuple) and all(isinstance(a, str) and a.strip() for a in answers)
+def _template_fault(name: str, template: str) -> str:
+    holes = template.count("{}")
+    if holes == 1:
+        return ""
+    return f"the {name} must contain '{{}}' exactly once, where the subject stands; {template!r} has it {holes} times"
 
 
-def _sound(neighbour: object) -> bool:
-    if not isinstance(neighbour, Neighbour) or not isinstance(neighbour.prompt, str):
-        return False
-    answer = neighbour.answer
-    return bool(neighbour.prompt.strip()) and (answer is None or (isinstance(answer, str) and bool(answer.strip())))
+def _phrasing_fault(fact: Fact, phrasing: object) -> str:
+    if not isinstance(phrasing, str) or not phrasing.strip():
+        return "a phrasing is empty or not text"
+    if ends_in(phrasing.rstrip(), fact.target):
+        return f"the phrasing {phrasing!r} already ends in the target {fact.target!r}; end it just before the answer"
+    return _template_fault("phrasing", phrasing)
 
 
 def check_batch(facts: Sequence[Fact]) -> None:
-    """Refuse a set of facts that cannot all hold at once.
+    """Refuse a list of facts that cannot all hold at once.
 
     Raises:
-        FactError: no facts, something else than facts, the same fact twice, or one prompt with two targets; the first such pairs are
-            named.
+        FactError: no facts, something that is not a fact, the same fact twice, or one prompt with two targets. The first
+            such pairs are named.
     """
     if not all(isinstance(fact, Fact) for fact in facts):
         raise FactError(
@@ -217,20 +259,20 @@ def check_batch(facts: Sequence[Fact]) -> None:
 
 
 def some_of(faults: Sequence[str]) -> str:
-    """The first faults, a line each, and how many there are besides."""
+    """The first faults, one per line, and how many more there are."""
     more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
     return "\n".join([*faults[:_NAMED], *more])
 
 
 def conflicts(facts: Sequence[Fact]) -> list[str]:
-    """What repeats or contradicts an earlier fact, a sentence each."""
+    """Facts that repeat or contradict an earlier one, a sentence each."""
     first: dict[str, int] = {}
     faults: list[str] = []
     for i, fact in enumerate(facts):
         j = first.setdefault(fact.text, i)
         if j == i:
             continue
-        if facts[j].target.strip() == fact.target.strip():
+        if facts[j].target == fact.target:
             faults.append(f"facts {j + 1} and {i + 1} are the same ({fact.text!r} => {fact.target!r}); keep one")
         else:
             faults.append(

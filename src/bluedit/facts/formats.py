@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from difflib import get_close_matches
+from functools import partial
 
 from bluedit.errors import FactError, did_you_mean
+from bluedit.facts._counterfact import read_akew, read_counterfact, read_mquake
+from bluedit.facts._easyedit import read_easyedit, read_wikibio
 from bluedit.facts._fields import Fields
-from bluedit.facts._knowedit import knowedit_probes, names_in
+from bluedit.facts._questions import read_hallueditbench, read_unke, read_wikibigedit
 from bluedit.facts._rippleedits import CRITERIA, read_rippleedits
-from bluedit.facts.fact import Fact, Neighbour, Probe
-from bluedit.facts.records import KEYS, REQUIRED, read_neighbours, read_record
+from bluedit.facts._zsre import is_mzsre, read_mzsre, read_zsre
+from bluedit.facts.fact import Fact
+from bluedit.facts.records import ALIASES, KEYS, REQUIRED, csv_fact, own_fact
 
-COLUMNS = tuple(key for key in KEYS if key != "probes")
+COLUMNS = tuple(key for key in (*KEYS, *ALIASES) if key != "probes")
 
-_SEPARATOR = re.compile(r"\s\|(?:\s|$)")
+Record = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -24,219 +28,193 @@ class Format:
     """One way of writing facts down.
 
     Attributes:
-        name: what `read_facts(format=...)` calls it.
+        name: its name for `read_facts(format=...)`.
         description: one sentence for help texts.
-        recognises: whether a record with this set of keys is of the format.
-        convert: one record to its facts, none if it has nothing to teach; raises a FactError that names all faults of
-            the record.
-        layout: how the records lie in the file.
+        needs: the keys without which a record cannot be of this format; "a|b" is either.
+        convert: one record to its facts, or none if it has nothing to teach. Raises a FactError with all faults of the record.
+        others: more keys of the format; all keys together tell how near an unknown record is to it.
+        test: how a record is recognised, if not by having all needed keys.
+        layouts: how the records of a file may be stored, "json" (also JSONL and data sets of the hub) or "csv".
         aliases: other names for it.
+        variant: makes the conversion for "name:variant", if the format has variants.
     """
 
     name: str
     description: str
-    recognises: Callable[[frozenset[str]], bool]
-    convert: Callable[[Mapping[str, object]], list[Fact]]
-    layout: Literal["json", "csv"] = "json"
+    needs: tuple[str, ...]
+    convert: Callable[[Fields], list[Fact]]
+    others: tuple[str, ...] = ()
+    test: Callable[[Record], bool] | None = None
+    layouts: tuple[str, ...] = ("json",)
     aliases: tuple[str, ...] = ()
+    variant: Callable[[str], Callable[[Fields], list[Fact]]] | None = None
+
+    def recognises(self, record: Record) -> bool:
+        """Whether a record is of this format."""
+        return self.test(record) if self.test else not self.missing(record)
+
+    def missing(self, record: Iterable[object]) -> list[str]:
+        """Which of the needed keys a record lacks."""
+        present = set(record)
+        return [key for key in self.needs if present.isdisjoint(key.split("|"))]
+
+    def nearness(self, keys: Iterable[str]) -> tuple[float, int]:
+        """Larger for records that are nearer: the share of needed keys that are there, then how many keys are known at all.
+
+        A key that is nearly right counts half.
+        """
+        keys = list(keys)
+        present = sum(max(_alike(one, keys) for one in need.split("|")) for need in self.needs)
+        known = {one for need in self.needs for one in need.split("|")} | set(self.others)
+        return present / max(1, len(self.needs)), len(known.intersection(keys))
 
 
-def _from_csv(row: Mapping[str, object]) -> list[Fact]:
-    """A row of cells: an empty optional cell is absent; lists are split at " | ", neighbours at "=>"."""
-    record: dict[str, object] = {k: v for k, v in row.items() if v or k in REQUIRED}
-    for key in ("paraphrases", "neighbours", "references"):
-        if key in record:
-            record[key] = [part.strip() for part in _SEPARATOR.split(str(record[key]))]
-    if isinstance(parts := record.get("neighbours"), list):
-        record["neighbours"] = [_cell_neighbour(part) for part in parts]
-    return [read_record(record)]
+def _alike(key: str, keys: list[str]) -> float:
+    return 1.0 if key in keys else 0.5 * bool(get_close_matches(key, keys, 1, 0.75))
 
 
-def _cell_neighbour(part: str) -> str | dict[str, str]:
-    prompt, arrow, answer = (piece.strip() for piece in part.rpartition("=>"))
-    if not arrow:
-        return part
-    if not answer:
-        raise FactError(f"the neighbour {part!r} has no answer after '=>'; write it, or leave the arrow out")
-    return {"prompt": prompt, "answer": answer}
+def _has_edits(record: Record) -> bool:
+    return "requested_rewrite" in record and (isinstance(record["requested_rewrite"], list) or "questions" in record)
 
 
-def _from_counterfact(record: Mapping[str, object]) -> list[Fact]:
-    """ROME's and MEMIT's record. A neighbour without an answer of its own has `target_true` (arXiv 2202.05262)."""
-    fields = Fields(record)
-    prompt, subject, target, old = _rewrite(fields.section("requested_rewrite"))
-    paraphrases = fields.texts("paraphrase_prompts")
-    neighbours = read_neighbours(fields, "neighborhood_prompts", key="target", default=old)
-    probes = [Probe("generation", text) for text in fields.texts("generation_prompts")] + _new_question(fields)
-    name = fields.label("case_id")
-    fields.check()
-    return [Fact(prompt, subject, target, old, paraphrases, neighbours, probes, id=name)]
-
-
-def _rewrite(edit: Fields) -> tuple[str, str, str, str | None]:
-    """Prompt, subject, target and old target of one requested rewrite."""
-    prompt, subject = edit.text("prompt"), edit.text("subject").strip()
-    target = edit.section("target_new").text("str").strip()
-    known = edit.record.get("target_true") is not None
-    return prompt, subject, target, (edit.section("target_true").text("str").strip() or None) if known else None
-
-
-def _from_mquake(record: Mapping[str, object]) -> list[Fact]:
-    """A case of MQuAKE (arXiv 2305.14795): a fact for each edit, with the edit's question as its paraphrase.
-
-    The multi-hop questions follow from all edits of the case together, so they stand at its last fact. So do the hops
-    that are not edited, as neighbours: the questions need them, too. They are about other entities than the edits, so
-    they are no probes of the subject.
-    """
-    fields = Fields(record)
-    edits = [(*_rewrite(edit), edit.maybe("question")) for edit in fields.objects("requested_rewrite")]
-    if not edits:
-        fields.faults.append("'requested_rewrite' has no edit")
-    answers = tuple(dict.fromkeys([fields.text("new_answer"), *fields.texts("new_answer_alias")]))
-    probes = [Probe("multihop", question, answers) for question in fields.texts("questions")]
-    hops = [(hop.text("cloze"), hop.maybe("question"), hop.text("answer")) for hop in fields.objects("new_single_hops")]
-    name = fields.label("case_id")
-    fields.check()
-    edited = {text for prompt, subject, *_, asked in edits for text in (prompt.replace("{}", subject), asked) if text}
-    kept = [Neighbour(cloze, answer) for cloze, question, answer in hops if edited.isdisjoint((cloze, question))]
-    facts, faults = [], []
-    for i, (prompt, subject, target, old, question) in enumerate(edits, 1):
-        rest = {"neighbours": kept, "probes": probes} if i == len(edits) else {}
-        number = f"{name}/{i}" if name and len(edits) > 1 else name
-        try:
-            facts.append(Fact(prompt, subject, target, old, [question] if question else [], id=number, **rest))
-        except FactError as error:
-            faults.append(str(error))
-    if faults:
-        raise FactError("; ".join(faults))
-    return facts
-
-
-def _from_easyedit(record: Mapping[str, object]) -> list[Fact]:
-    """EasyEdit's flat records: full prompts, one paraphrase, one neighbour (CounterFact), or tests of several kinds (KnowEdit)."""
-    fields = Fields(record)
-    prompt, subject, target = fields.text("prompt"), *(fields.text(key).strip() for key in ("subject", "target_new"))
-    old = next(iter(names_in(fields, "ground_truth")), None)
-    rephrase, name = fields.maybe("rephrase_prompt") or fields.maybe("rephrase"), fields.label("case_id")
-    probes = knowedit_probes(fields)
-    locality, answer = fields.maybe("locality_prompt"), fields.trimmed("locality_ground_truth")
-    fields.check()
-    fact = Fact.from_text(
-        prompt,
-        subject,
-        target,
-        old_target=old,
-        paraphrases=() if rephrase is None else (rephrase,),
-        neighbours=() if locality is None else (Neighbour(locality, answer),),
-        probes=probes,
-        id=name,
-    )
-    return [fact]
-
-
-def _from_zsre(record: Mapping[str, object]) -> list[Fact]:
-    """MEND's zsRE, read as ROME and MEMIT do: the model is taught the true answer, `answers[0]`.
-
-    MEND's own counterfactual target `alt` and the base model's prediction `pred` are ignored, so the old target is not
-    known. The neighbour keeps its "nq question: " and ends in a question mark. EasyEdit's question one step away follows from
-    `alt`, so it is left out unless that is the target.
-    """
-    fields = Fields(record)
-    question, subject, answers = fields.text("src"), fields.text("subject").strip(), fields.texts("answers")
-    rephrase, loc, answer = fields.maybe("rephrase"), fields.maybe("loc"), fields.trimmed("loc_ans")
-    name, probes = fields.label("case_id"), _new_question(fields)
-    if answers and fields.maybe("alt") not in (None, answers[0]):
-        probes = []
-    if not answers:
-        fields.faults.append("'answers' has no answer; the first one is what the model is taught")
-    fields.check()
-    fact = Fact.from_text(
-        question,
-        _as_it_stands(subject, question),
-        answers[0].strip(),
-        paraphrases=() if rephrase is None else (rephrase,),
-        neighbours=() if loc is None else (Neighbour(_question(loc), answer),),
-        probes=probes,
-        id=name,
-    )
-    return [fact]
-
-
-def _new_question(fields: Fields) -> list[Probe]:
-    """The question one step away that EasyEdit (arXiv 2305.13172) adds to records of CounterFact and zsRE."""
-    if fields.record.get("portability") is None:
-        return []
-    asked = fields.section("portability")
-    question, answer = asked.trimmed("New Question"), asked.trimmed("New Answer")
-    return [Probe("portability", question, (answer,))] if question and answer else []
-
-
-def _as_it_stands(subject: str, text: str) -> str:
-    """The subject with the upper and lower case it has in the text; unchanged if it is not there at all."""
-    if not subject or subject in text:
-        return subject
-    found = re.findall(re.escape(subject), text, re.IGNORECASE)
-    return found[-1] if found else subject
-
-
-def _question(text: str) -> str:
-    text = text.rstrip()
-    return text if not text or text.endswith("?") else text + "?"
+def _two_of_three(record: Record) -> bool:
+    return len(set(record).intersection(REQUIRED)) >= 2
 
 
 FORMATS: tuple[Format, ...] = (
-    # before counterfact, some of whose keys it has
+    # before counterfact, whose needed key it has
     Format(
         "mquake",
-        "MQuAKE (CF, CF-3k, T) as its authors publish it: JSON with requested_rewrite (a list of edits, each of which "
-        "becomes a fact), questions, new_answer, new_answer_alias and new_single_hops",
-        lambda keys: {"requested_rewrite", "questions"} <= keys,
-        _from_mquake,
+        "MQuAKE (CF, CF-3k, T, Remastered) as its authors publish it: JSON with requested_rewrite (a list of edits, each of "
+        "which becomes a fact), questions, new_answer, new_answer_alias and new_single_hops",
+        ("requested_rewrite",),
+        read_mquake,
+        ("questions", "new_answer", "new_answer_alias", "new_single_hops", "single_hops", "case_id"),
+        _has_edits,
     ),
     Format(
         "counterfact",
         "CounterFact as ROME and MEMIT publish it (also multi_counterfact): JSON with requested_rewrite, "
         "paraphrase_prompts, neighborhood_prompts and generation_prompts",
-        lambda keys: "requested_rewrite" in keys,
-        _from_counterfact,
+        ("requested_rewrite",),
+        read_counterfact,
+        ("paraphrase_prompts", "neighborhood_prompts", "generation_prompts", "attribute_prompts", "case_id"),
         aliases=("multi_counterfact",),
     ),
     Format(
         "easyedit",
         "CounterFact as EasyEdit publishes it: JSON or JSONL with prompt, subject, target_new, ground_truth, "
         "rephrase_prompt, locality_prompt and locality_ground_truth; KnowEdit's portability and locality become probes",
-        lambda keys: {"prompt", "subject", "target_new"} <= keys,
-        _from_easyedit,
+        ("prompt", "subject", "target_new"),
+        read_easyedit,
+        (
+            "ground_truth",
+            "target_old",
+            "rephrase_prompt",
+            "rephrase",
+            "locality_prompt",
+            "portability",
+            "locality",
+            "case_id",
+        ),
+        aliases=("knowedit",),
+    ),
+    Format(
+        "wikibio",
+        "WikiBio as KnowEdit publishes it: JSON with text, labels (the sentence that goes on with it), concept and locality",
+        ("text", "labels", "concept"),
+        read_wikibio,
+        ("locality",),
     ),
     Format(
         "zsre",
         "zsRE as MEND publishes it: JSON or JSONL with src, subject, answers, rephrase, loc and loc_ans; "
         "the model is taught answers[0], as in ROME and MEMIT",
-        lambda keys: {"src", "subject", "answers"} <= keys,
-        _from_zsre,
+        ("src", "subject", "answers|alt"),
+        read_zsre,
+        ("rephrase", "loc", "loc_ans", "pred", "cond", "portability"),
+    ),
+    Format(
+        "mzsre",
+        "MzsRE and Bi-ZsRE: JSON whose records have a language in each key and a zsRE record under it; the first language "
+        "is taught alt and the others are asked; mzsre:LANGUAGE teaches another one",
+        (),
+        read_mzsre,
+        test=lambda record: is_mzsre(dict(record)),
+        aliases=("bizsre",),
+        variant=lambda language: partial(read_mzsre, language=language),
     ),
     Format(
         "rippleedits",
         "RippleEdits (popular, random, recent) as its authors publish it: JSON with edit, whose prompt is a sentence, and "
         f"the tests {', '.join(CRITERIA)}",
-        lambda keys: "edit" in keys and not keys.isdisjoint(CRITERIA),
+        ("edit", "|".join(CRITERIA)),
         read_rippleedits,
+        ("example_type",),
+    ),
+    Format(
+        "wikibigedit",
+        "WikiBigEdit as its authors publish it: JSON with update (a question), subject, ans, rephrase, personas, loc, loc_ans, "
+        "mhop and mhop_ans",
+        ("update", "subject", "ans"),
+        read_wikibigedit,
+        ("rephrase", "personas", "loc", "loc_ans", "mhop", "mhop_ans", "tag", "relation", "object"),
+        layouts=("json", "csv"),
+    ),
+    Format(
+        "hallueditbench",
+        "HalluEditBench as its authors publish it: CSV with question, subject, object (the target), paraphrased_question, "
+        "locality_question and question_2hop, answer_2hop and so on",
+        ("question", "subject", "object"),
+        read_hallueditbench,
+        (
+            "topic",
+            "relation",
+            "paraphrased_question",
+            "locality_question",
+            "yes_question",
+            "question_2hop",
+            "answer_2hop",
+        ),
+        layouts=("csv", "json"),
+    ),
+    Format(
+        "unke",
+        "UnKE as its authors publish it: JSON with question, answer (a passage, which is the target), para_question, "
+        "sub_question and sub_answer; the subject is what question and answer share, unless a key subject names it",
+        ("question", "answer", "para_question|sub_question"),
+        read_unke,
+        ("id", "sub_answer", "subject"),
+    ),
+    Format(
+        "akew",
+        "AKEW's unstructured edits, to be named: JSON with requested_rewrite and fact_new_uns (a passage, which is the "
+        "target); without the name its files are read as counterfact or mquake, that is, with their short targets",
+        ("requested_rewrite",),
+        read_akew,
+        ("paraphrase_prompts", "case_id"),
+        test=lambda _record: False,
     ),
     Format(
         "csv",
-        "CSV with the columns prompt, subject and target, and optionally old_target, paraphrases, neighbours and "
-        "references (several separated by ' | ', a neighbour may be 'prompt => answer') and id",
-        lambda keys: len(keys.intersection(REQUIRED)) >= 2,
-        _from_csv,
-        layout="csv",
+        "CSV with the columns prompt, subject and target, and optionally old_target, joined, phrasings, paraphrases, neighbours "
+        "and references (several separated by ' | ', a neighbour may be 'prompt => answer') and id",
+        REQUIRED,
+        csv_fact,
+        COLUMNS,
+        _two_of_three,
+        layouts=("csv",),
     ),
     Format(
         "bluedit",
-        "bluedit's own: JSON or JSONL with prompt, subject and target, and optionally old_target, paraphrases, "
-        "neighbours (texts, or objects with prompt and answer), probes (objects with kind, prompt and answers), "
-        "references and id",
-        lambda keys: len(keys.intersection(REQUIRED)) >= 2,
-        lambda record: [read_record(record)],
+        "bluedit's own: JSON or JSONL with prompt, subject and target, and optionally old_target, joined, phrasings, "
+        "paraphrases (or queries), neighbours (texts, or objects with prompt and answer), probes (objects with kind, prompt and "
+        "answers), references and id",
+        REQUIRED,
+        own_fact,
+        (*KEYS, *ALIASES),
+        _two_of_three,
+        aliases=("fastedit",),
     ),
 )
 
@@ -247,18 +225,30 @@ def formats() -> dict[str, str]:
 
 
 def named(name: str) -> Format:
-    """The format with this name or alias.
+    """The format with this name or alias; "mzsre:zh" is one of its variants.
 
     Raises:
         FactError: there is none.
     """
     table = {n: f for f in FORMATS for n in (f.name, *f.aliases)}
-    if name not in table:
-        raise FactError(f"unknown format {name!r} of a fact file; {did_you_mean(name, table)}")
-    return table[name]
+    base, colon, variant = name.partition(":")
+    if base not in table:
+        raise FactError(f"unknown format {name!r} of a fact file; {did_you_mean(base, table)}")
+    found = table[base]
+    if not colon:
+        return found
+    if found.variant is None or not variant:
+        able = ", ".join(f"{f.name}:..." for f in FORMATS if f.variant)
+        raise FactError(f"the format {base!r} has no variant {variant!r}; only {able} has variants")
+    return dataclasses.replace(found, convert=found.variant(variant))
 
 
-def recognised(keys: Iterable[object], layout: str) -> Format | None:
-    """The first format of this layout that knows a record with these keys."""
-    present = frozenset(k for k in keys if isinstance(k, str))
-    return next((f for f in FORMATS if f.layout == layout and f.recognises(present)), None)
+def recognised(record: Record, layout: str) -> Format | None:
+    """The first format of this layout that knows such a record."""
+    return next((f for f in FORMATS if layout in f.layouts and f.recognises(record)), None)
+
+
+def nearest_first(keys: Iterable[str]) -> list[Format]:
+    """All formats, those first whose keys are most like the given ones."""
+    keys = list(keys)
+    return sorted(FORMATS, key=lambda f: f.nearness(keys), reverse=True)

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bluedit.errors import FactError
+from bluedit.facts._build import build, names_beside_marker
 from bluedit.facts._fields import Fields, json_name
-from bluedit.facts.fact import Fact, Neighbour, Probe
+from bluedit.facts.fact import Fact
+from bluedit.facts.probe import Neighbour, Probe
 from bluedit.files import write_file
 
+log = logging.getLogger(__name__)
+
 REQUIRED = ("prompt", "subject", "target")
-KEYS = (*REQUIRED, "old_target", "paraphrases", "neighbours", "probes", "references", "id")
+KEYS = (
+    *REQUIRED,
+    *("old_target", "joined", "template", "phrasings", "paraphrases", "neighbours", "probes", "references", "id"),
+)
+ALIASES = ("queries", "question")  # more paraphrases; the first is FastEdit's name for them
+
+_SEPARATOR = re.compile(r"\s\|(?:\s|$)")
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def fact_record(fact: Fact) -> dict[str, object]:
-    """The fact as a record of bluedit's own format; what is empty is left out."""
+    """The fact as a record of bluedit's own format, without what is empty."""
     record: dict[str, object] = {"prompt": fact.prompt, "subject": fact.subject, "target": fact.target}
-    if fact.old_target is not None:
-        record["old_target"] = fact.old_target
-    if fact.paraphrases:
-        record["paraphrases"] = list(fact.paraphrases)
-    if fact.neighbours:
-        record["neighbours"] = [_neighbour(n) for n in fact.neighbours]
-    if fact.probes:
-        record["probes"] = [_probe(p) for p in fact.probes]
-    if fact.references:
-        record["references"] = list(fact.references)
-    if fact.id:
-        record["id"] = fact.id
-    return record
+    optional = {
+        "old_target": fact.old_target,
+        "joined": fact.joined,
+        "template": names_beside_marker(fact.prompt, fact.subject) or None,
+        "phrasings": list(fact.phrasings) or None,
+        "paraphrases": list(fact.paraphrases) or None,
+        "neighbours": [_neighbour(n) for n in fact.neighbours] or None,
+        "probes": [_probe(p) for p in fact.probes] or None,
+        "references": list(fact.references) or None,
+        "id": fact.id or None,
+    }
+    return record | {key: value for key, value in optional.items() if value is not None}
 
 
 def _neighbour(neighbour: Neighbour) -> object:
@@ -46,27 +58,77 @@ def _probe(probe: Probe) -> dict[str, object]:
 
 
 def read_record(record: Mapping[str, object]) -> Fact:
-    """bluedit's own record: the attributes of `Fact`; the prompt has `{}` or the subject itself."""
+    """The fact of a record that `fact_record` made; what a person wrote by hand is better read with `read_facts`.
+
+    Raises:
+        FactError: all faults of the record together.
+    """
+    return _read(Fields(record), marker=True)
+
+
+def own_fact(fields: Fields) -> list[Fact]:
+    """The fact of a record that a person wrote: the prompt has `{}` or the subject itself, but not both."""
+    return [_read(fields, marker=fields.flag("template") or False)]
+
+
+def fact_from_line(line: str) -> Fact:
+    """A fact from one line: as `Fact.parse` reads it, or a JSON object with the keys of a record in a file.
+
+    Raises:
+        FactError: the line is neither, or the fact has faults.
+    """
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        if re.match(r'\s*\{\s*"\w+"\s*:', line):
+            raise FactError(f"cannot read the fact {line[:120]!r} as a JSON object: {error}") from None
+        return Fact.parse(line)
+    if not isinstance(record, dict):
+        return Fact.parse(line)
     fields = Fields(record)
-    fields.known(KEYS)
+    (fact,) = own_fact(fields)
+    for note in fields.notes:
+        log.warning("%s", note)
+    return fact
+
+
+def csv_fact(fields: Fields) -> list[Fact]:
+    """The fact of a row of cells: empty optional cells are absent, lists are split at " | ", neighbours at "=>"."""
+    record: dict[str, object] = {k: v for k, v in fields.record.items() if v or k in REQUIRED}
+    for key in ("phrasings", "paraphrases", "queries", "neighbours", "references"):
+        if key in record:
+            record[key] = [part.strip() for part in _SEPARATOR.split(str(record[key]))]
+    if isinstance(parts := record.get("neighbours"), list):
+        record["neighbours"] = [_cell_neighbour(part) for part in parts]
+    for key in ("joined", "template"):
+        if key in record:
+            record[key] = _TRUTH.get(str(record[key]).lower(), record[key])
+    return own_fact(Fields(record, parent=fields))
+
+
+def _cell_neighbour(part: str) -> str | dict[str, str]:
+    prompt, arrow, answer = (piece.strip() for piece in part.rpartition("=>"))
+    if not arrow:
+        return part
+    if not answer:
+        raise FactError(f"the neighbour {part!r} has no answer after '=>'; write it, or leave the arrow out")
+    return {"prompt": prompt, "answer": answer}
+
+
+def _read(fields: Fields, *, marker: bool) -> Fact:
+    fields.known((*KEYS, *ALIASES))
     prompt, subject, target = (fields.text(key) for key in REQUIRED)
-    subject = subject.strip()
-    paraphrases, old_target, name = fields.texts("paraphrases"), fields.maybe("old_target"), fields.label("id")
-    neighbours = read_neighbours(fields, "neighbours", key="answer", strict=True)
-    probes, references = _read_probes(fields), fields.texts("references")
-    fields.check()
-    make = Fact if "{}" in prompt else Fact.from_text
-    return make(
-        prompt,
-        subject,
-        target,
-        old_target=old_target,
-        paraphrases=paraphrases,
-        neighbours=neighbours,
-        probes=probes,
-        references=references,
-        id=name,
-    )
+    rest = {
+        "paraphrases": [text for key in ("paraphrases", *ALIASES) for text in fields.one_or_more(key)],
+        "old_target": fields.maybe("old_target"),
+        "id": fields.label("id"),
+        "neighbours": read_neighbours(fields, "neighbours", key="answer", strict=True),
+        "probes": _read_probes(fields),
+        "references": fields.texts("references"),
+        "phrasings": fields.texts("phrasings"),
+        "joined": fields.flag("joined"),
+    }
+    return build(fields, prompt, subject, target, marker=marker, **rest)
 
 
 def _read_probes(fields: Fields) -> list[Probe]:
@@ -82,7 +144,7 @@ def _read_probes(fields: Fields) -> list[Probe]:
 def read_neighbours(
     fields: Fields, name: str, *, key: str, default: str | None = None, strict: bool = False
 ) -> list[Neighbour]:
-    """Prompts, or objects with a prompt and its answer under `key`; a bare prompt has the default answer."""
+    """Prompts, or objects with a prompt and its answer under `key`; a prompt alone gets the default answer."""
     found = []
     for i, item in enumerate(fields.items(name)):
         if isinstance(item, str):
@@ -101,10 +163,10 @@ def read_neighbours(
 def write_facts(path: str | Path, facts: Iterable[Fact]) -> None:
     """Write facts as JSONL in bluedit's own format; `read_facts` gives back equal ones.
 
-    The file appears at once: it is written under another name in the same folder and then moved into place.
+    The file is written under another name in the same folder and then renamed, so nobody sees half of it.
 
     Raises:
-        FactError: no facts, text that is not valid Unicode, or a file that cannot be written.
+        FactError: no facts, or a file that cannot be written.
     """
     path = Path(path)
     lines = [json.dumps(fact_record(fact), ensure_ascii=False) + "\n" for fact in facts]
@@ -112,9 +174,5 @@ def write_facts(path: str | Path, facts: Iterable[Fact]) -> None:
         raise FactError(f"no facts were given to write to {path}; pass at least one Fact")
     try:
         write_file(path, "".join(lines).encode())
-    except UnicodeEncodeError as error:
-        raise FactError(
-            f"cannot write {path}: a fact has half a surrogate pair, {error.object[error.start]!r}"
-        ) from error
     except OSError as error:
         raise FactError(f"cannot write {path}: {error.strerror}; choose a place that exists and is writable") from error

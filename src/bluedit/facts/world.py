@@ -15,7 +15,8 @@ from random import Random
 from types import MappingProxyType
 
 from bluedit.errors import FactError, did_you_mean
-from bluedit.facts.fact import Fact, Neighbour
+from bluedit.facts.fact import Fact
+from bluedit.facts.probe import Neighbour
 
 
 @dataclass(frozen=True)

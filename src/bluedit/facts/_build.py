@@ -1,0 +1,59 @@
+"""From the texts of a record to a `Fact`, as leniently as can be done without changing what is meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bluedit.errors import FactError
+from bluedit.facts._fields import Fields
+from bluedit.facts.fact import Fact, marked, without_last_space
+from bluedit.facts.words import find_mention, names
+
+
+def build(fields: Fields, prompt: str, subject: str, target: str, *, marker: bool = True, **rest: Any) -> Fact:
+    """The fact of one record; what was read leniently goes to `fields.notes`.
+
+    A prompt or phrasing without `{}` must name the subject.
+
+    Args:
+        marker: whether `{}` in the prompt is certainly the subject's place. If False, a prompt with `{}` that also names
+            the subject is refused, for either may be meant.
+        rest: other attributes of the fact.
+
+    Raises:
+        FactError: the prompt does not name the subject, or the fact has other faults.
+    """
+    fields.check()
+    subject = subject.strip()
+    if "{}" in prompt or not prompt.strip() or not subject:
+        if not marker and names_beside_marker(prompt, subject):
+            raise FactError(
+                f"the prompt {prompt!r} holds both '{{}}' and the subject {subject!r}, so the subject's place is not clear: "
+                "write only one of them, or add \"template\": true if '{}' is the place"
+            )
+    else:
+        prompt, subject, note = marked(prompt, subject)
+        fields.notes += [note] if note else []
+    short = without_last_space(prompt)
+    if short != prompt and not rest.get("joined"):
+        fields.notes.append(f"the prompt {prompt!r} ends in a space, which is moved before the target")
+        prompt, rest["joined"] = short, False
+    rest["phrasings"] = [_phrasing(fields, text, subject) for text in rest.get("phrasings", ())]
+    return Fact(prompt, subject, target, **rest)
+
+
+def names_beside_marker(prompt: str, subject: str) -> bool:
+    """Whether a template names the subject outside `{}`, too."""
+    return "{}" in prompt and names(prompt.replace("{}", "\n"), subject)
+
+
+def _phrasing(fields: Fields, text: str, subject: str) -> str:
+    if "{}" not in text and text.strip():
+        mention = find_mention(text, subject)
+        if mention is None:
+            raise FactError(f"the phrasing {text!r} has neither '{{}}' nor the subject {subject!r}")
+        text = text[: mention.start] + "{}" + text[mention.end :]
+    short = without_last_space(text)
+    if short != text:
+        fields.notes.append(f"the phrasing {text!r} ends in a space, which is dropped")
+    return short

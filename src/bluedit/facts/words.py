@@ -1,0 +1,177 @@
+"""Finding a subject in a prompt: whole words first, then spellings that differ in case, Unicode form or typography."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+# Thai to Tibetan, Burmese, Khmer, kana, CJK and Hangul: nothing in the text separates a name from what follows it.
+NO_WORD_BOUNDARIES = (  # a class of characters for regular expressions
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_UNBOUNDED = re.compile(f"[{NO_WORD_BOUNDARIES}]")
+_COMPOUND = "-‐‑‒–+#/&@\\"  # characters that join two words into one name: "Niger-Congo", "C++"
+_TYPOGRAPHY = str.maketrans(
+    {**dict.fromkeys("’‘‛′ʼ`´", "'"), **dict.fromkeys("“”„‟″«»", '"'), **dict.fromkeys("‐‑‒–—−", "-")}
+)
+_LONGEST_SEARCHED = 2000  # characters of a prompt in which a similar name is looked for
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Mention:
+    """Where a prompt names its subject.
+
+    Attributes:
+        start, end: character offsets in the prompt.
+        note: how the place was found, as a sentence, if it is not simply the subject as a whole word.
+    """
+
+    start: int
+    end: int
+    note: str = ""
+
+
+def find_mention(text: str, subject: str) -> Mention | None:
+    """The last mention of `subject` in `text`, or None.
+
+    Whole words win over parts of words ("Chad" is not in "Chadwick"), separate words over parts of a compound ("Niger" is not
+    "Niger-Congo"), and the exact spelling over one that differs in case, Unicode form, quotes, dashes or spaces. A part of
+    a word is taken only in the exact spelling and only if there is nothing else. Scripts without spaces have no whole words.
+    """
+    if not subject.strip():
+        return None
+    exact = list(_exact(text, subject))
+    if span := _whole(text, exact):
+        return Mention(*span)
+    if span := _whole(text, _respelled(text, subject)):
+        return Mention(*span, _respelling(subject, text[slice(*span)]))
+    if not exact:
+        return None
+    start, end = exact[0]
+    return Mention(
+        start,
+        end,
+        f"the subject {subject!r} occurs only inside the word {_word_at(text, start, end)!r} and is taken from there",
+    )
+
+
+def names(text: str, subject: str) -> bool:
+    """Whether `text` contains `subject` as whole words in this very spelling."""
+    return bool(subject) and _whole(text, _exact(text, subject)) is not None
+
+
+def similar(text: str, name: str) -> str | None:
+    """The words of `text` that look most like `name`, or None."""
+    words = [*re.finditer(r"\w[\w'’.-]*", text[:_LONGEST_SEARCHED])]
+    length = max(1, len(name.split()))
+    runs = [text[a.start() : b.end()].rstrip(".-'’") for a, b in zip(words, words[length - 1 :], strict=False)]
+    return next(iter(difflib.get_close_matches(name, runs, 1, 0.7)), None)
+
+
+def ends_in(text: str, ending: str) -> bool:
+    """Whether `text` ends in `ending`, beginning at a word boundary."""
+    start = len(text) - len(ending)
+    return bool(ending) and text.endswith(ending) and not _joined(text, start)
+
+
+def _exact(text: str, subject: str) -> Iterator[Span]:
+    """Every occurrence, the last one first."""
+    start = text.rfind(subject)
+    while start >= 0:
+        yield start, start + len(subject)
+        start = text.rfind(subject, 0, start + len(subject) - 1)
+
+
+def _respelled(text: str, subject: str) -> Iterator[Span]:
+    """Every occurrence in a form without case, Unicode form and typography, the last one first."""
+    wanted = "".join(_folded(subject[a:b]) for a, b in _clusters(subject)).strip()
+    folded, starts, ends = _folded_text(text)
+    for start, end in _exact(folded, wanted) if wanted else ():
+        if starts[start] >= 0 and ends[end - 1] >= 0:
+            yield starts[start], ends[end - 1]
+
+
+def _folded_text(text: str) -> tuple[str, list[int], list[int]]:
+    """The folded text and, for each of its characters, where in `text` its cluster starts and ends; -1 inside a cluster."""
+    folded: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    for start, end in _clusters(text):
+        piece = _folded(text[start:end])
+        if piece == " " and folded and folded[-1] == " ":
+            ends[-1] = end
+            continue
+        folded += piece
+        starts += [start if i == 0 else -1 for i in range(len(piece))]
+        ends += [end if i == len(piece) - 1 else -1 for i in range(len(piece))]
+    return "".join(folded), starts, ends
+
+
+def _folded(cluster: str) -> str:
+    form = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold()).translate(_TYPOGRAPHY)
+    return "".join(" " if c.isspace() else c for c in form if unicodedata.category(c) != "Cf")
+
+
+def _clusters(text: str) -> Iterator[Span]:
+    """Each character with the combining marks, or Hangul vowels and finals, that follow it."""
+    start = 0
+    for i in range(1, len(text) + 1):
+        if i == len(text) or not (unicodedata.combining(text[i]) or "\u1160" <= text[i] <= "\u11ff"):
+            yield start, i
+            start = i
+
+
+def _whole(text: str, spans: Iterable[Span]) -> Span | None:
+    """The first span that is not part of a longer word; one beside a hyphen or the like only if all are."""
+    compound = None
+    for start, end in spans:
+        if _joined(text, start) or _joined(text, end):
+            continue
+        if not _in_compound(text, start, end):
+            return start, end
+        compound = compound or (start, end)
+    return compound
+
+
+def _joined(text: str, at: int) -> bool:
+    """Whether the characters before and after a position belong to one word."""
+    if not 0 < at < len(text):
+        return False
+    before, after = text[at - 1], text[at]
+    if _UNBOUNDED.match(before) or _UNBOUNDED.match(after):
+        return unicodedata.category(after).startswith("M")
+    return _in_word(before) and _in_word(after)
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")
+
+
+def _in_compound(text: str, start: int, end: int) -> bool:
+    before, after = text[max(0, start - 2) : start], text[end : end + 2]
+    dotted = (after[:1] == "." and after[1:].isalnum()) or (before[1:] == "." and before[:1].isalnum())
+    return dotted or before[-1:] in [*_COMPOUND] or after[:1] in [*_COMPOUND]
+
+
+def _word_at(text: str, start: int, end: int) -> str:
+    while _joined(text, start):
+        start -= 1
+    while _joined(text, end):
+        end += 1
+    return text[start:end]
+
+
+def _respelling(subject: str, found: str) -> str:
+    one, other = (unicodedata.normalize("NFC", name) for name in (subject, found))
+    if one == other:
+        difference = "another Unicode form (accents as separate characters or not)"
+    elif one.casefold() == other.casefold():
+        difference = "other upper and lower case"
+    else:
+        difference = "other typography (quotes, dashes, spaces or letter forms)"
+    return f"the subject {subject!r} is written {found!r} in the prompt, in {difference}; the prompt's spelling is used"

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bluedit.errors import did_you_mean
-from bluedit.methods.part import Part
+from bluedit.methods.part import NO_PARTS, Part, filled, slots_of
 from bluedit.options import Option, options_of
-
-NO_PARTS = "none"
-
-
-def part(default: Any, slot: type[Part]) -> Any:
-    """A dataclass field that holds a part of a slot, or a tuple of them if the default is one."""
-    return field(default=default, metadata={"slot": slot})
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ def known(cls: Any) -> Known:
     def walk(holder: Any) -> None:
         for name, (_, what) in options_of(holder).items():
             options.setdefault(holder.prefix() + name, []).append((what, holder))
-        for name, slot in _slots(holder).items():
+        for name, slot in slots_of(holder).items():
             if slot.choices:
                 slots[name] = slot
             for choice in slot.choices.values() or [slot]:
@@ -46,16 +37,11 @@ def known(cls: Any) -> Known:
     return Known(slots, options)
 
 
-@cache
-def _slots(cls: Any) -> dict[str, type[Part]]:
-    return {f.name: f.metadata["slot"] for f in dataclasses.fields(cls) if "slot" in f.metadata}
-
-
 def options_in(root: Any) -> dict[str, Any]:
     """The kind of every part and the value of every option that these parts have, by path."""
     found: dict[str, Any] = {}
     for holder, _ in _holders(root):
-        for name, slot in _slots(type(holder)).items():
+        for name, slot in slots_of(type(holder)).items():
             value = getattr(holder, name)
             if slot.choices:
                 found[name] = kinds(value)
@@ -75,7 +61,7 @@ Trail = tuple[tuple[str, int | None], ...]  # attributes, with the place in a tu
 def _holders(node: Any, trail: Trail = ()) -> Iterator[tuple[Any, Trail]]:
     """A recipe or part and all parts in it, each with the way to it."""
     yield node, trail
-    for name in _slots(type(node)):
+    for name in slots_of(type(node)):
         value = getattr(node, name)
         inner = enumerate(value) if isinstance(value, tuple) else [(None, value)]
         for index, found in inner:
@@ -112,25 +98,7 @@ def with_option(root: Any, path: str, value: Any) -> Any:
 def with_part(root: Any, path: str, value: Any) -> Any:
     """A copy with another part in a slot; a part that is of that kind already stays. Raises ValueError when it cannot be."""
     for holder, trail in _holders(root):
-        slot = _slots(type(holder)).get(path)
+        slot = slots_of(type(holder)).get(path)
         if slot is not None:
-            return _changed(root, trail, path, _filled(slot, getattr(holder, path), value))
+            return _changed(root, trail, path, filled(slot, getattr(holder, path), value))
     raise ValueError(f"this recipe has no part {path!r}; {did_you_mean(path, options_in(root))}")
-
-
-def _filled(slot: type[Part], now: Any, value: Any) -> Any:
-    """What a slot holds after it is set to a part, the name of one, or several of either."""
-    if not isinstance(now, tuple):
-        return _one(slot, (now,), value)
-    if isinstance(value, str):
-        value = [] if value == NO_PARTS else value.split("+")
-    return tuple(_one(slot, now, each) for each in (value if isinstance(value, (list, tuple)) else [value]))
-
-
-def _one(slot: type[Part], now: tuple[Part, ...], value: Any) -> Part:
-    if isinstance(value, slot):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"{slot.slot} must be the name of a part or a {slot.__name__}, not {value!r}")
-    cls = slot.of_kind(value)
-    return next((p for p in now if p.kind == value), None) or cls()

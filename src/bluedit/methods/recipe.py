@@ -9,13 +9,14 @@ from typing import Any
 
 from bluedit.errors import RecipeError
 from bluedit.maths.schedule import Step
-from bluedit.methods._paths import known, options_in, part, with_option, with_part
+from bluedit.methods._paths import known, options_in, with_option, with_part
 from bluedit.methods.contexts import Contexts, Neutral
 from bluedit.methods.objective import Objective
+from bluedit.methods.part import Composed, part
 from bluedit.methods.schedules import Boundary, Schedule, Spread
 from bluedit.methods.subjects import Split, Subjects
 from bluedit.methods.update import ClosedForm, Update
-from bluedit.options import Option, Options, flag, option
+from bluedit.options import Option, flag, option
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Layers(Option):
 
 
 @dataclass(frozen=True)
-class Recipe(Options):
+class Recipe(Composed):
     """One method, ready to run once it has layers.
 
     Attributes:

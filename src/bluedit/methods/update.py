@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 from bluedit.errors import RecipeError
 from bluedit.maths.schedule import Step
-from bluedit.methods._paths import part
 from bluedit.methods.filters import Filter
-from bluedit.methods.part import Part
+from bluedit.methods.part import Part, part
 from bluedit.methods.preserve import Covariance, Preserve
 from bluedit.options import choice, number, whole
 
@@ -67,7 +66,7 @@ class ClosedForm(Update, kind="closed-form"):
     """dW = R A with A = (s I + K^T G K)^-1 K^T G: every locate-then-edit method."""
 
     slack: float = number(1.0, "s: 1 is least squares, 0 an equality constraint, a little above 0 a ridge")
-    preserve: Preserve = part(Covariance(), Preserve)
+    preserve: Preserve = part(Covariance(), Preserve)  # pyright: ignore[reportIncompatibleVariableOverride]
     filters: tuple[Filter, ...] = part((), Filter)
     rounds: Rounds = part(Rounds(), Rounds)
 

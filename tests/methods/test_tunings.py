@@ -1,0 +1,160 @@
+"""Tunings: numbers for a model, given to recipes by the parts they have."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from transformers import GPT2Config, LlamaConfig
+
+import bluedit
+from bluedit.errors import RecipeError
+from bluedit.methods.filters import CapSpectrum
+from bluedit.methods.presets import PRESETS, preset
+from bluedit.methods.recipe import Recipe
+from bluedit.methods.tunings import Tuning, tune, tuning_for, tunings
+from bluedit.methods.update import ClosedForm, FineTune
+
+MEMIT = preset("memit")
+
+
+def smollm2(**changes):
+    return LlamaConfig(**{"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30} | changes)
+
+
+def deep(layers):
+    return SimpleNamespace(num_hidden_layers=layers)
+
+
+def test_the_tunings_that_come_along_fit_every_recipe():
+    assert tunings()
+    for tuning in tunings():
+        assert tuning.source and tuning.match
+        for recipe in PRESETS.values():
+            tuned = tuning.apply(recipe)
+            assert tuned.layers and tuned.tuning == tuning.name
+            assert (tuned.name, tuned.schedule) == (recipe.name, recipe.schedule)
+
+
+def test_a_recipe_does_not_take_the_numbers_of_one_whose_name_is_its_beginning():
+    found = {name: tune(preset(name), smollm2(), 1536).update for name in ("ft", "ft-local")}
+    assert (found["ft"].norm, found["ft-local"].norm) == (0.02, 0.0)
+    assert (found["ft"].minibatch, found["ft-local"].minibatch) == (0, 8)
+    assert (found["ft"].loss, found["ft-local"].loss) == ("last", "all")
+
+
+def test_a_recipe_of_ones_own_is_tuned_by_its_parts():
+    """Whatever its name: the numbers belong to the parts."""
+    mine = Recipe("ft-something", schedule="spread", update=ClosedForm(filters=(CapSpectrum(),)))
+    tuned, memit = tune(mine, smollm2(), 1536), tune(MEMIT, smollm2(), 1536)
+    assert (tuned.layers, tuned.objective, tuned.update.preserve) == (
+        memit.layers,
+        memit.objective,
+        memit.update.preserve,
+    )
+    assert tuned.update.filters == (CapSpectrum(),)
+    assert tune(Recipe("memit", schedule="single", update=FineTune(loss="last")), smollm2(), 1536).update.norm == 0.02
+
+
+def test_the_smollm2_tuning_matches_its_model():
+    assert tuning_for(smollm2(), 1536).name == "smollm2-135m"
+    assert tuning_for(smollm2(num_hidden_layers=24), 1536).name == "generic"
+    assert tuning_for(GPT2Config(), 3072).name == "generic"
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("memit", {"objective.clamp": 0.75, "preserve.lambda": 500.0, "objective.steps": 12}),
+        ("memit-blue", {"objective.clamp": 0.5, "preserve.lambda": 1000.0, "objective.steps": 12}),
+        ("alphaedit", {"objective.clamp": 0.75, "preserve.l2": 3.0}),
+        ("alphaedit-blue", {"objective.clamp": 0.5, "preserve.l2": 10.0}),
+        ("rome", {"objective.clamp": 4.0, "objective.steps": 20}),
+        ("rome-blue", {"objective.clamp": 4.0, "objective.steps": 20}),
+        ("emmet", {"objective.clamp": 0.75, "objective.steps": 12}),
+        ("pmet", {"objective.clamp": 4.0, "objective.steps": 12}),
+        ("pmet-seq-blue", {"objective.clamp": 4.0, "preserve.lambda": 1000.0}),
+        ("ft", {"layers": [8], "update.norm": 0.02}),
+        ("ft-local", {"layers": [8], "update.norm": 0.0}),
+    ],
+)
+def test_the_smollm2_numbers(name, numbers):
+    found = tune(preset(name), smollm2(), 1536).settings()
+    assert {path: found[path] for path in numbers} == numbers
+    assert name.startswith("ft") or found["layers"] == [4, 5, 6, 7, 8]
+
+
+def test_later_rows_win_and_look_at_the_recipe_as_it_came():
+    rows = (
+        ({"schedule": "spread"}, {"preserve.l2": 4.0, "objective.steps": 7}),
+        ({"schedule": "spread", "memory": True}, {"preserve.l2": 5.0}),
+        ({"objective.steps": 7}, {"preserve.l2": 6.0}),
+    )
+    tuning = Tuning("toy", "here", {}, {"layers": [1, 2], "preserve.l2": 3.0}, rows)
+    spread = preset("alphaedit")
+    assert tuning.apply(spread).update.preserve.l2 == 5.0
+    assert tuning.apply(replace(spread, memory=False)).update.preserve.l2 == 4.0
+    assert tuning.apply(preset("alphaedit-blue")).update.preserve.l2 == 3.0
+    assert tuning.apply(spread).objective.steps == 7
+    assert tuning.apply(MEMIT).layers == (1, 2), "a number for a part that the recipe does not have is left out"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"set": {"objective.stepps": 1}},
+        {"parts": (({"schedule": "spread"}, {"objective.stepps": 1}),)},
+        {"parts": (({"objective.stepps": 1}, {}),)},
+    ],
+)
+def test_a_bad_path_in_a_tuning_names_the_tuning(wrong):
+    with pytest.raises(
+        RecipeError, match=r"^tuning toy: unknown option 'objective.stepps'; did you mean 'objective.steps'"
+    ):
+        Tuning("toy", "here", {}, **{"set": {}} | wrong)
+
+
+def test_a_bad_value_in_a_tuning_names_the_tuning():
+    with pytest.raises(RecipeError, match=r"^tuning toy: objective.steps is 0; it must be at least 1$"):
+        Tuning("toy", "here", {}, {"objective.steps": 0}).apply(MEMIT)
+
+
+# tune: a model's numbers, then the user's
+
+
+def test_settings_win_and_decide_which_numbers_fit():
+    spread = tune(preset("memit-blue"), smollm2(), 1536, {"schedule": "spread"})
+    assert (spread.objective.clamp, spread.update.preserve.lambda_) == (0.75, 500.0)
+    own = tune(preset("memit-blue"), smollm2(), 1536, {"preserve.lambda": 7, "layers": [3]})
+    assert (own.update.preserve.lambda_, own.layers) == (7.0, (3,))
+    assert own.objective.steps == 12, "the rest is still the model's"
+
+
+def test_a_recipe_with_layers_or_a_tuning_keeps_its_numbers():
+    mine = replace(MEMIT, layers=(2, 3))
+    assert tune(mine, smollm2(), 1536) == mine
+    tuned = tune(MEMIT, smollm2(), 1536)
+    assert tune(tuned, deep(12), 64) == tuned
+    assert tune(tuned, deep(12), 64, {"objective.steps": 3}) == tuned.override({"objective.steps": 3})
+
+
+def test_the_public_recipes_are_untuned():
+    assert tune(bluedit.recipes["memit-blue"], smollm2(), 1536) == tune(preset("memit-blue"), smollm2(), 1536)
+
+
+@pytest.mark.parametrize("depth", range(1, 101))
+def test_the_generic_tuning_fits_every_depth(depth):
+    tuning = tuning_for(deep(depth), 64)
+    assert tuning.name == "generic"
+    for recipe in (preset("memit"), preset("alphaedit-blue"), preset("ft")):
+        layers = tuning.apply(recipe).layers
+        assert list(layers) == sorted(set(layers))
+        assert set(layers) <= set(range(depth))
+        assert len(layers) >= min(2, depth)
+
+
+def test_the_generic_tuning_scales_with_the_published_choices():
+    assert tune(MEMIT, deep(32), 64).layers == (4, 5, 6, 7, 8)  # Llama-3
+    assert tune(MEMIT, deep(32), 14336).update.preserve.lambda_ == pytest.approx(18637, rel=0.01)
+    null = tune(preset("alphaedit-blue"), deep(32), 64).update.preserve
+    assert (null.unit, null.threshold) == ("energy", 0.02)
+    assert tune(preset("rome"), deep(32), 64).objective.clamp == 4.0

@@ -77,7 +77,7 @@ class SingularError(EditError):
         super().__init__(
             f"the {size} x {size} system of this batch is singular: some keys are not finite, (nearly) equal to each "
             f"other{who}, or outside the subspace that may change; edit those facts in separate batches, use a recipe with "
-            "slack 1, or set a ridge such as preserve.slack=1e-3"
+            "slack 1, or set a ridge such as update.slack=1e-3"
         )
 
 

@@ -1,10 +1,11 @@
-"""Schedules: who writes what for whom."""
+"""Schedules: which layers are written, and for which target."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bluedit.maths.schedule import SCHEDULES, Step, boundary, single, spread
+from bluedit.maths.schedule import Step, boundary, single, spread
+from bluedit.methods.schedules import Boundary, Schedule, Single, Spread
 
 LAYERS = st.lists(st.integers(0, 60), min_size=1, max_size=12, unique=True).map(sorted)
 
@@ -40,8 +41,8 @@ def test_spread_consumes_the_whole_residual_evenly(layers, residual):
 @settings(max_examples=50, deadline=None)
 @given(LAYERS, st.floats(0.1, 3))
 def test_the_last_step_takes_all_that_is_left(layers, power):
-    for schedule in SCHEDULES.values():
-        steps = schedule(layers, power)
+    for schedule in (Spread(power=power), Boundary(), Single()):
+        steps = schedule.steps(layers)
         assert steps[-1].share == 1
         assert all(0 < step.share <= 1 and step.target >= step.layer for step in steps)
         assert [step.layer for step in steps] == sorted({step.layer for step in steps})
@@ -61,5 +62,8 @@ def test_on_one_layer_all_schedules_agree(layer):
     assert boundary([layer]) == single([layer]) == spread([layer]) == (Step(layer, layer, 1.0),)
 
 
-def test_names():
-    assert {"spread": spread, "boundary": boundary, "single": single} == SCHEDULES
+def test_the_parts_are_these_functions():
+    layers = [2, 3, 5]
+    assert Spread(power=0.5).steps(layers) == spread(layers, 0.5)
+    assert (Boundary().steps(layers), Single().steps(layers)) == (boundary(layers), single(layers))
+    assert Schedule.choices == {"spread": Spread, "boundary": Boundary, "single": Single}

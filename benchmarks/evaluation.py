@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from bluedit import Editor, read_facts
 from bluedit.evaluate.metrics import means
+from bluedit.evaluate.model_queries import ModelQueries
 from bluedit.evaluate.suites import SUITES
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     lm, facts = Editor.load(args.model).lm, read_facts(args.facts, limit=args.limit)
     started = time.perf_counter()
-    found = means(SUITES[args.suite](lm, facts, nullcontext))
+    found = means(SUITES[args.suite].measure(ModelQueries(lm), facts))
     seconds = time.perf_counter() - started
     shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in found.items())
     print(f"{len(facts)} records in {seconds:.1f} s with {torch.get_num_threads()} threads: {shown}")

@@ -18,7 +18,7 @@ from bluedit.benchmark import Benchmark, parse_run, place_of, run_benchmark
 from bluedit.benchmark.runs import FORMAT, read_run
 from bluedit.editing.patch import Patch
 from bluedit.errors import BenchmarkError, EditError, FactError, RecipeError
-from bluedit.evaluate.training import Training
+from bluedit.evaluate.data import Training
 from bluedit.export.checkpoint import save_checkpoint
 from bluedit.facts import Fact, Neighbour, write_facts
 from bluedit.model.editable import EditableModel
@@ -417,7 +417,7 @@ def test_other_threads_are_told(lm, whole, tmp_path, caplog):
         ),
         ({"then_finetune": Training(steps=0)}, BenchmarkError, "needs at least one step"),
         ({"then_finetune": Training(learning_rate=-1.0)}, BenchmarkError, "a learning rate above 0"),
-        ({"then_finetune": Training()}, BenchmarkError, "further fine-tuning needs 1024 tokens of text beside"),
+        ({"then_finetune": Training()}, BenchmarkError, "further fine-tuning needs 1024 tokens of text beyond"),
         ({"passages": ()}, BenchmarkError, "there is no text to measure perplexity on"),
         ({"passage_tokens": 1}, BenchmarkError, "there is no text to measure perplexity on"),
         ({"facts": [replace(FACTS[0], old_target=None)]}, FactError, "1 of 1 facts have none"),

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from bluedit.benchmark.entry import family
 from bluedit.benchmark.page import _figures as figures
 from bluedit.methods.presets import PRESETS
 
@@ -57,11 +58,11 @@ def test_recipes_can_be_told_apart():
 
 
 def test_families():
-    assert figures.family("memit-seq-blue:layers=[4]") == ("memit-seq:layers=[4]", True)
-    assert figures.family("memit") == ("memit", False)
-    assert figures.family("memit:layers=4+8,schedule=boundary") == ("memit:layers=4+8", True)
+    assert family("memit-seq-blue:layers=[4]") == ("memit-seq:layers=[4]", True)
+    assert family("memit") == ("memit", False)
+    assert family("memit:layers=4+8,schedule=boundary") == ("memit:layers=4+8", True)
     alone = "memit-blue:schedule=single"  # the name says BLUE, what ran is not
-    assert figures.family(alone) == (alone, False)
+    assert family(alone) == (alone, False)
 
 
 def test_clouds_share_their_axes():

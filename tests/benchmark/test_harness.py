@@ -159,7 +159,7 @@ def test_lm_eval_makes_it_by_name_from_a_string(llama):
     assert (made.batch_size, made.max_length) == (2, 64)
     plain = get_model("bluedit").create_from_arg_string(f"model={model},dtype=float32", {"device": "cpu"})
     editor = Editor(plain.lm)
-    assert weights_fingerprint(made.lm.model) != editor.base_fingerprint
+    assert weights_fingerprint(made.lm.model) != editor.journal.base.fingerprint
     editor.apply(patch)
     info = made.get_model_info()
     assert info["weights_fingerprint"] == weights_fingerprint(editor.model)
@@ -208,7 +208,11 @@ def test_accuracy_before_and_after(llama, tasks):
     after = evaluate_tasks(editor.lm, [str(tasks / "facts.yaml")])
     assert after["results"]["facts"]["acc,none"] == accuracy(editor) == 1.0 > before["results"]["facts"]["acc,none"]
     assert after["n-samples"]["facts"] == {"original": 2, "effective": 2}
-    assert before["config"]["weights_fingerprint"] == editor.base_fingerprint != after["config"]["weights_fingerprint"]
+    assert (
+        before["config"]["weights_fingerprint"]
+        == editor.journal.base.fingerprint
+        != after["config"]["weights_fingerprint"]
+    )
     assert "samples" not in after
 
 
@@ -245,7 +249,7 @@ def test_everything_is_left_as_it_was(tasks):
     model.train()
     model.transformer.h[1].eval()
     editor = Editor(model, tokenizer)
-    before = editor.base_fingerprint
+    before = editor.journal.base.fingerprint
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)

@@ -4,6 +4,8 @@ from contextlib import contextmanager
 
 import torch
 
+from bluedit.evaluate.data import Answer
+
 
 @contextmanager
 def other_weights(lm):
@@ -26,3 +28,41 @@ def next_tokens(lm, prompt, answer):
     with torch.no_grad():
         logits = lm.model(torch.tensor([before + after])).logits[0]
     return logits.log_softmax(dim=-1)[len(before) - 1 : -1], after
+
+
+def answer(mean, said=False, tokens=2, first=(0, 0), accuracy=0.0):
+    """An answer with this mean log-probability per token."""
+    return Answer(mean * tokens, tokens, said, 0, first, accuracy)
+
+
+class CannedModel:
+    """A model with canned answers: it scores pairs with `score` and continues prompts with `says`, and keeps what it was asked."""
+
+    def __init__(self, score=None, says=None, chat=None):
+        self._score, self._says, self._chat = score, says, chat
+        self.scored, self.continued = [], []
+
+    def score(self, pairs):
+        self.scored += pairs
+        return [self._score(*pair) for pair in pairs]
+
+    score_unedited = score
+
+    def score_after(self, beginning, pairs):
+        return self.score([(beginning + prompt, answer) for prompt, answer in pairs])
+
+    def continuations(self, prompts, tokens):
+        self.continued += [(prompt, tokens) for prompt in prompts]
+        return [self._says(prompt) for prompt in prompts]
+
+    def answer_length(self, prompt, answer):
+        return len(answer.split())
+
+    def in_chat(self, prompt):
+        return None if self._chat is None else self._chat(prompt)
+
+    def next_token_drift(self, prompts):
+        return dict.fromkeys(prompts, (0.0, 1.0))
+
+    def passage_drift(self, texts, tokens):
+        return {"passage_kl": 0.0, "passage_same": 1.0}

@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from evaluate_help import CannedModel, answer
 
 from bluedit.errors import FactError
-from bluedit.evaluate import ability as module
-from bluedit.evaluate.ability import SHOTS, TASKS, Ability, ability, read_items, weighted_f1
+from bluedit.evaluate.ability import SHOTS, TASKS, ability, read_items, task_texts, weighted_f1
 from bluedit.evaluate.answers import score
+from bluedit.evaluate.data import Ability
+from bluedit.evaluate.model_queries import ModelQueries
 from bluedit.model.editable import EditableModel
 from toys import toy_gpt2, toy_llama, toy_tokenizer
 
@@ -43,7 +45,7 @@ def test_a_shared_beginning_changes_nothing(make, bos):
         for prompt in ("It is in", "The mother tongue of France is")
         for answer in ("Rome", "English", "x")
     ]
-    fast = score(lm, pairs, beginning=beginning)
+    fast = ModelQueries(lm).score_after(beginning, pairs)
     slow = score(lm, [(beginning + prompt, answer) for prompt, answer in pairs])
     for one, other in zip(fast, slow, strict=True):
         assert one.logprob == pytest.approx(other.logprob, rel=1e-5)
@@ -53,7 +55,7 @@ def test_a_shared_beginning_changes_nothing(make, bos):
 def test_examples_longer_than_the_model_can_read_are_refused():
     lm = EditableModel.of(toy_gpt2(), toy_tokenizer(), "toy")
     with pytest.raises(FactError, match=f"is longer than the {lm.max_length} toy can read; shorten it"):
-        score(lm, [("It is in", "Rome"), ("The", "Rome")], beginning="The capital of France is Paris. " * 40)
+        ModelQueries(lm).score_after("The capital of France is Paris. " * 40, [("It is in", "Rome"), ("The", "Rome")])
 
 
 def test_lines_end_only_where_json_lines_end(tmp_path):
@@ -69,22 +71,20 @@ def test_lines_end_only_where_json_lines_end(tmp_path):
         read_items("sst2", file)
 
 
-def test_the_likeliest_label_word_is_the_answer(monkeypatch):
+def test_the_most_probable_label_word_is_the_answer():
     records = [RECORDS["sst2"][0] | {"label": i % 2, "sentence": f"film {i}"} for i in range(SHOTS + 4)]
-    seen = {}
 
-    def fake(_lm, pairs, _progress, *, beginning):
-        seen["beginning"] = beginning
-        good = {f"Review: film {i}\nSentiment:" for i in (5, 6, 7)}
-        return [type("A", (), {"mean_logprob": -1.0 if (p in good) == (w == "positive") else -2.0}) for p, w in pairs]
+    def score(prompt, word):
+        good = any(prompt.endswith(f"\n\nReview: film {i}\nSentiment:") for i in (5, 6, 7))
+        return answer(-1.0 if good == (word == "positive") else -2.0)
 
-    monkeypatch.setattr(module, "score", fake)
-    found = ability(None, "sst2", records)  # labels 0 1 0 1, answers 0 1 1 1
+    model = CannedModel(score)
+    found = ability(model, "sst2", records)  # labels 0 1 0 1, answers 0 1 1 1
     assert found == Ability("sst2", 0.75, pytest.approx((2 / 3 + 4 / 5) / 2), 4)
-    assert seen["beginning"].startswith(
-        "Review: film 0\nSentiment: negative\n\nReview: film 1\nSentiment: positive\n\n"
-    )
-    assert seen["beginning"].count("Review") == SHOTS
+    prompt = model.scored[0][0]
+    assert prompt.startswith("Review: film 0\nSentiment: negative\n\nReview: film 1\nSentiment: positive\n\n")
+    assert prompt.count("Review") == SHOTS + 1
+    assert next(task_texts("sst2", records)) == f"{prompt} negative"
 
 
 def test_f1_weighs_labels_by_frequency():
@@ -97,7 +97,7 @@ def test_a_toy_model_is_measured(tmp_path):
     file = tmp_path / "items.jsonl"
     file.write_text("\n".join(json.dumps(RECORDS["mmlu"][0]) for _ in range(SHOTS + 3)))
     lm = EditableModel.of(toy_llama(dtype=torch.float32), toy_tokenizer(), "toy")
-    found = ability(lm, "mmlu", read_items("mmlu", file))
+    found = ability(ModelQueries(lm), "mmlu", read_items("mmlu", file))
     assert found.items == 3 and found.accuracy in (0.0, 1.0)
 
 

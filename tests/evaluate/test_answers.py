@@ -11,7 +11,8 @@ from evaluate_help import next_tokens
 from bluedit import Fact, Neighbour
 from bluedit.errors import FactError
 from bluedit.evaluate import answers
-from bluedit.evaluate.answers import Answer, perplexity, score
+from bluedit.evaluate.answers import perplexity, score
+from bluedit.evaluate.data import Answer
 from bluedit.evaluate.generate import ask
 from bluedit.evaluate.passages import ordinary_passages
 from bluedit.evaluate.report import Measurement, Reading, compare, measure, read_facts_in
@@ -80,13 +81,12 @@ def test_the_bos_token_is_seen():
 
 
 @BOTH
-def test_score_does_not_depend_on_the_batch(family, monkeypatch):
+def test_score_does_not_depend_on_the_batch(family):
     lm = model_of(family)
     together = score(lm, PAIRS)
     alone = [score(lm, [pair])[0] for pair in PAIRS]
     backwards = score(lm, PAIRS[::-1])[::-1]
-    monkeypatch.setattr(answers, "_TOKENS_PER_PASS", 1)
-    split = score(lm, PAIRS)
+    split = score(lm, PAIRS, tokens_per_pass=1)
     for others in (alone, backwards, split):
         for a, b in zip(together, others, strict=True):
             assert a.logprob == pytest.approx(b.logprob, abs=1e-9)

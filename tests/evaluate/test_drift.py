@@ -7,10 +7,14 @@ import torch
 from evaluate_help import other_weights
 
 from bluedit.errors import BenchmarkError
-from bluedit.evaluate.answers import logits_at, passage_rows, passages_beyond, perplexity
-from bluedit.evaluate.drift import hidden_drift, passage_drift
-from bluedit.evaluate.training import Training, trained
+from bluedit.evaluate.answers import perplexity
+from bluedit.evaluate.data import Training
+from bluedit.evaluate.drift import passage_drift
+from bluedit.evaluate.hidden import hidden_drift
+from bluedit.evaluate.passages import passage_rows, passages_beyond
+from bluedit.evaluate.training import trained
 from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import hooked
 from bluedit.progress import Progress
 from toys import toy_gpt2, toy_llama, toy_tokenizer
 
@@ -22,43 +26,48 @@ def lm():
     return EditableModel.of(toy_gpt2(), toy_tokenizer())
 
 
-def test_passages_by_the_definition(lm):
-    assert passage_drift(lm, TEXTS, 40, nullcontext) == {"passage_kl": 0.0, "passage_same": 1.0}
-    found = passage_drift(lm, TEXTS, 40, lambda: other_weights(lm))
+def drift_by_definition(lm, texts, tokens):
     kl, same = [], []
-    for row in passage_rows(lm, TEXTS, 40):
+    for row in passage_rows(lm, texts, tokens):
         with torch.no_grad():
             now = lm.model(torch.tensor([row])).logits[0, :-1].log_softmax(dim=-1)
             with other_weights(lm):
                 before = lm.model(torch.tensor([row])).logits[0, :-1].log_softmax(dim=-1)
-        kl += (before.exp() * (before - now)).sum(dim=-1).tolist()
+        terms = before.exp() * (before - now)
+        kl += terms.nan_to_num(nan=0.0).sum(dim=-1).tolist()
         same += (before.argmax(-1) == now.argmax(-1)).tolist()
-    assert found["passage_kl"] == pytest.approx(sum(kl) / len(kl), rel=1e-4)
-    assert found["passage_same"] == pytest.approx(sum(same) / len(same))
+    return {
+        "passage_kl": pytest.approx(sum(kl) / len(kl), rel=1e-4),
+        "passage_same": pytest.approx(sum(same) / len(same)),
+    }
 
 
-def test_words_that_a_model_never_says(monkeypatch, lm):
+def test_passages_by_the_definition(lm):
+    assert passage_drift(lm, TEXTS, 40, nullcontext) == {"passage_kl": 0.0, "passage_same": 1.0}
+    assert passage_drift(lm, TEXTS, 40, lambda: other_weights(lm)) == drift_by_definition(lm, TEXTS, 40)
+
+
+def test_words_that_a_model_never_says(lm):
     """A head may give minus infinity to a padded vocabulary's unused words."""
 
-    def logits(*asked):
-        found = logits_at(*asked)
-        return torch.cat([found, torch.full_like(found[:, :1], -torch.inf)], dim=1)
+    def mask_unused(_module, _args, logits):
+        return torch.cat([logits[..., :-7], torch.full_like(logits[..., -7:], -torch.inf)], dim=-1)
 
-    expected = passage_drift(lm, TEXTS, 40, lambda: other_weights(lm))
-    monkeypatch.setattr("bluedit.evaluate.drift.logits_at", logits)
-    assert passage_drift(lm, TEXTS, 40, lambda: other_weights(lm)) == pytest.approx(expected)
+    with hooked([(lm.anatomy.head, "forward", mask_unused)]):
+        found = passage_drift(lm, TEXTS, 40, lambda: other_weights(lm))
+        assert found == drift_by_definition(lm, TEXTS, 40) and found["passage_kl"] > 0
 
 
 def test_hidden_states_before_and_after(lm):
     prompts = ["The capital of France is", "London is in", "I", "Where is the Eiffel Tower?"]
     still = hidden_drift(lm, prompts, nullcontext)
-    assert still["shift"] == 0 and still["before"] == still["after"] and still["layer"] == lm.anatomy.n_layers - 1
+    assert still.shift == 0 and still.before == still.after and still.layer == lm.anatomy.n_layers - 1
     moved = hidden_drift(lm, prompts, lambda: other_weights(lm))
-    assert moved["shift"] > 0 and moved["before"] != moved["after"]
-    first, second = moved["explained"]
+    assert moved.shift > 0 and moved.before != moved.after
+    first, second = moved.explained
     assert 1 >= first >= second > 0
-    spread = torch.tensor(moved["before"]).var(dim=0, correction=0)
-    assert spread[0] >= spread[1] and torch.tensor(moved["before"]).mean(dim=0).abs().max() < 1e-5
+    spread = torch.tensor(moved.before).var(dim=0, correction=0)
+    assert spread[0] >= spread[1] and torch.tensor(moved.before).mean(dim=0).abs().max() < 1e-5
 
 
 def test_passages_for_training_are_others_than_those_measured(lm):
@@ -101,8 +110,16 @@ def test_half_precision_does_not_swallow_small_steps():
 @pytest.mark.parametrize(
     ("texts", "training", "message"),
     [
-        (TEXTS, Training(steps=1), "further fine-tuning needs 1024 tokens"),
-        (TEXTS * 20, Training(steps=5, learning_rate=1e30, rows=2), "not finite"),
+        (
+            TEXTS,
+            Training(steps=1),
+            "further fine-tuning needs 1024 tokens of text beyond those that perplexity is measured on, and there are",
+        ),
+        (
+            TEXTS * 20,
+            Training(steps=5, learning_rate=1e30, rows=2),
+            "the loss of further fine-tuning is not finite; lower its learning rate",
+        ),
     ],
 )
 def test_training_that_cannot_be(lm, texts, training, message):

@@ -18,12 +18,12 @@ from bluedit.benchmark.plan import UNEDITED, Benchmark
 from bluedit.benchmark.runs import FORMAT
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.ability import SHOTS, read_items
-from bluedit.evaluate.said import TEXT
+from bluedit.evaluate.data import SAMPLED_TEXT
 from bluedit.facts.records import fact_record
 from bluedit.files import write_json
+from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint, weights_fingerprint
-from bluedit.methods.recipe import Recipe
 from bluedit.text.corpus import Corpus
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def config_of(lm: EditableModel, benchmark: Benchmark, recipes: Mapping[str, Rec
         "device": str(lm.device),
         "threads": torch.get_num_threads(),
         "shots": SHOTS,
-        "sampling": asdict(TEXT),
+        "sampling": asdict(SAMPLED_TEXT),
         "versions": {name: version(name) for name in ("bluedit", "torch", "transformers")},
     }
 

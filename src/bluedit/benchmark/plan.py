@@ -6,16 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bluedit.errors import BenchmarkError, FactError, RecipeError, did_you_mean
-from bluedit.evaluate.ability import asked_texts, read_items
-from bluedit.evaluate.answers import passage_rows, passages_beyond
-from bluedit.evaluate.passages import ordinary_passages
-from bluedit.evaluate.said import question
-from bluedit.evaluate.suites import ABOUT, SUITES, check_suites
+from bluedit.errors import BenchmarkError, FactError, RecipeError
+from bluedit.evaluate.ability import read_items, task_texts
+from bluedit.evaluate.model_queries import ModelQueries
+from bluedit.evaluate.passages import ordinary_passages, passage_rows, passages_beyond
+from bluedit.evaluate.suites import suites_of
 from bluedit.evaluate.training import Training, training_rows
 from bluedit.facts.fact import Fact
 from bluedit.model.editable import EditableModel
-from bluedit.text.chat import in_chat
 from bluedit.text.prompts import encode
 
 UNEDITED = "unedited"
@@ -65,14 +63,13 @@ class Benchmark:
         """Raises BenchmarkError, RecipeError or FactError when something asked for does not exist or cannot be measured."""
         if not self.facts:
             raise BenchmarkError("there are no facts to write; give a file with --facts or world:N")
-        for name in self.suites:
-            if name not in SUITES:
-                raise BenchmarkError(f"unknown suite of metrics {name!r}; {did_you_mean(name, SUITES)}")
+        suites = suites_of(self.suites)
         if self.batch_size < 1 or self.every < 1:
             raise BenchmarkError("batch size and every must be at least 1")
         if self.then_finetune and (self.then_finetune.steps < 1 or not self.then_finetune.learning_rate > 0):
             raise BenchmarkError("further fine-tuning needs at least one step and a learning rate above 0")
-        check_suites(self.suites, self.facts)
+        for suite in suites:
+            suite.check(self.facts)
         for run in self.recipes:
             parse_run(run)
         for task, file in self.abilities.items():
@@ -102,18 +99,14 @@ class Benchmark:
 
     def _asked(self, lm: EditableModel) -> Iterator[str]:
         """Every text, or a longer one, that the model is given when it is measured."""
+        queries = ModelQueries(lm)
         for fact in self.facts:
-            answer = max((fact.target, fact.old_target or ""), key=len)
-            told = f"{fact.text} {fact.target}. " if "counterfact-plus" in self.suites else ""
-            yield from (f"{prompt} {answer}" for prompt in (fact.text, *fact.paraphrases))
-            yield from (f"{told}{n.prompt} {max(answer, n.answer or '', key=len)}" for n in fact.neighbours)
-            yield from (f"{question(p.prompt)} {max(p.answers, key=len, default='')}" for p in fact.probes)
-            if "generation" in self.suites and getattr(lm.tokenizer, "chat_template", None):
-                yield in_chat(lm, fact.text)
-            if "locality" in self.suites:
-                yield from (about.format(fact.subject) for about in ABOUT)
+            yield fact.text
+            yield from (n.prompt for n in fact.neighbours)
+            for suite in suites_of(self.suites):
+                yield from suite.texts(queries, fact)
         for task, file in self.abilities.items():
-            yield from asked_texts(task, read_items(task, file))
+            yield from task_texts(task, read_items(task, file))
 
 
 def parse_run(run: str) -> tuple[str, dict[str, str]]:

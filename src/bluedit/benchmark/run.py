@@ -18,18 +18,20 @@ from bluedit.editing.editor import Editor
 from bluedit.editing.patch import Patch
 from bluedit.errors import BenchmarkError, BluEditError
 from bluedit.evaluate.ability import ability, read_items
-from bluedit.evaluate.answers import passages_beyond, perplexity
-from bluedit.evaluate.drift import Unedited, hidden_drift, passage_drift
+from bluedit.evaluate.drift import Unedited
 from bluedit.evaluate.generate import continuations
+from bluedit.evaluate.hidden import hidden_drift
 from bluedit.evaluate.metrics import Columns, means
-from bluedit.evaluate.suites import SUITES
+from bluedit.evaluate.model_queries import ModelQueries
+from bluedit.evaluate.passages import passages_beyond
+from bluedit.evaluate.suites import suites_of
 from bluedit.evaluate.training import trained
 from bluedit.facts.fact import Fact, conflicts
 from bluedit.facts.records import fact_record
 from bluedit.files import write_json
+from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
-from bluedit.methods.recipe import Recipe
 from bluedit.writing.batches import split_batches
 
 log = logging.getLogger(__name__)
@@ -104,8 +106,7 @@ class _Run:
         if self.recipe is None:
             parts = [list(self.benchmark.facts)]
         else:
-            merge = self.recipe.subjects == "merge"
-            parts = split_batches(self.benchmark.facts, self.benchmark.batch_size, merge=merge)
+            parts = split_batches(self.benchmark.facts, self.benchmark.batch_size, self.recipe.subjects)
         log = read_log(self.folder)
         done = sum(entry["patches"] for entry in log)
         if done and (len(log) < len(parts) or self._to_finetune()):
@@ -114,7 +115,7 @@ class _Run:
                 raise BenchmarkError(
                     f"{self.folder} logs {done} batches and its patch holds {len(saved.batches)}; delete that folder to run the recipe again"
                 )
-            self.editor.apply(Patch(saved.batches[:done], saved.info))
+            self.editor.apply(Patch(saved.base, saved.batches[:done]))
         for number, part in enumerate(parts[len(log) :], start=len(log) + 1):
             entry = (
                 self._write(part) if self.recipe else {"facts": len(part), "patches": 0, "seconds": 0.0, "reach": []}
@@ -123,7 +124,7 @@ class _Run:
             if number % self.benchmark.every == 0 or last or half:
                 entry |= self._measure(parts[:number], last=last, able=last or half)
             if self.recipe:
-                self.editor.patch.save(self.folder / "patch")
+                self.editor.patch.append_to(self.folder / "patch")
             log.append({"recipe": self.run} | entry)
             write_json(self.folder / "batches.json", log)
         if self._to_finetune():
@@ -162,7 +163,7 @@ class _Run:
 
     def _abilities(self) -> dict[str, dict[str, Any]]:
         return {
-            task: asdict(ability(self.editor.lm, task, read_items(task, file), self.editor.progress))
+            task: asdict(ability(self._queries(self.editor.unedited), task, read_items(task, file)))
             for task, file in self.benchmark.abilities.items()
         }
 
@@ -179,12 +180,19 @@ class _Run:
         """Hidden states of known facts before and after."""
         known = sorted({n.prompt for fact in facts for n in fact.neighbours})
         if len(known) > 1:
-            write_json(self.folder / "hidden.json", hidden_drift(self.editor.lm, known[:_KNOWN], self.editor.unedited))
+            write_json(
+                self.folder / "hidden.json", asdict(hidden_drift(self.editor.lm, known[:_KNOWN], self.editor.unedited))
+            )
 
     def _on_passages(self, unedited: Unedited) -> dict[str, float]:
-        lm, text, tokens = self.editor.lm, self.benchmark.text, self.benchmark.passage_tokens
-        moved = passage_drift(lm, text, tokens, unedited) if "locality" in self.benchmark.suites else {}
-        return moved | {"perplexity": perplexity(lm, text, tokens)}
+        queries, text, tokens = self._queries(unedited), self.benchmark.text, self.benchmark.passage_tokens
+        moved = {}
+        for suite in suites_of(self.benchmark.suites):
+            moved |= suite.measure_passages(queries, text, tokens)
+        return moved | {"perplexity": queries.perplexity(text, tokens)}
+
+    def _queries(self, unedited: Unedited) -> ModelQueries:
+        return ModelQueries(self.editor.lm, unedited, self.editor.progress)
 
     def _to_finetune(self) -> bool:
         """Whether further fine-tuning is wanted and not yet done."""
@@ -213,6 +221,6 @@ class _Run:
 
     def _columns(self, facts: Sequence[Fact], unedited: Unedited) -> Columns:
         columns: Columns = {}
-        for name in self.benchmark.suites:
-            columns |= SUITES[name](self.editor.lm, facts, unedited, self.editor.progress)
+        for suite in suites_of(self.benchmark.suites):
+            columns |= suite.measure(self._queries(unedited), facts)
         return columns

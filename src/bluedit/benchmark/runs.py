@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bluedit.benchmark.page import _figures as figures
+from bluedit.benchmark.entry import family
 from bluedit.errors import BenchmarkError
 
 FORMAT = 2  # of a run's folder; 1 measured the gap to teacher forcing, and sampled text, in another way
@@ -69,8 +69,8 @@ class Run:
     def pairs(self) -> list[tuple[Recipe, Recipe]]:
         """(plain, with BLUE) of each recipe that was run both ways: with the same settings in its name or, where a recipe has one
         form of each kind only, with whatever settings these have."""
-        plain = {r.name: r for r in self.edited if not figures.family(r.name)[1]}
-        blue = {figures.family(r.name)[0]: r for r in self.edited if figures.family(r.name)[1]}
+        plain = {r.name: r for r in self.edited if not family(r.name)[1]}
+        blue = {family(r.name)[0]: r for r in self.edited if family(r.name)[1]}
         pairs = {name: (plain[name], blue[name]) for name in plain if name in blue}
         for stem in {_stem(name) for name in plain}:
             (one, *more), others = [n for n in plain if _stem(n) == stem], [n for n in blue if _stem(n) == stem]

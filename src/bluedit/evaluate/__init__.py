@@ -1,1 +1,1 @@
-"""What a model says: scoring answers, perplexity, and the report of an edit."""
+"""Measuring a model: scoring answers, generating text, perplexity and drift; suites of metrics; the report of an edit."""

@@ -1,8 +1,9 @@
-"""General ability: does an edited model still do what language models do? Six tasks in few-shot prompting, by the likelihoods of the label words.
+"""General ability: can an edited model still do what language models do? Six tasks in few-shot prompting, scored by the likelihoods of
+the label words.
 
-The tasks are those that MEMIT's successors report (SST-2, MRPC, CoLA, RTE and NLI from GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300), asked in
-words of our own; compare figures within bluedit, not with published ones. Label numbers are
-GLUE's own: in RTE 0 is entailment, in MRPC 1 is equivalent, in CoLA 1 is acceptable, in SST-2 1 is positive.
+The tasks are those that MEMIT's successors report (SST-2, MRPC, CoLA, RTE and NLI from GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300).
+The prompts are worded by this project, so compare results within bluedit and not with published ones. Label numbers are GLUE's: in RTE
+0 is entailment, in MRPC 1 is equivalent, in CoLA 1 is acceptable, in SST-2 1 is positive.
 """
 
 from __future__ import annotations
@@ -10,40 +11,33 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bluedit.errors import FactError, did_you_mean
-from bluedit.evaluate.answers import score
-from bluedit.model.editable import EditableModel
-from bluedit.progress import Progress
+from bluedit.evaluate.data import Ability
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bluedit.evaluate.queries import Queries
 
 SHOTS = 4
+_SHOWN = 20  # faults in one error
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task as data.
+    """One task.
 
     Attributes:
-        ask: the record as a prompt that ends where the label word begins.
-        words: label words by label; for MMLU the letters of the choices.
-        label: the record's label as an index into `words`.
+        ask: turns a record into a prompt that ends where the label word begins.
+        words: the label words, by label; for MMLU the letters of the choices.
+        label: gives a record's label as an index into `words`.
     """
 
     ask: Callable[[Mapping[str, Any]], str]
     words: tuple[str, ...]
     label: Callable[[Mapping[str, Any]], int]
-
-
-@dataclass(frozen=True)
-class Ability:
-    """Result of one task: accuracy and F1 (mean over labels weighted by their frequency), shares between 0 and 1."""
-
-    task: str
-    accuracy: float
-    f1: float
-    items: int
 
 
 def _number(record: Mapping[str, Any]) -> int:
@@ -74,74 +68,79 @@ TASKS: Mapping[str, Task] = {
 
 
 def read_items(task: str, file: Path) -> list[dict[str, Any]]:
-    """Records of a task from JSONL.
+    """Records of a task from a JSONL file.
 
     Raises:
-        FactError: unknown task, or lines that are no records of it; all of them together.
+        FactError: an unknown task, or lines that are not records of it; all of them are listed.
     """
     if task not in TASKS:
         raise FactError(f"unknown task {task!r}; {did_you_mean(task, TASKS)}")
     records, faults = [], []
-    try:
-        lines = file.read_bytes().decode("utf-8").split("\n")
-    except OSError as error:
-        raise FactError(f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise FactError(f"cannot read {file}: it is not UTF-8 text ({error})") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
-            TASKS[task].ask(record)
-            if not 0 <= TASKS[task].label(record) < len(TASKS[task].words):
-                raise ValueError("its label is out of range")
-            records.append(record)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            records.append(_record(TASKS[task], line))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             faults.append(f"{file}, line {number}: not a record of {task} ({type(error).__name__}: {error})")
     if len(records) <= SHOTS and not faults:
         faults.append(f"{file} holds {len(records)} records; {SHOTS} are shown as examples, so more are needed")
     if faults:
-        raise FactError("\n".join(faults[:20]))
+        raise FactError("\n".join(faults[:_SHOWN]))
     return records
 
 
-def ability(
-    lm: EditableModel, task: str, records: Sequence[Mapping[str, Any]], progress: Progress | None = None
-) -> Ability:
-    """Few-shot accuracy and F1: the first SHOTS records are examples, the label word of the highest mean log-probability is the answer.
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_bytes().decode("utf-8").split("\n")
+    except OSError as error:
+        raise FactError(f"cannot read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise FactError(f"cannot read {file}: it is not UTF-8 text ({error})") from error
+
+
+def _record(task: Task, line: str) -> dict[str, Any]:
+    """One record. Whatever is wrong with a line shows when its prompt and label are made."""
+    record = json.loads(line)
+    json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is not text
+    task.ask(record)
+    if not 0 <= task.label(record) < len(task.words):
+        raise ValueError("its label is out of range")
+    return record
+
+
+def ability(queries: Queries, task: str, records: Sequence[Mapping[str, Any]]) -> Ability:
+    """Few-shot accuracy and F1. The first SHOTS records are examples; the model's answer to each of the others is the label word with the
+    highest mean log-probability per token.
 
     Raises:
-        FactError: examples and question together are longer than the model can read.
+        FactError: examples and question together are longer than the model's context.
     """
-    row = TASKS[task]
-    shown = _examples(task, records)
-    asked = records[SHOTS:]
-    pairs = [(row.ask(r), word) for r in asked for word in row.words]
-    answers = iter(score(lm, pairs, progress, beginning=shown))
-    labels = [row.label(r) for r in asked]
+    row, items = TASKS[task], records[SHOTS:]
+    pairs = [(row.ask(record), word) for record in items for word in row.words]
+    answers = iter(queries.score_after(_examples(task, records), pairs))
+    labels = [row.label(record) for record in items]
     given = []
-    for _ in asked:
-        likely = [next(answers).mean_logprob for _ in row.words]
-        given.append(likely.index(max(likely)))
+    for _ in items:
+        scores = [next(answers).mean_logprob for _ in row.words]
+        given.append(scores.index(max(scores)))
     right = sum(a == b for a, b in zip(labels, given, strict=True))
-    return Ability(task, right / len(asked), weighted_f1(labels, given), len(asked))
+    return Ability(task, right / len(items), weighted_f1(labels, given), len(items))
 
 
-def asked_texts(task: str, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Every text that is put to the model, examples included, each with its longest label word."""
-    row, shown = TASKS[task], _examples(task, records)
-    return (f"{shown}{row.ask(record)} {max(row.words, key=len)}" for record in records[SHOTS:])
+def task_texts(task: str, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Every text that the model reads for a task: examples, question, and the longest label word."""
+    row, examples = TASKS[task], _examples(task, records)
+    return (f"{examples}{row.ask(record)} {max(row.words, key=len)}" for record in records[SHOTS:])
 
 
 def _examples(task: str, records: Sequence[Mapping[str, Any]]) -> str:
     row = TASKS[task]
-    return "".join(f"{row.ask(r)} {row.words[row.label(r)]}\n\n" for r in records[:SHOTS])
+    return "".join(f"{row.ask(record)} {row.words[row.label(record)]}\n\n" for record in records[:SHOTS])
 
 
 def weighted_f1(labels: Sequence[int], given: Sequence[int]) -> float:
-    """F1 of each label, weighted by how often it is the right one."""
+    """F1 of each label, weighted by the label's frequency."""
     total = 0.0
     for label in set(labels):
         both = sum(a == b == label for a, b in zip(labels, given, strict=True))

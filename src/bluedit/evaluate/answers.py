@@ -1,132 +1,102 @@
-"""Scoring answers to prompts, in batches by length, with the head only where an answer stands."""
+"""Scoring answers to prompts and text, in batches by length. The head runs only at the positions that are scored."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bluedit.errors import ModelError
-from bluedit.forward import Past, past_of, shared_length
-from bluedit.model.editable import EditableModel
+from bluedit.evaluate.data import Answer
+from bluedit.evaluate.passages import passage_rows
 from bluedit.model.hooks import hooked
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
-from bluedit.shapes import Tensor
-from bluedit.text.prompts import encode, encode_answer
+from bluedit.text.prompts import encode_answer
 from bluedit.text.rows import chunks_by_cost
 
-_TOKENS_PER_PASS = 2048
+if TYPE_CHECKING:
+    from torch import Tensor
 
+    from bluedit.forward import Past
+    from bluedit.model.editable import EditableModel
 
-@dataclass(frozen=True)
-class Answer:
-    """How likely a model gives one answer to one prompt, under teacher forcing.
-
-    Attributes:
-        logprob: sum over the answer's tokens of log p, in nats.
-        tokens: number of answer tokens.
-        said: every answer token is the most probable one given those before it.
-        top: the token id the model puts first right after the prompt.
-        first_choices: the token id the model puts first at each of the answer's places.
-        accuracy: share of the answer's tokens that are the first choice.
-    """
-
-    logprob: float
-    tokens: int
-    said: bool
-    top: int
-    first_choices: tuple[int, ...] = ()
-    accuracy: float = 0.0
-
-    @property
-    def probability(self) -> float:
-        """Of the whole answer."""
-        return math.exp(self.logprob)
-
-    @property
-    def mean_logprob(self) -> float:
-        """Per token: what CounterFact's metrics compare."""
-        return self.logprob / self.tokens
-
-
-class Questions:
-    """(prompt, answer) pairs, each asked once however often it is needed."""
-
-    def __init__(self) -> None:
-        self._places: dict[tuple[str, str], int] = {}
-
-    def one(self, prompt: str, answer: str) -> int:
-        """Where the answer to this pair will stand."""
-        return self._places.setdefault((prompt, answer), len(self._places))
-
-    def pair(self, prompt: str, first: str, second: str) -> tuple[int, int]:
-        """Where two answers to one prompt will stand."""
-        return self.one(prompt, first), self.one(prompt, second)
-
-    def answers(self, lm: EditableModel, progress: Progress | None) -> list[Answer]:
-        """All of them, as the model is now."""
-        return score(lm, list(self._places), progress)
+TOKENS_PER_PASS = 2048
+_MOST_NATS = 700.0  # exp of more overflows
 
 
 def score(
-    lm: EditableModel, pairs: Sequence[tuple[str, str]], progress: Progress | None = None, *, beginning: str = ""
+    lm: EditableModel,
+    pairs: Sequence[tuple[str, str]],
+    progress: Progress | None = None,
+    *,
+    tokens_per_pass: int = TOKENS_PER_PASS,
 ) -> list[Answer]:
-    """Score each (prompt, answer) pair. Results do not depend on how pairs are batched, up to rounding.
+    """Score each (prompt, answer) pair. Results do not depend on the batching, up to rounding.
 
-    Answers that need the same tokens to be run (all one-token answers to a prompt do) share one row; the tokens of a `beginning` before
-    every prompt (few-shot examples) are run once.
+    Args:
+        tokens_per_pass: most tokens of one forward pass, padding included.
 
     Raises:
-        FactError: a prompt is longer than the model can read.
+        FactError: a prompt is longer than the model's context.
+        ModelError: the model's logits are not finite.
     """
-    encoded = [encode_answer(lm.tokenizer, beginning + prompt, answer) for prompt, answer in pairs]
-    shared = _shared([prompt for prompt, _ in encoded]) if beginning else 0
-    past = past_of(lm, [encoded[0][0][:shared]]) if shared else None
-    encoded = [(prompt[shared:], answer) for prompt, answer in encoded]
+    encoded = [encode_answer(lm.tokenizer, prompt, answer) for prompt, answer in pairs]
+    return score_encoded(lm, encoded, progress, tokens_per_pass=tokens_per_pass)
+
+
+def score_encoded(
+    lm: EditableModel,
+    encoded: Sequence[tuple[Sequence[int], Sequence[int]]],
+    progress: Progress | None = None,
+    *,
+    past: Past | None = None,
+    tokens_per_pass: int = TOKENS_PER_PASS,
+) -> list[Answer]:
+    """Score (prompt tokens, answer tokens) pairs. Answers that need the same tokens to be run (all one-token answers to a prompt, for
+    example) share one row.
+
+    Args:
+        past: cached attention keys and values (one row) of tokens that precede every prompt.
+    """
     asked: dict[tuple[int, ...], list[int]] = {}
     for i, (prompt, answer) in enumerate(encoded):
         asked.setdefault((*prompt, *answer[:-1]), []).append(i)
     rows = list(asked)
-    out: list[Answer | None] = [None] * len(pairs)
-    with frozen(lm.model), (progress or Progress()).task("asking the model", len(pairs), "prompts") as advance:
-        for chunk in chunks_by_cost([len(row) for row in rows], _TOKENS_PER_PASS):
-            who = [(lane, i) for lane, number in enumerate(chunk) for i in asked[rows[number]]]
-            spans = [(lane, len(encoded[i][0]) - 1, encoded[i][1]) for lane, i in who]
-            for (_, i), answer in zip(who, _score_chunk(lm, [rows[i] for i in chunk], spans, past), strict=True):
+    out: list[Answer | None] = [None] * len(encoded)
+    with frozen(lm.model), (progress or Progress()).task("asking the model", len(encoded), "prompts") as advance:
+        for chunk in chunks_by_cost([len(row) for row in rows], tokens_per_pass):
+            pairs = [(lane, i) for lane, number in enumerate(chunk) for i in asked[rows[number]]]
+            spans = [(lane, len(encoded[i][0]) - 1, encoded[i][1]) for lane, i in pairs]
+            answers = _score_chunk(lm, [rows[i] for i in chunk], spans, past)
+            for (_, i), answer in zip(pairs, answers, strict=True):
                 out[i] = answer
-            advance(len(who))
+            advance(len(pairs))
     return [answer for answer in out if answer is not None]
-
-
-def _shared(prompts: Sequence[Sequence[int]]) -> int:
-    """How many first tokens all prompts have in common, with one left to each."""
-    return min((min(shared_length(prompts[0], prompt), len(prompt) - 1) for prompt in prompts), default=0)
 
 
 @torch.no_grad()
 def _score_chunk(
     lm: EditableModel,
     rows: Sequence[Sequence[int]],
-    spans: Sequence[tuple[int, int, list[int]]],
+    spans: Sequence[tuple[int, int, Sequence[int]]],
     past: Past | None,
 ) -> list[Answer]:
-    """Answers of (lane, place before the first answer token, answer tokens) in these rows."""
+    """Answers at spans of these rows; a span is (row, position before the first answer token, answer tokens)."""
     lanes = [lane for lane, _, answer in spans for _ in answer]
-    places = [start + t for _, start, answer in spans for t in range(len(answer))]
-    logits = logits_at(lm, rows, lanes, places, past)
-    wanted = torch.tensor([token for _, _, answer in spans for token in answer], device=logits.device)
-    logprobs = -torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+    positions = [start + t for _, start, answer in spans for t in range(len(answer))]
+    logits = logits_at(lm, rows, lanes, positions, past)
+    targets = torch.tensor([token for _, _, answer in spans for token in answer], device=logits.device)
+    logprobs = -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     tops = logits.argmax(dim=-1)
     answers, at = [], 0
     for _, _, answer in spans:
         part = slice(at, at + len(answer))
-        right, first = (tops[part] == wanted[part]).tolist(), tops[part].tolist()
-        told = float(logprobs[part].double().sum())
-        answers.append(Answer(told, len(answer), all(right), first[0], tuple(first), sum(right) / len(right)))
+        right, first = (tops[part] == targets[part]).tolist(), tops[part].tolist()
+        logprob = float(logprobs[part].double().sum())
+        answers.append(Answer(logprob, len(answer), all(right), first[0], tuple(first), sum(right) / len(right)))
         at += len(answer)
     return answers
 
@@ -136,69 +106,61 @@ def logits_at(
     lm: EditableModel,
     rows: Sequence[Sequence[int]],
     lanes: Sequence[int],
-    places: Sequence[int],
+    positions: Sequence[int],
     past: Past | None = None,
 ) -> Tensor:
-    """Logits (positions x vocabulary, float32 or wider) at (lane, place) of right-padded rows, which follow `past` (one row) if given.
+    """Logits (positions x vocabulary, float32 or wider) at each (row, position) of some token rows.
+
+    Args:
+        rows: token ids, padded on the right as needed.
+        lanes, positions: row and position of each wanted logit.
+        past: cached attention keys and values (one row) of tokens that precede every row.
 
     Raises:
-        ModelError: some are NaN or infinite.
+        FactError: a row is longer than the model's context.
+        ModelError: some logits are NaN or plus infinity.
     """
     ids, mask = lm.pad(rows, after=past.mask.shape[1] if past else 0)
-    more: dict[str, Any] = {"use_cache": False}
+    options: dict[str, Any] = {"use_cache": False}
     if past:
         past = past.rows(torch.zeros(len(rows), dtype=torch.long, device=ids.device))
         start = past.mask.shape[1]
-        place = start + torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        position_ids = start + torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         mask = torch.cat([past.mask, mask], dim=1)
-        more = lm.after(past.cache()) | {"position_ids": place}
-    lane, place = torch.tensor(list(lanes), device=ids.device), torch.tensor(list(places), device=ids.device)
+        options = lm.after(past.cache()) | {"position_ids": position_ids}
+    lane, position = torch.tensor(list(lanes), device=ids.device), torch.tensor(list(positions), device=ids.device)
     head = lm.anatomy.head
-    hooks = [] if head is None else [(head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:]))]
+    hooks = []
+    if head is not None:
+        hooks = [(head, "pre", lambda _module, args: (args[0][lane, position].unsqueeze(0), *args[1:]))]
     with frozen(lm.model), hooked(hooks):
-        logits = lm.model(input_ids=ids, attention_mask=mask, **more).logits
-    logits = logits[lane, place] if head is None else logits[0]
-    check_numbers(lm, logits)
+        logits = lm.model(input_ids=ids, attention_mask=mask, **options).logits
+    logits = logits[lane, position] if head is None else logits[0]
+    check_finite(lm, logits)
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def check_numbers(lm: EditableModel, values: Tensor) -> None:
-    """Raises ModelError when a model gives NaN or infinity where numbers are due; minus infinity is a word it never says."""
+def check_finite(lm: EditableModel, values: Tensor) -> None:
+    """Raises ModelError when values contain NaN or plus infinity. A logit of minus infinity is a token the model never says."""
     if (values.isnan() | (values == torch.inf)).any():
         raise ModelError(f"{lm.name} gives numbers that are not finite; check its weights, or use weaker settings")
 
 
-def passage_rows(lm: EditableModel, texts: Sequence[str], tokens: int) -> list[list[int]]:
-    """Token rows of the first `tokens` tokens of some texts."""
-    rows: list[list[int]] = []
-    for text in texts:
-        row = encode(lm.tokenizer, text)[0][: min(lm.max_length, max(0, tokens - sum(map(len, rows))))]
-        if len(row) > 1:
-            rows.append(row)
-    return rows
-
-
-def passages_beyond(lm: EditableModel, texts: Sequence[str], tokens: int) -> Sequence[str]:
-    """The texts of which `passage_rows` takes nothing."""
-    taken = 0
-    for i, text in enumerate(texts):
-        if taken >= tokens:
-            return texts[i:]
-        length = min(lm.max_length, len(encode(lm.tokenizer, text)[0]))
-        taken += length if length > 1 else 0
-    return ()
-
-
 @torch.no_grad()
 def perplexity(lm: EditableModel, texts: Sequence[str], tokens: int = 1200) -> float:
-    """exp of the mean negative log-probability per token over about `tokens` tokens of the texts (first token of each not counted)."""
+    """exp of the mean negative log-probability per token over the first `tokens` tokens of the texts; the first token of each text is
+    not scored.
+
+    Raises:
+        ModelError: the model's logits are not finite.
+    """
     rows = passage_rows(lm, texts, tokens)
     total, count = 0.0, 0
-    for chunk in chunks_by_cost([len(row) for row in rows], _TOKENS_PER_PASS // 2):
+    for chunk in chunks_by_cost([len(row) for row in rows], TOKENS_PER_PASS // 2):
         lanes = [lane for lane, i in enumerate(chunk) for _ in rows[i][1:]]
-        places = [t for i in chunk for t in range(len(rows[i]) - 1)]
-        logits = logits_at(lm, [rows[i] for i in chunk], lanes, places)
-        wanted = torch.tensor([token for i in chunk for token in rows[i][1:]], device=logits.device)
-        total += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
-        count += len(wanted)
-    return math.exp(min(total / max(1, count), 700.0))
+        positions = [t for i in chunk for t in range(len(rows[i]) - 1)]
+        logits = logits_at(lm, [rows[i] for i in chunk], lanes, positions)
+        targets = torch.tensor([token for i in chunk for token in rows[i][1:]], device=logits.device)
+        total += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
+        count += len(targets)
+    return math.exp(min(total / max(1, count), _MOST_NATS))

@@ -1,49 +1,33 @@
-"""What a model says when it is simply asked: greedy continuations and the most probable next tokens."""
+"""Letting a model write: greedy continuations, sampled text, and the most probable next tokens."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import LogitsProcessor
 
-from bluedit.model.editable import EditableModel
+from bluedit.evaluate.data import Asked, Sampling
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.text.prompts import encode
 
-_TOGETHER = 64
+if TYPE_CHECKING:
+    from bluedit.model.editable import EditableModel
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How text is sampled: its length in tokens, from how many of the likeliest tokens each is drawn, and the seed, which with the
-    prompt alone decides what is drawn."""
-
-    tokens: int
-    top_k: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The answer to one prompt.
-
-    Attributes:
-        prompt, text: the prompt and its greedy continuation.
-        top: (token text, probability) of the most probable next tokens.
-    """
-
-    prompt: str
-    text: str
-    top: tuple[tuple[str, float], ...]
+PROMPTS_PER_PASS = 64
 
 
 @torch.no_grad()
 def ask(lm: EditableModel, prompts: Sequence[str], tokens: int = 20, top: int = 5) -> list[Asked]:
-    """Continue each prompt greedily by at most `tokens` tokens, stopping where the model stops. Nothing is sampled."""
+    """Continue each prompt greedily by at most `tokens` tokens, stopping at the model's own end token, and give the `top` most probable
+    next tokens.
+
+    Raises:
+        FactError: a prompt is longer than the model's context.
+    """
     answers = []
     with frozen(lm.model):
         for prompt in prompts:
@@ -53,16 +37,25 @@ def ask(lm: EditableModel, prompts: Sequence[str], tokens: int = 20, top: int = 
             )
             probabilities, best = first.softmax(dim=-1).topk(min(top, len(first)))
             shown = tuple((lm.tokenizer.decode([int(i)]), float(p)) for p, i in zip(probabilities, best, strict=True))
-            answers.append(Asked(prompt, _continue(lm, ids, mask, tokens)[0], shown))
+            answers.append(Asked(prompt, _continue(lm, ids, mask, tokens, None)[0], shown))
     return answers
 
 
 @torch.no_grad()
 def continuations(
-    lm: EditableModel, prompts: Sequence[str], tokens: int | Sampling, progress: Progress | None = None
+    lm: EditableModel,
+    prompts: Sequence[str],
+    tokens: int | Sampling,
+    progress: Progress | None = None,
+    *,
+    prompts_per_pass: int = PROMPTS_PER_PASS,
 ) -> list[str]:
-    """Continuations of many prompts, greedy up to so many tokens or sampled, run together where they are equally long, so that nothing
-    is padded."""
+    """Continuations of many prompts: greedy with at most `tokens` tokens, or sampled. Prompts of equal length run together, without
+    padding.
+
+    Raises:
+        FactError: a prompt is longer than the model's context.
+    """
     rows = [encode(lm.tokenizer, prompt)[0] for prompt in prompts]
     by_length: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
@@ -70,30 +63,33 @@ def continuations(
     texts = [""] * len(prompts)
     with frozen(lm.model), (progress or Progress()).task("continuing prompts", len(prompts), "prompts") as advance:
         for same in by_length.values():
-            for start in range(0, len(same), _TOGETHER):
-                part = same[start : start + _TOGETHER]
+            for start in range(0, len(same), prompts_per_pass):
+                part = same[start : start + prompts_per_pass]
                 ids, mask = lm.pad([rows[i] for i in part])
-                how = _Draw(tokens, [prompts[i] for i in part]) if isinstance(tokens, Sampling) else tokens
-                for i, text in zip(part, _continue(lm, ids, mask, how), strict=True):
+                sampler = Sampler(tokens, [prompts[i] for i in part]) if isinstance(tokens, Sampling) else None
+                most = tokens.tokens if isinstance(tokens, Sampling) else tokens
+                for i, text in zip(part, _continue(lm, ids, mask, most, sampler), strict=True):
                     texts[i] = text
                 advance(len(part))
     return texts
 
 
-class _Draw(LogitsProcessor):
-    """Draws each row's next token among the likeliest by adding Gumbel noise, which only the row's prompt and the seed decide, so that
-    a text does not depend on what is asked beside it."""
+class Sampler(LogitsProcessor):
+    """Samples each row's next token from the most probable ones by adding Gumbel noise. The noise depends on seed and prompt only, so a
+    text does not depend on the other rows of its batch."""
 
-    def __init__(self, how: Sampling, prompts: Sequence[str]) -> None:
-        self.room = how.tokens
-        seeds = [hashlib.sha256(f"{how.seed} {prompt}".encode()).digest()[:8] for prompt in prompts]
-        chances = [
-            torch.rand(how.tokens, how.top_k, generator=torch.Generator().manual_seed(int.from_bytes(seed) >> 1))
+    def __init__(self, sampling: Sampling, prompts: Sequence[str]) -> None:
+        seeds = [hashlib.sha256(f"{sampling.seed} {prompt}".encode()).digest()[:8] for prompt in prompts]
+        uniform = [
+            torch.rand(
+                sampling.tokens, sampling.top_k, generator=torch.Generator().manual_seed(int.from_bytes(seed) >> 1)
+            )
             for seed in seeds
         ]
-        self._noise = iter(-(-torch.stack(chances, dim=1).log()).log())
+        self._noise = iter(-(-torch.stack(uniform, dim=1).log()).log())
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores that leave only the sampled token of each row."""
         del input_ids
         noise = next(self._noise)
         top = scores.topk(min(noise.shape[1], scores.shape[1]))
@@ -101,9 +97,10 @@ class _Draw(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter(1, top.indices.gather(1, drawn), 0.0)
 
 
-def _continue(lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, how: int | _Draw) -> list[str]:
-    """Greedy up to so many tokens, or drawn."""
-    draw, most = (how, how.room) if isinstance(how, _Draw) else (None, how)
+def _continue(
+    lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, most: int, sampler: Sampler | None
+) -> list[str]:
+    """At most `most` tokens after each row: greedy up to the model's end token, or exactly that many from a sampler."""
     room = min(most, lm.max_length - ids.shape[1])
     if room < 1:
         return [""] * len(ids)
@@ -113,8 +110,8 @@ def _continue(lm: EditableModel, ids: torch.Tensor, mask: torch.Tensor, how: int
         ids,
         attention_mask=mask,
         max_new_tokens=room,
-        min_new_tokens=room if draw else None,  # one length for all: the entropy of shorter text is lower
-        logits_processor=[draw] if draw else None,
+        min_new_tokens=room if sampler else None,  # shorter text has lower entropy, so all texts get the same length
+        logits_processor=[sampler] if sampler else None,
         do_sample=False,
         num_beams=1,
         repetition_penalty=1.0,

@@ -1,14 +1,35 @@
-"""The table of metrics: the field's own and the stricter ones its critics ask for. Each says where it comes from and whether it is
-teacher-forced. They are measured by the suites in `suites`."""
+"""The table of metrics: the field's own, and the stricter ones its critics ask for. Suites (`bluedit.evaluate.suites`) measure them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-Columns = dict[str, list[float]]
+Columns = dict[str, list[float]]  # by metric, one number per fact; NaN where a fact has nothing to score
 _NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a number is printed: times `scale`, with `digits` decimals."""
+
+    name: str
+    scale: float = 1.0
+    digits: int = 2
+
+    def __str__(self) -> str:
+        return self.name
+
+    def shown(self, value: float) -> str:
+        return f"{self.scale * value:.{self.digits}f}"
+
+
+SHARE = Unit("share", 100.0, 1)  # between 0 and 1, printed in percent
+NATS = Unit("nats", digits=3)
+BITS = Unit("bits")
+RATIO = Unit("ratio")
+NUMBER = Unit("")
 
 
 @dataclass(frozen=True)
@@ -19,23 +40,31 @@ class Metric:
         definition: one sentence.
         source: paper and section.
         teacher_forced: whether the answer's own tokens are fed to the model while it is scored.
-        better: "higher", "lower", or "" where neither is.
-        unit: "share" (0 to 1), "nats", "bits", "ratio" or "" for a bare number.
+        higher_is_better: which way is better.
+        unit: how it is printed.
     """
 
     definition: str
     source: str
     teacher_forced: bool
-    better: str = "higher"
-    unit: str = "share"
+    higher_is_better: bool = True
+    unit: Unit = SHARE
+
+    @property
+    def arrow(self) -> str:
+        """An arrow towards the better values."""
+        return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def is_share(self) -> bool:
+        return self.unit is SHARE
+
+    def best(self, values: Iterable[float]) -> float:
+        return max(values) if self.higher_is_better else min(values)
 
     def shown(self, value: float | None) -> str:
-        """A value as tables print it: shares in percent; empty where there is none."""
-        if value is None or value != value:
-            return ""
-        return (
-            f"{100 * value:.1f}" if self.unit == "share" else f"{value:.3f}" if self.unit == "nats" else f"{value:.2f}"
-        )
+        """A value as tables print it; empty where there is none."""
+        return "" if value is None or math.isnan(value) else self.unit.shown(value)
 
 
 _ROME = "ROME, arXiv 2202.05262, section 3.3"
@@ -47,67 +76,69 @@ _HOPS = "MQuAKE, arXiv 2305.14795, and RippleEdits, arXiv 2307.12976"
 _BEYOND = "locality beyond the benchmark"
 
 METRICS: dict[str, Metric] = {
-    "efficacy": Metric("prompts where the new target is likelier than the old one, by mean log-probability per token", _ROME, True),
-    "generalisation": Metric("paraphrases where the new target is likelier than the old one", _ROME, True),
-    "specificity": Metric("neighbours whose true answer is likelier than the new target", _ROME, True),
-    "strict": Metric("prompts where every token of the new target is the first choice", _STRICT, True),
-    "strict_paraphrase": Metric("paraphrases where every token of the new target is the first choice", _STRICT, True),
-    "strict_specificity": Metric("neighbours where every token of the true answer is the first choice", _STRICT, True),
-    "specificity_plus": Metric("neighbours whose true answer is likelier than the new target with the edited sentence said just before", _PLUS, True),
-    "plus_kl": Metric("KL(unedited || edited) of the next token on the same prompts", _PLUS, False, "lower", "nats"),
+    "efficacy": Metric("prompts on which the new target is more probable than the old one, by mean log-probability per token", _ROME, True),
+    "generalisation": Metric("paraphrases on which the new target is more probable than the old one", _ROME, True),
+    "specificity": Metric("neighbours whose true answer is more probable than the new target", _ROME, True),
+    "strict": Metric("prompts on which every token of the new target is the first choice (argmax)", _STRICT, True),
+    "strict_paraphrase": Metric("paraphrases on which every token of the new target is the first choice", _STRICT, True),
+    "strict_specificity": Metric("neighbours on which every token of the true answer is the first choice", _STRICT, True),
+    "specificity_plus": Metric("neighbours whose true answer is more probable than the new target when the edited sentence precedes the prompt", _PLUS, True),
+    "plus_kl": Metric("KL(unedited || edited) of the next token after the same prompts", _PLUS, False, False, NATS),
     "accuracy": Metric("target tokens that are the first choice on the prompt", _MEND, True),
     "rephrase_accuracy": Metric("target tokens that are the first choice on the rephrased prompts", _MEND, True),
     "locality_answer": Metric("answer tokens that are the first choice on unrelated questions", _MEND, True),
-    "locality_same": Metric("unrelated questions' answer tokens where edited and unedited model have the same first choice", _MEND, True),
-    "generated": Metric("prompts whose greedy continuation begins with the new target", _MIRAGE, False),
-    "generated_exact": Metric("prompts whose greedy continuation up to the model's own stop is the new target and nothing else", _MIRAGE, False),
+    "locality_same": Metric("answer tokens of unrelated questions at which the edited and the unedited model have the same first choice", _MEND, True),
+    "generated": Metric("prompts whose greedy continuation starts with the new target", _MIRAGE, False),
+    "generated_exact": Metric("prompts whose greedy continuation, up to the model's own stop, is exactly the new target", _MIRAGE, False),
     "generated_contains": Metric("prompts whose greedy continuation contains the new target", _MIRAGE, False),
-    "generated_paraphrase": Metric("paraphrases whose greedy continuation begins with the new target", _MIRAGE, False),
-    "generated_chat": Metric("prompts put through the chat template whose greedy answer contains the new target", _MIRAGE, False),
-    "generated_chat_exact": Metric("the same where the answer is the new target and nothing else", _MIRAGE, False),
-    "forcing_gap": Metric("accuracy minus generated: what scoring token by token with the answer's own tokens before it adds to what is said without them", _MIRAGE, False, "lower"),
-    "portability": Metric("questions one step away from the edit whose greedy continuation contains the right answer", _HOPS, False),
+    "generated_paraphrase": Metric("paraphrases whose greedy continuation starts with the new target", _MIRAGE, False),
+    "generated_chat": Metric("prompts asked through the chat template whose greedy answer contains the new target", _MIRAGE, False),
+    "generated_chat_exact": Metric("the same, where the greedy answer is exactly the new target", _MIRAGE, False),
+    "forcing_gap": Metric("accuracy minus generated: how far teacher forcing overstates what the model generates", _MIRAGE, False, False),
+    "portability": Metric("questions one reasoning step away from the edit whose greedy continuation contains the right answer", _HOPS, False),
     "multihop": Metric("questions several steps away whose greedy continuation contains the right answer", _HOPS, False),
-    "multihop_any": Metric("cases of which any such question is answered rightly, as MQuAKE counts cases; it asks for the name alone, here the answer's line may hold more", "MQuAKE, arXiv 2305.14795, section 4", False),
-    "alias": Metric("the edited fact asked about the subject by another name, answered rightly in a greedy continuation", _HOPS, False),
-    "portability_accuracy": Metric("answer tokens that are the first choice, over all these questions", "EasyEdit, arXiv 2308.07269", True),
-    "subject_kept": Metric("questions about the subject's other relations answered rightly in a greedy continuation", _HOPS, False),
-    "neighbour_kl": Metric("KL(unedited || edited) of the next token on neighbours", _BEYOND, False, "lower", "nats"),
-    "neighbour_same": Metric("neighbours where edited and unedited model have the same first choice", _BEYOND, False),
-    "subject_kl": Metric("KL(unedited || edited) of the next token on prompts about the subject's other relations", _BEYOND, False, "lower", "nats"),
-    "subject_same": Metric("such prompts where edited and unedited model have the same first choice", _BEYOND, False),
-    "passage_kl": Metric("KL(unedited || edited) of the next token, mean over the tokens of ordinary passages", _BEYOND, True, "lower", "nats"),
-    "passage_same": Metric("tokens of ordinary passages where edited and unedited model have the same first choice", _BEYOND, True),
-    "fluency": Metric("entropy of the words' bigrams and trigrams in sampled text, weighted 2/3 and 4/3 and averaged; low means repetition", _ROME, False, "higher", "bits"),
-    "consistency": Metric("cosine of the TF-IDF vectors of sampled text and reference texts about the new target", _ROME, False),
+    "multihop_any": Metric("facts with at least one such question answered correctly, which is how MQuAKE counts cases; MQuAKE wants the name alone, here the answer's line may hold more", "MQuAKE, arXiv 2305.14795, section 4", False),
+    "alias": Metric("the edited fact asked under another name of the subject and answered correctly in a greedy continuation", _HOPS, False),
+    "portability_accuracy": Metric("answer tokens that are the first choice, over all of these questions", "EasyEdit, arXiv 2308.07269", True),
+    "subject_kept": Metric("questions about other relations of the subject answered correctly in a greedy continuation", _HOPS, False),
+    "neighbour_kl": Metric("KL(unedited || edited) of the next token after neighbours", _BEYOND, False, False, NATS),
+    "neighbour_same": Metric("neighbours after which the edited and the unedited model have the same first choice", _BEYOND, False),
+    "subject_kl": Metric("KL(unedited || edited) of the next token after prompts about other relations of the subject", _BEYOND, False, False, NATS),
+    "subject_same": Metric("such prompts after which the edited and the unedited model have the same first choice", _BEYOND, False),
+    "passage_kl": Metric("KL(unedited || edited) of the next token, mean over the tokens of ordinary passages", _BEYOND, True, False, NATS),
+    "passage_same": Metric("tokens of ordinary passages at which the edited and the unedited model have the same first choice", _BEYOND, True),
+    "fluency": Metric("entropy of word bigrams and trigrams in sampled text, weighted 2/3 and 4/3 and averaged; low means repetition", _ROME, False, True, BITS),
+    "consistency": Metric("cosine similarity of the TF-IDF vectors of sampled text and of reference texts about the new target", _ROME, False),
 }  # fmt: skip
 
-# Kept with every run (general ability where it is asked for): numbers of a whole model, not of a fact.
+# Numbers of a whole model rather than of a fact; kept with every benchmark (general ability only on request).
 OF_A_MODEL: dict[str, Metric] = {
     "score": Metric("harmonic mean of efficacy, generalisation and specificity", _ROME, True),
-    "perplexity": Metric("exp of the mean negative log-probability per token of ordinary text", _BEYOND, True, "lower", ""),
-    "accuracy, f1 of a task": Metric("items whose label word is the likeliest, and F1 of each label weighted by its frequency", "GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300", False),
-    "reach": Metric("of each residual the part that a write delivers at its own key, mean over a batch's facts weighted by the residuals' squared lengths, then over the batches", "docs/design.md, section 2", False),
-    "norms": Metric("|W - W0| / |W0| of each changed layer, Frobenius", _BEYOND, False, "lower", "ratio"),
-    "shift": Metric("distance of the mean hidden states of known facts before and after, over the spread before", "what AlphaEdit (arXiv 2410.02355) plots, as a number", False, "lower", "ratio"),
+    "perplexity": Metric("exp of the mean negative log-probability per token of ordinary text", _BEYOND, True, False, NUMBER),
+    "accuracy, f1 of a task": Metric("items whose label word is the most probable one; F1 of each label weighted by its frequency", "GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300", False),
+    "reach": Metric("the part of each residual that a write delivers at its own key: mean over a batch's facts weighted by the squared length of the residual, then mean over the batches", "docs/design.md, section 2", False),
+    "norms": Metric("|W - W0| / |W0| of each changed layer, Frobenius", _BEYOND, False, False, RATIO),
+    "shift": Metric("distance between the mean hidden states of known facts before and after, divided by the spread before", "what AlphaEdit (arXiv 2410.02355) plots, as a number", False, False, RATIO),
 }  # fmt: skip
+
+_SCORE_OF = ("efficacy", "generalisation", "specificity")
 
 
 def put(columns: Columns, name: str, values: Sequence[float]) -> None:
-    """Add a fact's mean over its prompts to a column; NaN where it has none."""
+    """Append a fact's mean over its prompts to a column; NaN where it has none."""
     columns.setdefault(name, []).append(sum(values) / len(values) if values else _NAN)
 
 
 def means(columns: Columns) -> dict[str, float]:
-    """Mean over the facts that have something to score; NaN if none has. Adds `score`, the harmonic mean of CounterFact's three,
-    and `forcing_gap`."""
+    """Mean of each column over the facts that have something to score; NaN if none has. Adds `score`, the harmonic mean of CounterFact's
+    three metrics, and `forcing_gap` where their parts were measured."""
     out = {}
     for name, values in columns.items():
         scored = [v for v in values if not math.isnan(v)]
         out[name] = sum(scored) / len(scored) if scored else _NAN
-    three = [out.get(name, _NAN) for name in ("efficacy", "generalisation", "specificity")]
-    if all(v == v for v in three):
-        out["score"] = 3 / sum(1 / v for v in three) if all(three) else 0.0
+    parts = [out.get(name, _NAN) for name in _SCORE_OF]
+    if not any(map(math.isnan, parts)):
+        out["score"] = len(parts) / sum(1 / v for v in parts) if all(parts) else 0.0
     if "accuracy" in out and "generated" in out:
         out["forcing_gap"] = out["accuracy"] - out["generated"]
     return out

@@ -1,16 +1,19 @@
-"""The honest report of an edit: what the model said before and after, fact by fact, and how far ordinary text drifted."""
+"""The report of an edit: what the model said before and after, fact by fact, and how far the perplexity of ordinary text drifted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bluedit.evaluate.answers import Answer, perplexity, score
+from bluedit.evaluate.answers import perplexity, score
 from bluedit.evaluate.passages import ordinary_passages
-from bluedit.facts.fact import Fact
-from bluedit.model.editable import EditableModel
-from bluedit.progress import Progress
+
+if TYPE_CHECKING:
+    from bluedit.evaluate.data import Answer
+    from bluedit.facts.fact import Fact
+    from bluedit.model.editable import EditableModel
+    from bluedit.progress import Progress
 
 _DRIFT_TOKENS = 1200
 
@@ -20,9 +23,9 @@ class Reading:
     """What a model says about one fact.
 
     Attributes:
-        new, old: the answers `target` and `old_target` to the prompt (old is None when not given).
-        paraphrases: the answer `target` to each paraphrase.
-        neighbours: for each neighbour, the answer it should have (or None) and the token the model puts first.
+        new, old: how likely `target` and `old_target` are after the prompt; `old` is None if the fact has no old target.
+        paraphrases: how likely `target` is after each paraphrase.
+        neighbours: how likely each neighbour's answer is; without an answer of its own, the fact's old target or its target.
     """
 
     new: Answer
@@ -32,7 +35,12 @@ class Reading:
 
 
 def read_facts_in(lm: EditableModel, facts: Sequence[Fact], progress: Progress | None = None) -> list[Reading]:
-    """Ask a model about facts: prompts, paraphrases and neighbours in one batched run."""
+    """Score the prompts, paraphrases and neighbours of facts in one batched run.
+
+    Raises:
+        FactError: a prompt is longer than the model's context.
+        ModelError: the model's logits are not finite.
+    """
     pairs: list[tuple[str, str]] = []
 
     def ask(prompt: str, answer: str) -> int:
@@ -63,11 +71,11 @@ class FactReport:
     """One fact before and after an edit.
 
     Attributes:
-        first_before, first_after: the token the model puts first after the prompt.
-        says_before, says_after: whether every token of the target is the model's first choice.
+        first_before, first_after: the most probable token right after the prompt.
+        says_before, says_after: whether every token of the target is the first choice.
         p_new_before ... p_old_after: probability of the whole answer.
-        paraphrases_before, paraphrases_after: how many paraphrases are answered with the target, of `paraphrases`.
-        neighbours_kept: how many neighbours keep the first token of their answer, of `neighbours`.
+        paraphrases: number of paraphrases; paraphrases_before, paraphrases_after: how many of them are answered with the target.
+        neighbours: number of neighbours; neighbours_kept: after how many of them the most probable token is the same as before.
     """
 
     prompt: str
@@ -89,7 +97,7 @@ class FactReport:
 
 
 def _side_by_side(fact: Fact, before: Reading, after: Reading, decode: Callable[[list[int]], str]) -> FactReport:
-    """Put two readings of one fact side by side; `decode` turns token ids into text."""
+    """Two readings of one fact as a report; `decode` turns token ids into text."""
     kept = sum(a.top == b.top for a, b in zip(after.neighbours, before.neighbours, strict=True))
     return FactReport(
         prompt=fact.text,
@@ -113,7 +121,7 @@ def _side_by_side(fact: Fact, before: Reading, after: Reading, decode: Callable[
 
 @dataclass(frozen=True)
 class Report:
-    """The whole edit: facts and drift. Figures are teacher-forced; `perplexity_*` is on ordinary passages."""
+    """The report of a whole edit. All figures are teacher-forced; perplexity is that of the bundled ordinary passages."""
 
     facts: tuple[FactReport, ...]
     perplexity_before: float
@@ -125,7 +133,7 @@ class Report:
         return self.perplexity_after / self.perplexity_before - 1
 
     def totals(self) -> dict[str, tuple[int, int]]:
-        """(how many, of how many): facts now said, paraphrases now answered, neighbours kept."""
+        """(count, of how many): facts said after the edit, paraphrases answered, neighbours kept."""
         return {
             "facts": (sum(f.says_after for f in self.facts), len(self.facts)),
             "paraphrases": (sum(f.paraphrases_after for f in self.facts), sum(f.paraphrases for f in self.facts)),
@@ -133,13 +141,13 @@ class Report:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The report as a JSON object."""
         return {"drift": self.drift, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One look at a model: what it says about each fact, and its perplexity on the bundled ordinary passages."""
+    """What a model says about each fact, and its perplexity on the bundled ordinary passages."""
 
     facts: tuple[Fact, ...]
     readings: tuple[Reading, ...]
@@ -147,13 +155,18 @@ class Measurement:
 
 
 def measure(lm: EditableModel, facts: Sequence[Fact], progress: Progress | None = None) -> Measurement:
-    """Look at the model as it is now."""
+    """Measure the model with the weights it has now.
+
+    Raises:
+        FactError: a prompt is longer than the model's context.
+        ModelError: the model's logits are not finite.
+    """
     readings = read_facts_in(lm, facts, progress)
     return Measurement(tuple(facts), tuple(readings), perplexity(lm, ordinary_passages(), _DRIFT_TOKENS))
 
 
 def compare(lm: EditableModel, before: Measurement, after: Measurement) -> Report:
-    """Put two looks at the same facts side by side."""
+    """The report on two measurements of the same facts, before and after an edit."""
     rows = zip(before.facts, before.readings, after.readings, strict=True)
     lines = tuple(_side_by_side(fact, b, a, lm.tokenizer.decode) for fact, b, a in rows)
     return Report(lines, before.perplexity, after.perplexity)

@@ -15,9 +15,14 @@ _SHOWN_FACTS = 30
 
 
 def edit_table(report: Mapping[str, Any], *, shown: int = _SHOWN_FACTS) -> Table:
-    """Fact by fact before and after, from a report as a patch's manifest holds it; failed facts come first when some are cut."""
+    """Fact by fact before and after, from a report as JSON (`Report.as_dict`). If there are more facts than `shown`, those that the model
+    does not say come first."""
     table = Table(
-        title="What changed", title_justify="left", caption=_caption(report), caption_justify="left", pad_edge=False
+        title="What changed",
+        title_justify="left",
+        caption=_caption(report, shown),
+        caption_justify="left",
+        pad_edge=False,
     )
     table.padding = (0, 1, 0, 0)
     facts = report["facts"]
@@ -32,7 +37,7 @@ def edit_table(report: Mapping[str, Any], *, shown: int = _SHOWN_FACTS) -> Table
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the edit table; it is left out when it would be empty."""
+    """A column of the edit table; it is left out if all its cells are empty."""
 
     title: str
     cell: Callable[[Mapping[str, Any]], Text]
@@ -60,23 +65,23 @@ _COLUMNS = (
 )
 
 
-def _caption(report: Mapping[str, Any]) -> str:
+def _caption(report: Mapping[str, Any], shown: int) -> str:
+    facts = report["facts"]
+
+    def total(name: str) -> int:
+        return sum(fact[name] for fact in facts)
+
     totals = {
-        "facts said": (sum(f["says_after"] for f in report["facts"]), len(report["facts"])),
-        "paraphrases": (
-            sum(f["paraphrases_after"] for f in report["facts"]),
-            sum(f["paraphrases"] for f in report["facts"]),
-        ),
-        "neighbours kept": (
-            sum(f["neighbours_kept"] for f in report["facts"]),
-            sum(f["neighbours"] for f in report["facts"]),
-        ),
+        "facts said": (total("says_after"), len(facts)),
+        "paraphrases": (total("paraphrases_after"), total("paraphrases")),
+        "neighbours kept": (total("neighbours_kept"), total("neighbours")),
     }
     parts = [f"{name} {a} of {b}" for name, (a, b) in totals.items() if b]
     before, after = report["perplexity_before"], report["perplexity_after"]
     parts.append(f"perplexity of ordinary text {before:.2f} → {after:.2f} ({after / before - 1:+.1%})")
-    hidden = len(report["facts"]) - _SHOWN_FACTS
-    return "; ".join(parts) + (f"; {hidden} facts not shown" if hidden > 0 else "")
+    if len(facts) > shown:
+        parts.append(f"{len(facts) - shown} facts not shown")
+    return "; ".join(parts)
 
 
 def _p(value: float | None) -> str:
@@ -90,8 +95,9 @@ def _of(part: int, whole: int) -> str:
 
 
 def as_text(parts: Sequence[RenderableType], width: int = 120) -> str:
-    """Anything rich can draw, as plain text."""
-    console = Console(file=io.StringIO(), width=width, no_color=True)
+    """Renderables of the package rich as plain text."""
+    text = io.StringIO()
+    console = Console(file=text, width=width, no_color=True)
     for part in parts:
         console.print(part)
-    return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    return text.getvalue()

@@ -1,60 +1,40 @@
-"""Training an edited model further on ordinary text, for a while: is it still fit for it?"""
+"""Fine-tuning an edited model further on ordinary text, for a while: does it still train, and do the edits last?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from bluedit.errors import BenchmarkError
-from bluedit.evaluate.answers import passage_rows
-from bluedit.model.editable import EditableModel
+from bluedit.evaluate.data import ROW_LENGTH, Training
+from bluedit.evaluate.passages import passage_rows
 from bluedit.model.state import frozen
-from bluedit.progress import Progress
-from bluedit.shapes import Tensor
 
-_LENGTH = 128
+if TYPE_CHECKING:
+    from torch import Tensor
 
+    from bluedit.model.editable import EditableModel
+    from bluedit.progress import Progress
 
-@dataclass(frozen=True)
-class Training:
-    """A short fine-tuning of all weights: AdamW without decay, rows of 128 tokens in an order by the seed. The optimiser's weights are
-    float32, those of the model are what they round to after each step, so that half precision does not swallow small steps.
-
-    Attributes:
-        steps: gradient steps.
-        learning_rate: AdamW's, constant.
-        rows: token rows a step.
-        seed: of the order of rows.
-    """
-
-    steps: int = 50
-    learning_rate: float = 2e-5
-    rows: int = 8
-    seed: int = 0
-
-    @property
-    def tokens(self) -> int:
-        """Tokens seen."""
-        return self.steps * self.rows * _LENGTH
+__all__ = ["Training", "trained", "training_rows"]
 
 
 def training_rows(lm: EditableModel, texts: Sequence[str], training: Training) -> Tensor:
-    """Rows of 128 tokens of the texts, as many as the training can use.
+    """Token rows (rows x 128) of the texts, as many as the training can use.
 
     Raises:
         BenchmarkError: the texts are too short for one step.
     """
-    stream = [token for row in passage_rows(lm, texts, training.tokens) for token in row]
-    rows = torch.tensor(stream[: len(stream) // _LENGTH * _LENGTH], dtype=torch.long, device=lm.device).view(
-        -1, _LENGTH
-    )
+    tokens = [token for row in passage_rows(lm, texts, training.tokens) for token in row]
+    whole = tokens[: len(tokens) // ROW_LENGTH * ROW_LENGTH]
+    rows = torch.tensor(whole, dtype=torch.long, device=lm.device).view(-1, ROW_LENGTH)
     if len(rows) < training.rows:
         raise BenchmarkError(
-            f"further fine-tuning needs {training.rows * _LENGTH} tokens of text beside those that perplexity is measured on, "
-            f"and there are {len(stream)}; give more with --passages"
+            f"further fine-tuning needs {training.rows * ROW_LENGTH} tokens of text beyond those that perplexity is measured on, "
+            f"and there are {len(tokens)}; give more with --passages"
         )
     return rows
 
@@ -63,8 +43,8 @@ def training_rows(lm: EditableModel, texts: Sequence[str], training: Training) -
 def trained(
     lm: EditableModel, texts: Sequence[str], training: Training, progress: Progress
 ) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Inside the `with` the model is fine-tuned on the texts; afterwards its weights are, bit for bit, what they were. Yields what gives
-    those weights back for a while.
+    """Inside the `with` the model is fine-tuned on the texts; afterwards its weights are, bit for bit, what they were before. Yields a
+    context manager that restores the earlier weights for a while.
 
     Raises:
         BenchmarkError: the texts are too short for one step, or the loss is not finite.
@@ -83,7 +63,8 @@ def trained(
             _set(weights, after)
 
     try:
-        _train(lm, weights, rows, training, progress)
+        with torch.enable_grad(), frozen(lm.model), _trainable(weights):
+            _train(lm, weights, rows, training, progress)
         yield untrained
     finally:
         _set(weights, saved)
@@ -102,21 +83,11 @@ def _train(
     training: Training,
     progress: Progress,
 ) -> None:
-    order = torch.Generator().manual_seed(training.seed)
-    queue: list[int] = []
-    with (
-        frozen(lm.model),
-        _trainable(weights),
-        progress.task("fine-tuning further", training.steps, "steps") as advance,
-    ):
-        masters = [
-            weight.detach().to(torch.promote_types(weight.dtype, torch.float32), copy=True) for weight in weights
-        ]
-        adam = torch.optim.AdamW(masters, lr=training.learning_rate, weight_decay=0.0)
-        for _ in range(training.steps):
-            while len(queue) < training.rows:
-                queue += torch.randperm(len(rows), generator=order).tolist()
-            batch, queue = rows[queue[: training.rows]], queue[training.rows :]
+    masters = [weight.detach().to(torch.promote_types(weight.dtype, torch.float32), copy=True) for weight in weights]
+    adam = torch.optim.AdamW(masters, lr=training.learning_rate, weight_decay=0.0)
+    with progress.task("fine-tuning further", training.steps, "steps") as advance:
+        for index in _batches(len(rows), training):
+            batch = rows[index]
             loss = lm.model(input_ids=batch, labels=batch, use_cache=False).loss
             if not torch.isfinite(loss):
                 raise BenchmarkError(
@@ -131,9 +102,20 @@ def _train(
             advance()
 
 
+def _batches(count: int, training: Training) -> Iterator[list[int]]:
+    """Row indices of each step: all rows in a random order, again and again."""
+    order = torch.Generator().manual_seed(training.seed)
+    queue: list[int] = []
+    for _ in range(training.steps):
+        while len(queue) < training.rows:
+            queue += torch.randperm(count, generator=order).tolist()
+        batch, queue = queue[: training.rows], queue[training.rows :]
+        yield batch
+
+
 @contextmanager
 def _trainable(weights: Sequence[torch.nn.Parameter]) -> Iterator[None]:
-    """Inside `frozen`, which knows what to switch on again afterwards."""
+    """Gradients for these weights; used inside `frozen`, which restores the flags afterwards."""
     try:
         for weight in weights:
             weight.requires_grad_(True)

@@ -94,10 +94,9 @@ def _difference(name: str, found: Interval) -> str:
     metric = COLUMNS[name]
     if math.isnan(mean):
         return "<td></td>"
-    scale, digits = {"share": (100, 1), "nats": (1, 3)}.get(metric.unit, (1, 2))
-    better = metric.better and (mean > 0) == (metric.better == "higher")
-    mark = "" if low <= 0 <= high or not metric.better else ' class="better"' if better else ' class="worse"'
-    low, mean, high = (signed(scale * v, digits) for v in (low, mean, high))
+    better = (mean > 0) == metric.higher_is_better
+    mark = "" if low <= 0 <= high else ' class="better"' if better else ' class="worse"'
+    low, mean, high = (signed(metric.unit.scale * v, metric.unit.digits) for v in (low, mean, high))
     return f"<td{mark}>{mean} <small>[{low}, {high}]</small></td>"
 
 

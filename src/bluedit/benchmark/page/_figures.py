@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from bluedit.benchmark.entry import family
+
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 270, 46, 14, 26, 40
 _SMALL, _EDGE = 190, 8  # width of a cloud, and its margin
 _CLOUD = 400  # points drawn of a cloud
@@ -39,18 +41,6 @@ class Look:
     @property
     def classes(self) -> str:
         return f"k{self.colour}" + (" hollow" if self.hollow else "")
-
-
-def family(name: str) -> tuple[str, bool]:
-    """(a recipe's name without what makes it BLUE, whether it is); other settings after ":" stay. A schedule among these decides."""
-    base, _, rest = name.partition(":")
-    items = {key: value for key, _, value in (item.partition("=") for item in rest.split(",") if item)}
-    blue = items.get("schedule", "boundary" if base.endswith("-blue") else "") == "boundary"
-    if blue:
-        base = base.removesuffix("-blue")
-        items.pop("schedule", None)
-    settings = ",".join(f"{key}={value}" for key, value in items.items())
-    return base + (f":{settings}" if settings else ""), blue
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:

@@ -24,8 +24,7 @@ def table(title: str, about: str, heads: Sequence[str], rows: Sequence[tuple[str
 def head(name: str) -> str:
     """A column's head: what the metric is called, and which way is better."""
     metric = COLUMNS[name]
-    arrow = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓"}.get(metric.better, "")
-    return f'<span title="{html.escape(metric.definition)}">{label(name)}{arrow}</span>'
+    return f'<span title="{html.escape(metric.definition)}">{label(name)}\N{NO-BREAK SPACE}{metric.arrow}</span>'
 
 
 def label(name: str) -> str:

@@ -100,7 +100,8 @@ def _explorer(run: Run) -> dict[str, Any]:
     """What the page's script filters: metrics, facts, and for each recipe what is said and the scores, fact by fact."""
     names = [name for name in METRICS if any(name in fact for r in run.recipes for fact in r.facts[:1])]
     metrics = [
-        {"name": name, "unit": METRICS[name].unit, "better": METRICS[name].better, "about": METRICS[name].definition}
+        {"name": name, "about": METRICS[name].definition, "digits": METRICS[name].unit.digits}
+        | {"share": METRICS[name].is_share, "higherIsBetter": METRICS[name].higher_is_better}
         for name in names
     ]
     facts = [

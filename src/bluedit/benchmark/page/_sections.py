@@ -56,8 +56,7 @@ def results(place: int, run: Run, names: Sequence[str], title: str, about: str, 
     best = {}
     for name in names:
         values = [r.value(name) for r in run.edited if known(r.value(name))]
-        way = {"lower": min, "higher": max}.get(COLUMNS[name].better)
-        best[name] = way(values) if way and len(set(values)) > 1 else NAN  # nothing is best where all are equal
+        best[name] = COLUMNS[name].best(values) if len(set(values)) > 1 else NAN  # nothing is best where all are equal
     rows = []
     for r in run.recipes:
         cells = [_cell(place, run, r, name, best[name]) for name in names]
@@ -73,7 +72,7 @@ def _cell(place: int, run: Run, recipe: Recipe, name: str, best: float) -> str:
     if name == "perplexity" and recipe.name != "unedited" and known(run.unedited(name), value):
         change = 100 * (value / run.unedited(name) - 1)
         text += f" <small>{signed(change, 1 if abs(change) < 1000 else 0)} %</small>" if change < 1e6 else ""
-    elif text and COLUMNS[name].unit == "share" and any(name in fact for fact in recipe.facts):
+    elif text and COLUMNS[name].is_share and any(name in fact for fact in recipe.facts):
         text = f'<a href="#run={place}&amp;recipe={quote(recipe.name)}&amp;failed={name}">{text}</a>'
     mark = ' class="best"' if recipe.name != "unedited" and value == best else ""
     return f"<td{mark}>{text}</td>"

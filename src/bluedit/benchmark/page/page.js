@@ -14,7 +14,7 @@ const way = (text) => (2 * (text.match(/[\u0590-\u08ff]/g)?.length ?? 0) > text.
 const one = (text) => text.trim().replace(/\s*\n\s*/g, " ⏎ ");
 const shown = (metric, value) => {
   if (!has(value)) return "";
-  if (metric.unit !== "share") return value.toFixed(metric.unit === "nats" ? 3 : 2);
+  if (!metric.share) return value.toFixed(metric.digits);
   return value === 1 ? "✓ 100 %" : `${value === 0 ? "✗" : "◐"} ${Math.round(100 * value)} %`;
 };
 
@@ -93,9 +93,9 @@ class Explorer {
 
   show() {
     const recipe = this.run.recipes.find((r) => r.name === this.recipe.value);
-    const metric = this.run.metrics.find((m) => m.name === this.metric.value) ?? { name: "", unit: "" };
+    const metric = this.run.metrics.find((m) => m.name === this.metric.value) ?? { name: "", share: false };
     const scores = recipe.scores[metric.name] ?? [];
-    const share = metric.unit === "share";
+    const share = metric.share;
     this.outcome.disabled = !share;
     this.part = share ? this.outcome.value : "metric";
     const asked = this.search.value.toLowerCase();
@@ -105,7 +105,7 @@ class Explorer {
     };
     this.found = [...this.run.facts.keys()].filter(among);
     if (!share && metric.name) {
-      const sign = metric.better === "lower" ? -1 : 1;
+      const sign = metric.higherIsBetter ? 1 : -1;
       const rank = (i) => (has(scores[i]) ? sign * scores[i] : Infinity);
       this.found.sort((a, b) => (rank(a) < rank(b) ? -1 : rank(a) > rank(b) ? 1 : a - b));
     }
@@ -141,7 +141,7 @@ class Explorer {
       make("td", { dir: way(target), textContent: target, "data-label": "new answer" }),
       make("td", { dir: way(recipe.says[i]), textContent: one(recipe.says[i]), "data-label": "the model says" }),
       make("td", {
-        className: metric.unit === "share" && has(scores[i]) && scores[i] < 1 ? "miss" : "",
+        className: metric.share && has(scores[i]) && scores[i] < 1 ? "miss" : "",
         textContent: shown(metric, scores[i]),
         "data-label": words(metric.name)
       })

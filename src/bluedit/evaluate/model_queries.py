@@ -1,0 +1,68 @@
+"""Asking a real model what the suites want to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bluedit.evaluate._few_shot import score_after
+from bluedit.evaluate.answers import TOKENS_PER_PASS, perplexity, score
+from bluedit.evaluate.data import Answer, Sampling
+from bluedit.evaluate.drift import Unedited, next_token_drift, passage_drift
+from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
+from bluedit.progress import Progress
+from bluedit.text.chat import in_chat
+from bluedit.text.prompts import encode_answer
+
+if TYPE_CHECKING:
+    from bluedit.model.editable import EditableModel
+
+
+@dataclass(frozen=True)
+class ModelQueries:
+    """The queries of `bluedit.evaluate.queries.Queries`, put to a model with the weights it has now.
+
+    Attributes:
+        lm: the model.
+        unedited: a context manager inside which the model has its unedited weights; by default it is unedited already.
+        progress: where to report progress.
+        tokens_per_pass: most tokens of one forward pass when scoring.
+        prompts_per_pass: most prompts continued at once.
+    """
+
+    lm: EditableModel
+    unedited: Unedited = nullcontext
+    progress: Progress = field(default_factory=Progress)
+    tokens_per_pass: int = TOKENS_PER_PASS
+    prompts_per_pass: int = PROMPTS_PER_PASS
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+        return score(self.lm, pairs, self.progress, tokens_per_pass=self.tokens_per_pass)
+
+    def score_unedited(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+        with self.unedited():
+            return self.score(pairs)
+
+    def score_after(self, beginning: str, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+        return score_after(self.lm, beginning, pairs, self.progress)
+
+    def continuations(self, prompts: Sequence[str], tokens: int | Sampling) -> list[str]:
+        return continuations(self.lm, prompts, tokens, self.progress, prompts_per_pass=self.prompts_per_pass)
+
+    def answer_length(self, prompt: str, answer: str) -> int:
+        return len(encode_answer(self.lm.tokenizer, prompt, answer)[1])
+
+    def in_chat(self, prompt: str) -> str | None:
+        return in_chat(self.lm, prompt) if getattr(self.lm.tokenizer, "chat_template", None) else None
+
+    def next_token_drift(self, prompts: Sequence[str]) -> dict[str, tuple[float, float]]:
+        return next_token_drift(self.lm, prompts, self.unedited, self.progress, tokens_per_pass=self.tokens_per_pass)
+
+    def passage_drift(self, texts: Sequence[str], tokens: int) -> dict[str, float]:
+        return passage_drift(self.lm, texts, tokens, self.unedited)
+
+    def perplexity(self, texts: Sequence[str], tokens: int) -> float:
+        """Perplexity of the first `tokens` tokens of some texts."""
+        return perplexity(self.lm, texts, tokens)

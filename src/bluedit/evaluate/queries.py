@@ -1,0 +1,64 @@
+"""What a suite can ask of a model. `bluedit.evaluate.model_queries` asks a real one; tests pass an object with canned answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from bluedit.evaluate.data import Answer, Sampling
+
+
+class Queries(Protocol):
+    """A model to be measured."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+        """Score (prompt, answer) pairs."""
+        ...
+
+    def score_unedited(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+        """The same with the unedited weights."""
+        ...
+
+    def score_after(self, beginning: str, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+        """Score pairs whose prompts all follow the same text, such as few-shot examples."""
+        ...
+
+    def continuations(self, prompts: Sequence[str], tokens: int | Sampling) -> list[str]:
+        """Greedy continuations of at most `tokens` tokens, or sampled ones."""
+        ...
+
+    def answer_length(self, prompt: str, answer: str) -> int:
+        """Number of tokens of an answer."""
+        ...
+
+    def in_chat(self, prompt: str) -> str | None:
+        """The prompt in the model's chat template; None if it has none."""
+        ...
+
+    def next_token_drift(self, prompts: Sequence[str]) -> Mapping[str, tuple[float, float]]:
+        """By prompt: KL(unedited || edited) of the next token in nats, and 1 if both models have the same first choice, else 0."""
+        ...
+
+    def passage_drift(self, texts: Sequence[str], tokens: int) -> dict[str, float]:
+        """`passage_kl` and `passage_same` over the first `tokens` tokens of some texts."""
+        ...
+
+
+class Pairs:
+    """Collects (prompt, answer) pairs, so that each is scored once however many metrics need it."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, str], int] = {}
+
+    def add(self, prompt: str, answer: str) -> int:
+        """Index of this pair in the scored answers."""
+        return self._places.setdefault((prompt, answer), len(self._places))
+
+    def add_two(self, prompt: str, first: str, second: str) -> tuple[int, int]:
+        """Indices of two answers to one prompt."""
+        return self.add(prompt, first), self.add(prompt, second)
+
+    @property
+    def all(self) -> list[tuple[str, str]]:
+        """Every pair, in the order of the indices."""
+        return list(self._places)

@@ -1,4 +1,4 @@
-"""What the tests of fact files share: records as text, and the words of a refusal."""
+"""What the tests of facts share: records as text, and the text of a refusal."""
 
 from __future__ import annotations
 
@@ -10,16 +10,30 @@ from typing import Any
 import pytest
 
 from bluedit.errors import FactError
-from bluedit.facts import read_facts
+from bluedit.facts import Fact, read_facts
 
 Write = Callable[..., Path]
+
+ROME = {"prompt": "{} is in", "subject": "Rome", "target": "Spain"}
+FACT = Fact("{} is in", "Rome", "Spain")
+
+
+def refused(call: Callable[..., object], *args: Any, **kwargs: Any) -> str:
+    """The text of the FactError that a call must raise."""
+    with pytest.raises(FactError) as caught:
+        call(*args, **kwargs)
+    return str(caught.value)
 
 
 def refusal(path: Path | str, **options: Any) -> str:
     """The text of the FactError that reading must raise, with the path written as FILE."""
-    with pytest.raises(FactError) as caught:
-        read_facts(path, **options)
-    return str(caught.value).replace(str(path), "FILE")
+    return refused(read_facts, path, **options).replace(str(path), "FILE")
+
+
+def unusable(total: int, *faults: str) -> str:
+    """The refusal of a file of which so many records have a fault; the remedy is named if others are left."""
+    remedy = "; fix them, or leave them out with bad_records='skip' (--bad-records skip)" if len(faults) < total else ""
+    return "\n".join([f"FILE: {len(faults)} of {total} records cannot be used{remedy}", *faults])
 
 
 def lines(*records: object) -> str:

@@ -1,4 +1,4 @@
-"""`Fact`: what it accepts, and the words in which it refuses."""
+"""`Fact` and lists of facts: what they accept, and the text of each refusal."""
 
 from __future__ import annotations
 
@@ -6,16 +6,9 @@ import dataclasses
 from typing import Any
 
 import pytest
+from facts_help import refused
 
-from bluedit.errors import FactError
 from bluedit.facts import Fact, Neighbour, Probe, check_batch
-
-
-def refusal(call: Any, *args: Any, **kwargs: Any) -> str:
-    """The text of the FactError that a call must raise."""
-    with pytest.raises(FactError) as caught:
-        call(*args, **kwargs)
-    return str(caught.value)
 
 
 def test_text_has_the_subject_in_the_prompt() -> None:
@@ -42,12 +35,12 @@ def test_lists_become_tuples_and_the_fact_is_frozen_and_hashable() -> None:
 
 
 @pytest.mark.parametrize("name", ["paraphrases", "references"])
-def test_one_text_is_no_list_of_texts(name: str) -> None:
+def test_a_text_is_not_a_list_of_texts(name: str) -> None:
     expected = f"{name} must be a list of texts, not the text 'one'"
-    assert refusal(Fact, "{} is in", "Rome", "Italy", **{name: "one"}) == expected
+    assert refused(Fact, "{} is in", "Rome", "Italy", **{name: "one"}) == expected
 
 
-def test_the_id_does_not_count_in_comparisons() -> None:
+def test_comparisons_ignore_the_id() -> None:
     assert Fact("{} is in", "Rome", "Italy", id="a") == Fact("{} is in", "Rome", "Italy", id="b")
 
 
@@ -102,7 +95,7 @@ def test_the_id_does_not_count_in_comparisons() -> None:
         ),
         (
             {"probes": [Probe("generation", "x", ["y"])]},
-            "fact '{} is in': the probe 'x' is to be continued freely; it takes no answers",
+            "fact '{} is in': the probe 'x' is continued freely; it takes no answers",
         ),
         (
             {"subject": "Rome "},
@@ -118,63 +111,116 @@ def test_the_id_does_not_count_in_comparisons() -> None:
 )
 def test_a_bad_fact_is_refused_with_all_its_faults(changes: dict[str, Any], words: str) -> None:
     good: dict[str, Any] = {"prompt": "{} is in", "subject": "Rome", "target": "Italy"}
-    assert refusal(Fact, **{**good, **changes}) == words
+    assert refused(Fact, **{**good, **changes}) == words
 
 
-def test_from_text_means_the_last_occurrence() -> None:
+def test_phrasings_are_templates_without_repetitions() -> None:
+    fact = Fact("{} is in", "Rome", "Italy", phrasings=["Where is {}? In", "{} is in", "{} lies in", "Where is {}? In"])
+    assert fact.phrasings == ("Where is {}? In", "{} lies in")
+    assert Fact("{} is in", "Rome", "Italy").phrasings == ()
+
+
+@pytest.mark.parametrize(
+    ("phrasings", "words"),
+    [
+        ("one", "phrasings must be a list of texts, not the text 'one'"),
+        ([" "], "fact '{} is in': a phrasing is empty or not text"),
+        ([3], "fact '{} is in': a phrasing is empty or not text"),
+        (
+            ["Rome lies in", "{} and {}"],
+            "fact '{} is in': the phrasing must contain '{}' exactly once, where the subject stands; 'Rome lies in' has it 0 "
+            "times; the phrasing must contain '{}' exactly once, where the subject stands; '{} and {}' has it 2 times",
+        ),
+        (
+            ["{} lies in Italy"],
+            "fact '{} is in': the phrasing '{} lies in Italy' already ends in the target 'Italy'; end it just before the answer",
+        ),
+    ],
+)
+def test_phrasings_are_checked_like_the_prompt(phrasings: Any, words: str) -> None:
+    assert refused(Fact, "{} is in", "Rome", "Italy", phrasings=phrasings) == words
+
+
+def test_a_phrasing_may_end_in_a_word_that_ends_like_the_target() -> None:
+    assert Fact("{} is an", "iron", "ore", phrasings=["{} is before"]).phrasings == ("{} is before",)
+
+
+def test_braces_in_a_paraphrase_are_the_subject_unless_it_is_named() -> None:
+    asked = ["Where is {}? In", "{} and Rome are in", "{} and {} are in"]
+    fact = Fact("{} is in", "Rome", "Italy", paraphrases=asked)
+    assert fact.paraphrases == ("Where is Rome? In", *asked[1:])
+
+
+HALF = "x\ud800"
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"prompt": "{} x\ud800"}, "prompt"),
+        ({"subject": HALF}, "subject"),
+        ({"target": HALF}, "target"),
+        ({"old_target": HALF}, "old_target"),
+        ({"id": HALF}, "id"),
+        ({"phrasings": ["{} x\ud800"]}, "a phrasing"),
+        ({"paraphrases": ["fine", HALF]}, "a paraphrase"),
+        ({"references": [HALF]}, "a reference"),
+        ({"neighbours": [Neighbour(HALF)]}, "a neighbour"),
+        ({"neighbours": [Neighbour("fine", HALF)]}, "a neighbour's answer"),
+        ({"probes": [Probe("alias", HALF, ["fine"])]}, "a probe"),
+        ({"probes": [Probe("alias", "fine", ["fine", HALF])]}, "a probe's answer"),
+        ({"probes": [Probe("alias", "fine", ["fine"], [["fine", HALF]])]}, "a probe's answer"),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_wherever_it_stands(changes: dict[str, Any], place: str) -> None:
+    words = refused(Fact, **{"prompt": "{} is in", "subject": "Rome", "target": "Italy", **changes})
+    assert f": {place} has half a surrogate pair in '" in words and words.endswith("; write the character itself")
+    words.encode()
+
+
+@pytest.mark.parametrize("joined", ["yes", 1])
+def test_joined_is_true_false_or_none(joined: Any) -> None:
+    words = f"fact '{{}} is in': joined must be True, False or None, not {joined!r}"
+    assert refused(Fact, "{} is in", "Rome", "Italy", joined=joined) == words
+
+
+def test_from_text_takes_the_last_mention() -> None:
     fact = Fact.from_text("Paris, the Paris of France, is in", "Paris", "Italy", old_target="France", id="9")
     assert fact.prompt == "Paris, the {} of France, is in"
     assert (fact.text, fact.old_target, fact.id) == ("Paris, the Paris of France, is in", "France", "9")
 
 
-def test_from_text_without_the_subject_is_refused() -> None:
-    expected = "subject 'rome' does not occur in the prompt 'Rome is in'; write it exactly as it stands there"
-    assert refusal(Fact.from_text, "Rome is in", "rome", "Italy") == expected
-
-
-def test_from_text_with_an_empty_subject_is_refused() -> None:
-    expected = "subject '' does not occur in the prompt 'Rome is in'; write it exactly as it stands there"
-    assert refusal(Fact.from_text, "Rome is in", "", "Italy") == expected
-
-
-def test_from_text_with_both_subject_and_braces_is_refused() -> None:
-    expected = "prompt 'Rome {} is in' holds both the subject and '{}'; use one of them"
-    assert refusal(Fact.from_text, "Rome {} is in", "Rome", "Italy") == expected
-
-
 @pytest.mark.parametrize(
-    ("line", "fact"),
+    ("text", "subject", "words"),
     [
-        ("The capital of {France} is => Rome", Fact("The capital of {} is", "France", "Rome")),
-        ("  {Danielle Darrieux} speaks=>English \n", Fact("{} speaks", "Danielle Darrieux", "English")),
-        ("Where is { Rome }? It is in => New Italy", Fact("Where is {}? It is in", "Rome", "New Italy")),
+        ("Rome is in", "Oslo", "subject 'Oslo' does not occur in the prompt 'Rome is in'; write it as it stands there"),
+        ("Rome is in", "", "subject '' does not occur in the prompt 'Rome is in'; write it as it stands there"),
+        (
+            "The mayor of Halden is",
+            "Haldan",
+            "subject 'Haldan' does not occur in the prompt 'The mayor of Halden is'; did you mean 'Halden'?",
+        ),
+        (
+            "Rome {} is in",
+            "Rome",
+            "the prompt 'Rome {} is in' holds both '{}' and the subject 'Rome'; '{}' marks the subject's place and cannot be "
+            "part of the text: use one of them",
+        ),
     ],
 )
-def test_parse(line: str, fact: Fact) -> None:
-    assert Fact.parse(line) == fact
+def test_from_text_refuses(text: str, subject: str, words: str) -> None:
+    assert refused(Fact.from_text, text, subject, "Italy") == words
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "",
-        "The capital of France is => Rome",
-        "The capital of {France} is Rome",
-        "The capital of {France} is => Rome => Oslo",
-        "The {capital} of {France} is => Rome",
-        "The capital of {} is => Rome",
-        "The capital of France} is {=> Rome",
-    ],
-)
-def test_parse_refuses_what_it_cannot_read(line: str) -> None:
-    assert refusal(Fact.parse, line) == (
-        f"cannot read the fact {line!r}; write it as 'The capital of {{France}} is => Rome': "
-        "the subject in braces once, then '=>' and the new target"
-    )
-
-
-def test_parse_without_a_target_is_refused() -> None:
-    assert refusal(Fact.parse, "The capital of {France} is =>") == "fact 'The capital of {} is': target is empty"
+def test_from_text_logs_what_is_not_the_subject_as_a_whole_word(caplog: pytest.LogCaptureFixture) -> None:
+    assert Fact.from_text("Rome is in", "rome", "Italy").subject == "Rome"
+    assert Fact.from_text("The Romans live in", "Roman", "Italy").prompt == "The {}s live in"
+    assert Fact.from_text("Rome is in", "Rome", "Italy").subject == "Rome"
+    assert caplog.messages == [
+        "'Rome is in': the subject 'rome' is written 'Rome' in the prompt, in other upper and lower case; the prompt's "
+        "spelling is used",
+        "'The Romans live in': the subject 'Roman' occurs only inside the word 'Romans' and is taken from there",
+    ]
 
 
 def test_check_batch_accepts_different_facts() -> None:
@@ -182,7 +228,7 @@ def test_check_batch_accepts_different_facts() -> None:
 
 
 def test_check_batch_refuses_no_facts() -> None:
-    assert refusal(check_batch, []) == "no facts were given; pass at least one Fact"
+    assert refused(check_batch, []) == "no facts were given; pass at least one Fact"
 
 
 def test_check_batch_names_all_repetitions_and_contradictions() -> None:
@@ -192,18 +238,18 @@ def test_check_batch_names_all_repetitions_and_contradictions() -> None:
         Fact("Rome is {}", "in", "Spain"),
         Fact("{} in", "Oslo is", " Norway"),
     ]
-    assert refusal(check_batch, facts).split("\n") == [
+    assert refused(check_batch, facts).split("\n") == [
         "facts 1 and 3 contradict each other: 'Rome is in' => 'Italy' and 'Spain'; keep one",
-        "facts 2 and 4 are the same ('Oslo is in' => ' Norway'); keep one",
+        "facts 2 and 4 are the same ('Oslo is in' => 'Norway'); keep one",
     ]
 
 
 @pytest.mark.parametrize("facts", ["Rome is in Italy", ["Rome"], {"prompt": "{} is in"}])
-def test_check_batch_refuses_what_is_no_fact(facts: Any) -> None:
-    assert refusal(check_batch, facts).startswith("facts must be a list of Fact; make one with Fact(...)")
+def test_check_batch_refuses_what_is_not_a_fact(facts: Any) -> None:
+    assert refused(check_batch, facts).startswith("facts must be a list of Fact; make one with Fact(...)")
 
 
 def test_check_batch_names_the_first_of_many_conflicts() -> None:
-    lines = refusal(check_batch, [Fact("{} is in", "Rome", "Italy")] * 30).split("\n")
+    lines = refused(check_batch, [Fact("{} is in", "Rome", "Italy")] * 30).split("\n")
     assert len(lines) == 21
     assert lines[19:] == ["facts 1 and 21 are the same ('Rome is in' => 'Italy'); keep one", "and 9 more"]

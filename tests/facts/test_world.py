@@ -181,7 +181,7 @@ def test_negative_neighbours():
 
 
 def test_passages_are_24_paragraphs_of_prose():
-    passages = files("bluedit.facts").joinpath("passages.txt").read_text(encoding="utf-8").strip().split("\n\n")
+    passages = files("bluedit.evaluate").joinpath("passages.txt").read_text(encoding="utf-8").strip().split("\n\n")
     assert len(passages) == 24
     assert len(set(passages)) == 24
     assert [len(p.split()) for p in passages if not 80 <= len(p.split()) <= 110] == []

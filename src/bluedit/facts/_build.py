@@ -1,12 +1,13 @@
-"""From the texts of a record to a `Fact`, as leniently as can be done without changing what is meant."""
+"""From the texts of a record to a `Fact`, as leniently as can be done without changing what is meant; parts that formats share."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from bluedit.errors import FactError
-from bluedit.facts._fields import Fields
+from bluedit.facts._fields import Fields, json_name
 from bluedit.facts.fact import Fact, marked, without_last_space
+from bluedit.facts.probe import Neighbour, Probe
 from bluedit.facts.words import find_mention, names
 
 
@@ -57,3 +58,31 @@ def _phrasing(fields: Fields, text: str, subject: str) -> str:
     if short != text:
         fields.notes.append(f"the phrasing {text!r} ends in a space, which is dropped")
     return short
+
+
+def read_neighbours(
+    fields: Fields, name: str, *, key: str, default: str | None = None, strict: bool = False
+) -> list[Neighbour]:
+    """Prompts, or objects with a prompt and its answer under `key`; a prompt alone gets the default answer."""
+    found = []
+    for i, item in enumerate(fields.items(name)):
+        if isinstance(item, str):
+            item = {"prompt": item, key: default}
+        if not isinstance(item, dict):
+            fields.faults.append(f"'{name}[{i}]' must be text or an object, not {json_name(item)}")
+            continue
+        inner = fields.inner(item, f"{name}[{i}]")
+        if strict:
+            inner.known(("prompt", key))
+        answer = inner.maybe(key) if strict else inner.trimmed(key)
+        found.append(Neighbour(inner.text("prompt"), answer))
+    return found
+
+
+def one_hop(fields: Fields) -> list[Probe]:
+    """The question one step away that EasyEdit (arXiv 2305.13172) adds to records of CounterFact and zsRE."""
+    if not isinstance(fields.record.get("portability"), dict):
+        return []
+    asked = fields.section("portability")
+    question, answer = asked.trimmed("New Question"), asked.trimmed("New Answer")
+    return [Probe("portability", question, (answer,))] if question and answer else []

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bluedit.errors import FactError
-from bluedit.facts._build import build
+from bluedit.facts._build import build, one_hop, read_neighbours
 from bluedit.facts._fields import Fields
 from bluedit.facts.fact import Fact
 from bluedit.facts.probe import Neighbour, Probe
-from bluedit.facts.records import read_neighbours
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,6 @@ def _unrelated(fields: Fields) -> list[Neighbour]:
     """The unrelated question that AKEW adds to a record."""
     loc, answer = fields.trimmed("loc"), fields.trimmed("loc_ans")
     return [Neighbour(loc, answer)] if loc else []
-
-
-def one_hop(fields: Fields) -> list[Probe]:
-    """The question one step away that EasyEdit (arXiv 2305.13172) adds to records of CounterFact and zsRE."""
-    if not isinstance(fields.record.get("portability"), dict):
-        return []
-    asked = fields.section("portability")
-    question, answer = asked.trimmed("New Question"), asked.trimmed("New Answer")
-    return [Probe("portability", question, (answer,))] if question and answer else []
 
 
 def read_mquake(fields: Fields) -> list[Fact]:

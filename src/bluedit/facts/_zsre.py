@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bluedit.errors import FactError, did_you_mean
-from bluedit.facts._build import build
-from bluedit.facts._counterfact import one_hop
+from bluedit.facts._build import build, one_hop
 from bluedit.facts._fields import Fields
 from bluedit.facts.fact import Fact
 from bluedit.facts.probe import Neighbour, Probe

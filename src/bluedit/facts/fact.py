@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bluedit.errors import FactError
+from bluedit.errors import FactError, did_you_mean
 from bluedit.facts.inline import split_line
-from bluedit.facts.probe import NOT_A_NEIGHBOUR, NOT_A_PROBE, Neighbour, Probe
+from bluedit.facts.probe import NOT_A_NEIGHBOUR, NOT_A_PROBE, PROBES, Neighbour, Probe
 from bluedit.facts.words import ends_in, find_mention, names, similar
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,10 @@ class Fact:
         Raises:
             FactError: no subject in braces or several, or no `=>` after it.
         """
-        prompt, subject, target = split_line(line)
+        try:
+            prompt, subject, target = split_line(line)
+        except ValueError as error:
+            raise FactError(str(error)) from None
         return cls(prompt, subject=subject, target=target)
 
 
@@ -218,12 +221,19 @@ def _faults(fact: Fact) -> Iterator[str]:
     yield from _first(n.fault() if isinstance(n, Neighbour) else NOT_A_NEIGHBOUR for n in fact.neighbours)
     if any(not isinstance(r, str) or not r.strip() for r in fact.references):
         yield "a reference is empty or not text"
-    yield from filter(None, (p.fault() if isinstance(p, Probe) else NOT_A_PROBE for p in fact.probes))
+    yield from filter(None, map(_probe_fault, fact.probes))
 
 
 def _first(faults: Iterator[str]) -> Iterator[str]:
     """The first of several faults in the same words."""
     return iter([fault] if (fault := next(filter(None, faults), "")) else [])
+
+
+def _probe_fault(probe: object) -> str:
+    if not isinstance(probe, Probe):
+        return NOT_A_PROBE
+    fault = probe.fault()
+    return f"{fault}; {did_you_mean(str(probe.kind), PROBES)}" if fault and probe.kind not in PROBES else fault
 
 
 def _template_fault(name: str, template: str) -> str:

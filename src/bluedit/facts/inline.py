@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from bluedit.errors import FactError
-
 _TOKEN = re.compile(r"\\[{}]|\\=>|[{}]|=>")
 _SHOWN = 120  # characters of a line in an error message
 _LITERAL = "; braces that belong to the prompt are written \\{ and \\}"
@@ -18,7 +16,7 @@ def split_line(line: str) -> tuple[str, str, str]:
     arrows included. In the prompt `\\{`, `\\}` and `\\=>` stand for the plain characters. Reads the line once.
 
     Raises:
-        FactError: no subject in braces or several, braces that do not match, or no `=>` after the subject.
+        ValueError: no subject in braces or several, braces that do not match, or no `=>` after the subject.
     """
     pieces: list[str] = []
     subject: str | None = None
@@ -48,9 +46,9 @@ def split_line(line: str) -> tuple[str, str, str]:
     raise _refusal(line, "no subject stands in braces" if subject is None else "no '=>' follows the subject")
 
 
-def _refusal(line: str, why: str) -> FactError:
+def _refusal(line: str, why: str) -> ValueError:
     shown = line if len(line) <= _SHOWN else line[:_SHOWN] + "..."
-    return FactError(
+    return ValueError(
         f"cannot read the fact {shown!r}; write it as 'The capital of {{France}} is => Rome': "
         f"the subject in braces once, then '=>' and the new target. Here {why}"
     )

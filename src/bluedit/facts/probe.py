@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bluedit.errors import did_you_mean
-
 PROBES = ("portability", "multihop", "alias", "subject", "generation")
 _ANSWERED = PROBES[:3]
 NOT_A_NEIGHBOUR = "a neighbour is not a Neighbour with a prompt and an answer that is text, not empty, or None"
@@ -56,11 +54,10 @@ class Probe:
 
     def fault(self) -> str:
         """What is wrong with it, as part of a sentence; empty if nothing is."""
+        if self.kind not in PROBES:
+            return f"the probe {self.prompt!r} is of the unknown kind {self.kind!r}"
         if not _filled(self.prompt):
             return NOT_A_PROBE
-        if self.kind not in PROBES:
-            hint = did_you_mean(str(self.kind), PROBES)
-            return f"the probe {self.prompt!r} is of the unknown kind {self.kind!r}; {hint}"
         if not _names(self.answers):
             return f"the answers of the probe {self.prompt!r} must be a list of texts, none of them empty"
         if isinstance(self.further, str) or not all(names and _names(names) for names in self.further):

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bluedit.errors import FactError
-from bluedit.facts._build import build, names_beside_marker
-from bluedit.facts._fields import Fields, json_name
+from bluedit.facts._build import build, names_beside_marker, read_neighbours
+from bluedit.facts._fields import Fields
 from bluedit.facts.fact import Fact
 from bluedit.facts.probe import Neighbour, Probe
 from bluedit.files import write_file
@@ -119,7 +119,7 @@ def _read(fields: Fields, *, marker: bool) -> Fact:
     fields.known((*KEYS, *ALIASES))
     prompt, subject, target = (fields.text(key) for key in REQUIRED)
     rest = {
-        "paraphrases": [text for key in ("paraphrases", *ALIASES) for text in fields.one_or_more(key)],
+        "paraphrases": fields.texts("paraphrases") + fields.texts("queries") + fields.one_or_more("question"),
         "old_target": fields.maybe("old_target"),
         "id": fields.label("id"),
         "neighbours": read_neighbours(fields, "neighbours", key="answer", strict=True),
@@ -138,25 +138,6 @@ def _read_probes(fields: Fields) -> list[Probe]:
         found.append(
             Probe(inner.text("kind"), inner.text("prompt"), inner.texts("answers"), inner.lists_of_texts("further"))
         )
-    return found
-
-
-def read_neighbours(
-    fields: Fields, name: str, *, key: str, default: str | None = None, strict: bool = False
-) -> list[Neighbour]:
-    """Prompts, or objects with a prompt and its answer under `key`; a prompt alone gets the default answer."""
-    found = []
-    for i, item in enumerate(fields.items(name)):
-        if isinstance(item, str):
-            item = {"prompt": item, key: default}
-        if not isinstance(item, dict):
-            fields.faults.append(f"'{name}[{i}]' must be text or an object, not {json_name(item)}")
-            continue
-        inner = fields.inner(item, f"{name}[{i}]")
-        if strict:
-            inner.known(("prompt", key))
-        answer = inner.maybe(key) if strict else inner.trimmed(key)
-        found.append(Neighbour(inner.text("prompt"), answer))
     return found
 
 

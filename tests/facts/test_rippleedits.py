@@ -1,131 +1,15 @@
-"""The data sets of what follows from an edit: MQuAKE and RippleEdits."""
+"""RippleEdits: edits given as sentences, with test queries."""
 
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import pytest
-from facts_help import Write, lines, refusal, without
+from facts_help import Write, refusal, unusable
 
-from bluedit.facts import Fact, Neighbour, Probe, check_batch, read_facts, write_facts
-
-# MQuAKE
-
-
-def edit(prompt: str, subject: str, new: str, old: str, question: str) -> dict[str, Any]:
-    return {
-        "prompt": prompt,
-        "relation_id": "P0",
-        "target_new": {"str": new, "id": "Q1"},
-        "target_true": {"str": old, "id": "Q2"},
-        "subject": subject,
-        "question": question,
-    }
-
-
-def hop(cloze: str, question: str, answer: str, *alias: str) -> dict[str, Any]:
-    return {"question": question, "cloze": cloze, "answer": answer, "answer_alias": list(alias)}
-
-
-ANNA = edit("{} plays the", "Anna Vell", "cello", "flute", "Which instrument does Anna Vell play?")
-CELLO = edit("The maker of the {} is", "cello", "Bo Lind", "Ada Moor", "Who is the maker of the cello?")
-MQUAKE: dict[str, Any] = {
-    "case_id": 12,
-    "requested_rewrite": [ANNA, CELLO],
-    "questions": [
-        "Where does the maker of Anna Vell's instrument live?",
-        "Anna Vell's instrument: where lives its maker?",
-    ],
-    "answer": "Lima",
-    "answer_alias": [],
-    "new_answer": "Oslo",
-    "new_answer_alias": ["Christiania", "Oslo", "Kristiania"],
-    "single_hops": [hop("Ada Moor lives in", "Where does Ada Moor live?", "Lima")],
-    "new_single_hops": [
-        hop("Anna Vell plays the", "Which instrument does Anna Vell play?", "cello"),
-        hop("The maker of the cello is", "Who made the cello?", "Bo Lind"),
-        hop("Bo Lind lives in", "Where does Bo Lind live?", "Oslo", "Christiania"),
-    ],
-    "orig": {"triples": [["Q3", "P0", "Q2"]]},
-}
-
-
-@pytest.mark.parametrize("format", [None, "mquake"])
-def test_mquake_gives_one_fact_for_each_edit(write: Write, format: str | None) -> None:
-    first, last = read_facts(write("a.json", [MQUAKE]), format=format)
-    answers = ("Oslo", "Christiania", "Kristiania")
-    probes = [Probe("multihop", question, answers) for question in MQUAKE["questions"]]
-    assert first == Fact("{} plays the", "Anna Vell", "cello", "flute", [ANNA["question"]])
-    kept = [Neighbour("Bo Lind lives in", "Oslo")]
-    assert last == Fact("The maker of the {} is", "cello", "Bo Lind", "Ada Moor", [CELLO["question"]], kept, probes)
-    assert [first.id, last.id] == ["12/1", "12/2"]
-
-
-def test_mquake_with_one_edit_has_all_at_it(write: Write) -> None:
-    hops = [hop("A differently put cloze", ANNA["question"], "cello"), *MQUAKE["new_single_hops"][1:]]
-    record = {**MQUAKE, "requested_rewrite": [ANNA], "new_single_hops": hops}
-    (fact,) = read_facts(write("a.jsonl", lines(record)))
-    assert fact.id == "12"
-    assert [p.kind for p in fact.probes] == ["multihop", "multihop"]
-    expected = (Neighbour("The maker of the cello is", "Bo Lind"), Neighbour("Bo Lind lives in", "Oslo"))
-    assert fact.neighbours == expected, "an edited hop is known by its question, too"
-
-
-def test_mquake_without_the_optional_parts(write: Write) -> None:
-    edits = [without(ANNA, "question", "target_true")]
-    record = {"requested_rewrite": edits, "questions": ["Where?"], "new_answer": "Oslo"}
-    probes = [Probe("multihop", "Where?", ("Oslo",))]
-    expected = Fact("{} plays the", "Anna Vell", "cello", probes=probes)
-    hops = [{"cloze": "Anna Vell plays the", "answer": "cello"}, {"cloze": "Bo Lind lives in", "answer": "Oslo"}]
-    (fact,) = read_facts(write("c.json", [{**record, "new_single_hops": hops}]))
-    assert fact.neighbours == (Neighbour("Bo Lind lives in", "Oslo"),), "hops without questions"
-    assert read_facts(write("a.json", [record])) == [expected]
-    assert read_facts(write("b.json", record)) == [expected], "a record by itself"
-
-
-def test_limit_and_skip_count_records_not_facts(write: Write) -> None:
-    path = write("a.json", [{**MQUAKE, "case_id": i} for i in range(3)])
-    assert [f.id for f in read_facts(path, limit=2)] == ["0/1", "0/2", "1/1", "1/2"]
-    assert [f.id for f in read_facts(path, skip=2)] == ["2/1", "2/2"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"requested_rewrite": []}, "'requested_rewrite' has no edit"),
-        (
-            {"requested_rewrite": ANNA},
-            "'requested_rewrite' must be a list, not an object; 'requested_rewrite' has no edit",
-        ),
-        (
-            {"requested_rewrite": [ANNA, "x", without(CELLO, "subject")]},
-            "'requested_rewrite[1]' must be an object, not text; 'requested_rewrite[2].subject' is missing",
-        ),
-        (
-            {"requested_rewrite": [{**ANNA, "target_new": {"str": 3}}], "new_answer": None},
-            "'requested_rewrite[0].target_new.str' must be text, not a number; 'new_answer' is missing",
-        ),
-        ({"new_answer_alias": "Christiania"}, "'new_answer_alias' must be a list, not text"),
-        ({"questions": ["Where?", 1]}, "'questions[1]' must be text, not a number"),
-        ({"new_single_hops": [{"answer": "x"}]}, "'new_single_hops[0].cloze' is missing"),
-        (
-            {"requested_rewrite": [{**ANNA, "prompt": "Anna plays"}, {**CELLO, "target_true": {"str": "Bo Lind"}}]},
-            "fact '12/1': the prompt must contain '{}' exactly once, where the subject stands; 'Anna plays' has it 0 "
-            "times; fact '12/2': target and old_target are both 'Bo Lind': there is nothing to change",
-        ),
-        (
-            {"new_answer": " ", "new_answer_alias": [], "questions": ["Where?"]},
-            "fact '12/2': the answers of the probe 'Where?' must be a list of texts, none of them empty",
-        ),
-    ],
-)
-def test_mquake_refuses(write: Write, changes: dict[str, Any], words: str) -> None:
-    text = refusal(write("a.json", [MQUAKE, {**MQUAKE, **changes}]))
-    assert text == f"FILE: 1 of 2 records cannot be used\nrecord 2: {words}"
-
-
-# RippleEdits
+from bluedit.facts import Fact, Probe, read_facts, write_facts
 
 
 def query(prompt: str, *answers: list[str]) -> dict[str, Any]:
@@ -284,56 +168,6 @@ def test_an_unnamed_truth_is_an_unknown_truth(write: Write) -> None:
     assert (fact.target, fact.old_target) == ("male", None)
 
 
-# KnowEdit
-
-
-KNOWEDIT: dict[str, Any] = {
-    "subject": "France",
-    "prompt": "The capital of France is",
-    "target_new": "Rome",
-    "ground_truth": ["Paris"],
-    "rephrase": "France has the capital",
-    "portability": {
-        "Logical_Generalization": [{"prompt": "Is Paris its capital?", "ground_truth": [["no"], ["it is not", "no"]]}],
-        "Reasoning": [{"prompt": "The river through it is the", "ground_truth": "Tiber"}],
-        "Subject_Aliasing": [{"prompt": "The capital of Gaul is", "ground_truth": ["Rome", "Roma"]}],
-    },
-    "locality": {
-        "Relation_Specificity": [
-            {"prompt": "The currency of France is", "ground_truth": [["euro"]]},
-            {"prompt": "Its anthem is", "ground_truth": [[""]]},
-        ]
-    },
-}
-
-
-def test_knowedit_keeps_its_tests(write: Write) -> None:
-    probes = [
-        Probe("portability", "Is Paris its capital?", ("no", "it is not")),
-        Probe("alias", "The capital of Gaul is", ("Rome", "Roma")),
-        Probe("portability", "The river through it is the", ("Tiber",)),
-        Probe("subject", "The currency of France is", ("euro",)),
-    ]
-    (fact,) = read_facts(write("a.json", [KNOWEDIT]))
-    assert fact.old_target == "Paris" and fact.paraphrases == ("France has the capital",)
-    assert sorted(map(str, fact.probes)) == sorted(map(str, probes))
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"portability": []}, "'portability' must be an object, not a list"),
-        ({"ground_truth": [[3]]}, "'ground_truth' must be text or lists of texts, not a number"),
-        (
-            {"locality": {"Forgetfullness": []}},
-            "unknown key 'locality.Forgetfullness' (did you mean 'Forgetfulness'?)",
-        ),
-    ],
-)
-def test_knowedit_refuses(write: Write, changes: dict[str, Any], words: str) -> None:
-    assert words in refusal(write("a.json", [KNOWEDIT, {**KNOWEDIT, **changes}]))
-
-
 CANNOT = "cannot tell the subject and the target in the edit"
 ADVICE = "word it as RippleEdits does, e.g. 'The mother tongue of SUBJECT is TARGET.'"
 
@@ -371,9 +205,15 @@ ADVICE = "word it as RippleEdits does, e.g. 'The mother tongue of SUBJECT is TAR
 )
 def test_rippleedits_refuses(write: Write, record: dict[str, Any], words: str) -> None:
     text = refusal(write("a.json", [record, ripple(ROME, PARIS)]))
-    assert text == f"FILE: 1 of 2 records cannot be used\nrecord 1: {words}"
+    assert text == unusable(2, f"record 1: {words}")
 
 
-def test_facts_of_both_make_a_batch(write: Write) -> None:
-    facts = read_facts(write("a.json", [MQUAKE])) + read_facts(write("b.json", [ripple(ROME, PARIS)]))
-    check_batch(facts)
+@pytest.mark.parametrize(
+    "sentence",
+    ["The names of the " + "a of " * 16000, "is followed " * 8000, "The number of children " + "has " * 16000],
+)
+def test_a_long_sentence_takes_no_time(write: Write, sentence: str) -> None:
+    path = write("a.json", [ripple(sentence)])
+    start = time.perf_counter()
+    assert CANNOT in refusal(path)
+    assert time.perf_counter() - start < 1

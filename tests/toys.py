@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from bluedit.errors import RecipeError
 from bluedit.facts import Fact, Neighbour
+from bluedit.methods.presets import preset
+from bluedit.methods.recipe import Recipe
 
 TEXT = (
     "The mother tongue of Danielle Darrieux is French. The capital of France is Paris. Where is the Eiffel Tower? It is in Paris. "
@@ -117,3 +123,14 @@ def corpus_in(folder: Path) -> Path:
     sentences = TEXT.split(". ")
     file.write_text("\n\n".join([*sentences[:6], ". ".join(sentences * 2), *sentences[6:]]), encoding="utf-8")
     return file
+
+
+def fitting(
+    recipe: str | Recipe, shared: Mapping[str, Any], settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Those of the shared settings that a recipe with these settings of its own has an option for, and all of its own, fitting or not."""
+    settings = dict(settings or {})
+    chosen = preset(recipe) if isinstance(recipe, str) else recipe
+    with suppress(RecipeError):  # the editor will raise it
+        chosen = chosen.override(settings)
+    return {path: value for path, value in shared.items() if path in chosen.settings()} | settings

@@ -1,4 +1,4 @@
-"""Every row of the grid against a dense transcription of its paper's formula, over three batches."""
+"""Every preset against a dense transcription of its paper's formula, over three batches."""
 
 import copy
 import sys
@@ -20,16 +20,19 @@ from transcription import (
     PREFIXES,
     THRESHOLD,
     UPPER,
-    Plain,
+    ReferenceModel,
+    target_change,
     transcribe,
-    wanted_change,
 )
 
 from bluedit import Editor, Fact
 from bluedit.methods.presets import PRESETS
+from bluedit.methods.update import ClosedForm
+from bluedit.statistics.store import MomentStore
+from bluedit.text.corpus import Corpus
 from bluedit.text.rows import Row
 from bluedit.writing.targets import Targets
-from toys import FACTS, FAMILIES, toy_tokenizer
+from toys import FACTS, FAMILIES, fitting, toy_tokenizer
 
 SETTINGS = {
     "layers": LAYERS,
@@ -37,9 +40,9 @@ SETTINGS = {
     "preserve.l2": L2,
     "preserve.threshold": THRESHOLD,
     "preserve.unit": "absolute",
-    "preserve.neurons": NEURONS,
-    "filter.keep": KEEP,
-    "filter.base": BASE,
+    "preserve.share": NEURONS,
+    "filters.rect.keep": KEEP,
+    "filters.prune.base": BASE,
     "rounds.lower": LOWER,
     "rounds.upper": UPPER,
     "contexts.count": len(PREFIXES),
@@ -50,39 +53,56 @@ MORE = (
     Fact("The tongue of {} is", subject="Edwin of Northumbria", target="German"),
 )
 BATCHES = [list(FACTS[:2]), [FACTS[2], *MORE[:2]], [MORE[2]]]
-ROWS = [name for name, recipe in PRESETS.items() if recipe.update == "solve"]
+ROWS = [name for name, recipe in PRESETS.items() if isinstance(recipe.update, ClosedForm)]
 
 
-def stubbed_targets(lm, rows, site, objective, advance, unedited):
-    """z* = h + a fixed vector, in place of the optimisation: what is compared is all that follows from it."""
-    facts = {row.fact: row for row in rows if row.kind == "bare"}
-    plain = Plain(lm.model, lm.tokenizer)
-    start = torch.stack([plain.read(facts[i], site.kind, site.layer) for i in sorted(facts)], dim=1)
-    change = [wanted_change(_fact_of(lm, facts[i]), site.layer, start[:, i]) for i in sorted(facts)]
-    zero = torch.zeros(len(facts))
-    return Targets(start + torch.stack(change, dim=1), start, zero.long(), zero.to(start.dtype))
+class FixedTargets:
+    """A source of targets: z* = h + a fixed vector. What is compared is all that follows from it."""
+
+    def get(self, lm, rows, site, objective, optimise):
+        facts = {row.fact: row for row in rows if row.is_bare}
+        reference = ReferenceModel(lm.model, lm.tokenizer)
+        start = torch.stack([reference.read(facts[i], site.kind, site.layer) for i in sorted(facts)], dim=1)
+        change = [target_change(_fact_of(lm, facts[i]), site.layer, start[:, i]) for i in sorted(facts)]
+        zero = torch.zeros(len(facts))
+        return Targets(start + torch.stack(change, dim=1), start, zero.long(), zero.to(start.dtype))
 
 
 def _fact_of(lm, row: Row):
     return next(f for f in (*FACTS, *MORE) if lm.tokenizer(f.text)["input_ids"] == list(row.ids[: row.target_start]))
 
 
-def edited(family, name, monkeypatch, tmp_path, settings=None):
-    """(bluedit's model, an unedited copy, second moments) after three batches."""
-    monkeypatch.setattr("bluedit.writing.loop.optimise_targets", stubbed_targets)
-    model = FAMILIES[family]()
-    untouched = copy.deepcopy(model)
-    editor = Editor(model, toy_tokenizer(), tokens=480, statistics=tmp_path)
-    C = {layer: moment.matrix for layer, moment in editor._second_moments(LAYERS).items()}
-    for batch in BATCHES:
-        editor.edit(batch, name, settings=SETTINGS | (settings or {}), known="edit", report=False)
-    return editor, untouched, C
+@pytest.fixture(scope="module")
+def statistics(tmp_path_factory):
+    """Key statistics shared by the tests of this file, stored under the fingerprint of the weights."""
+    return tmp_path_factory.mktemp("statistics")
 
 
-def difference(name, family, monkeypatch, tmp_path, settings=None):
+@pytest.fixture(scope="module")
+def edited(statistics):
+    """(bluedit's model, an unedited copy, second moments) after three batches; each made once, not to be changed."""
+    made = {}
+
+    def of(family, name, **settings):
+        asked = family, name, repr(settings)
+        if asked not in made:
+            model = FAMILIES[family]()
+            unedited = copy.deepcopy(model)
+            editor = Editor(model, toy_tokenizer(), tokens=480, statistics=statistics, targets=FixedTargets())
+            store = MomentStore(editor.lm, editor.journal.base.fingerprint, Corpus("self"), 480, statistics)
+            C = {layer: moment.matrix for layer, moment in store.get(LAYERS).items()}
+            for batch in BATCHES:
+                editor.edit(batch, name, settings=fitting(name, SETTINGS, settings), known="edit", report=False)
+            made[asked] = model, unedited, C
+        return made[asked]
+
+    return of
+
+
+def difference(edited, name, family, **settings):
     """Largest relative difference of the change over the layers."""
-    editor, untouched, C = edited(family, name, monkeypatch, tmp_path, settings)
-    mine, theirs = Plain(editor.model, None), Plain(untouched, toy_tokenizer())
+    model, unedited, C = edited(family, name, **settings)
+    mine, theirs = ReferenceModel(model), ReferenceModel(copy.deepcopy(unedited), toy_tokenizer())
     W0 = {layer: theirs.weight(layer) for layer in LAYERS}
     transcribe(theirs, BATCHES, name, C)
     moved = {layer: float((theirs.weight(layer) - W0[layer]).norm()) for layer in LAYERS}
@@ -93,28 +113,61 @@ def difference(name, family, monkeypatch, tmp_path, settings=None):
 
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("family", ["gpt2", "gpt2-square"])
-def test_the_row_is_its_papers_formula(name, family, monkeypatch, tmp_path):
-    assert difference(name, family, monkeypatch, tmp_path) < 1e-8
+def test_a_preset_is_its_papers_formula(name, family, edited):
+    assert difference(edited, name, family) < 1e-8
 
 
-@pytest.mark.parametrize("name", ["memit-seq", "alphaedit-blue", "nse", "rect-blue"])
+@pytest.mark.parametrize("name", ["memit-seq", "alphaedit-blue", "nse", "rect-blue", "rect-seq", "rect-seq-blue"])
 @pytest.mark.parametrize("family", ["llama", "llama-square"])
-def test_the_row_on_a_llama_whose_norms_are_float32_inside(name, family, monkeypatch, tmp_path):
-    assert difference(name, family, monkeypatch, tmp_path) < 1e-4
-
-
-def test_the_comparison_can_fail(monkeypatch, tmp_path):
-    assert difference("memit-seq", "gpt2", monkeypatch, tmp_path, {"preserve.lambda": LAMBDA * 1.01}) > 1e-4
-    assert difference("pmet", "gpt2", monkeypatch, tmp_path / "2", {"share_power": 0.51}) > 1e-4
-    assert difference("nse", "gpt2", monkeypatch, tmp_path / "3", {"rounds.count": 1}) > 1e-4
+def test_a_preset_on_a_llama_whose_norms_are_float32_inside(name, family, edited):
+    assert difference(edited, name, family) < 1e-4
 
 
 @pytest.mark.parametrize(
-    ("name", "host"), [("rect", "memit"), ("prune", "memit"), ("nse", "memit-seq"), ("pmet", "memit")]
+    ("name", "settings"),
+    [
+        ("memit-seq", {"preserve.lambda": LAMBDA * 1.01}),
+        ("pmet", {"schedule.power": 0.51}),
+        ("nse", {"rounds.count": 1}),
+        ("rect-seq", {"filters.rect.feedback": False}),
+        ("rect-seq-blue", {"filters.rect.feedback": False}),
+        ("rect-seq", {"memory": False}),
+    ],
 )
-def test_what_sets_a_row_apart_shows_here(name, host, monkeypatch, tmp_path):
-    """The parity above would be idle for a filter that never bites."""
-    one, _, _ = edited("gpt2", name, monkeypatch, tmp_path)
-    other, _, _ = edited("gpt2", host, monkeypatch, tmp_path)
-    W = [Plain(editor.model, None).weight(LAYERS[0]) for editor in (one, other)]
-    assert (W[0] - W[1]).norm() > 1e-3 * W[1].norm()
+def test_the_comparison_can_fail(name, settings, edited):
+    assert difference(edited, name, "gpt2", **settings) > 1e-4
+
+
+def weight(edited, name, layer=LAYERS[0], **settings):
+    return ReferenceModel(edited("gpt2", name, **settings)[0]).weight(layer)
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("rect", "memit"),
+        ("prune", "memit"),
+        ("nse", "memit-seq"),
+        ("pmet", "memit"),
+        ("rect-seq", "memit-seq"),
+        ("rect-seq", "rect"),
+    ],
+)
+def test_what_sets_a_method_apart_shows_here(name, host, edited):
+    """Parity would say little about a filter that changes nothing."""
+    one, other = weight(edited, name), weight(edited, host)
+    assert (one - other).norm() > 1e-3 * other.norm()
+
+
+@pytest.mark.parametrize("name", ["rect-seq", "rect-seq-blue"])
+def test_error_feedback_keeps_a_sequence_near_the_unfiltered_one(name, edited):
+    """What a batch drops comes back, so the sparse sequence follows memit-seq more closely than without feedback."""
+    dense, layer = name.replace("rect", "memit"), LAYERS[0]
+    C = edited("gpt2", name)[2][layer]
+
+    def apart(**settings):
+        D = weight(edited, name, **settings) - weight(edited, dense)
+        return float((D @ C * D).sum())  # E |D k|^2 over ordinary keys
+
+    with_feedback, without = apart(), apart(**{"filters.rect.feedback": False})
+    assert with_feedback < without

@@ -1,5 +1,7 @@
-"""Every method written down once more: dense, float64, one prompt at a time, from the papers' formulas. Shares no code with bluedit
-but the token rows and the second moment, which have tests of their own."""
+"""Every method once more: dense, float64, one prompt at a time, transcribed from the papers' formulas.
+
+Shares no code with bluedit but token rows and second moments, which have tests of their own.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ LAMBDA, L2, KEEP, BASE, NEURONS, THRESHOLD = 3.0, 0.7, 0.4, 1.2, 0.5, 1.5
 LOWER, UPPER = 0.05, 10.0
 
 
-class Plain:
-    """A model, its MLP output projections and what passes through them, by plain forward passes of single prompts."""
+class ReferenceModel:
+    """A model, its MLP output projections and what passes through them, by forward passes of single prompts."""
 
-    def __init__(self, model, tokenizer):
+    def __init__(self, model, tokenizer=None):
         self.model, self.tokenizer = model, tokenizer
         self.blocks = model.transformer.h if hasattr(model, "transformer") else model.model.layers
         self.transposed = hasattr(model, "transformer")
@@ -72,7 +74,7 @@ class Plain:
         return torch.stack([self.value(fact, site, layer) for fact in facts], dim=1)
 
 
-def wanted_change(fact, layer, like):
+def target_change(fact, layer, like):
     """A stand-in for the optimised delta: a fixed vector for each fact and layer."""
     seed = zlib.crc32(f"{fact.text}{fact.target}{layer}".encode())
     return torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * like.norm()
@@ -134,13 +136,21 @@ EQUATIONS = {"memit": memit, "pmet": memit, "rect": memit, "prune": memit, "emme
 EQUATIONS |= {"nse": nse, "rome": rome}
 
 
-def transcribe(plain, batches, name, C):
-    """Edit `plain` as the named recipe does. C: second moments by layer."""
+def memit_with_feedback(K, R, C, M, D):
+    """MEMIT with RECT's error fed back (arXiv 2605.26670): D is what the last batch's filter added, so E = D (lambda C + M) is owed."""
+    E = D @ (LAMBDA * C + M)
+    return (R @ K.T - E) @ torch.linalg.inv(LAMBDA * C + M + K @ K.T)
+
+
+def transcribe(reference, batches, name, C):
+    """Edit a ReferenceModel as the named recipe does. C: second moments by layer."""
     method, blue = name.removesuffix("-blue").split("-")[0], name.endswith("-blue")
     remembers = "-seq" in name or method in ("alphaedit", "nse")
     site = "mlp" if method in ("pmet", "rome") else "block"
-    originals = {layer: plain.weight(layer) for layer in LAYERS}
-    sums = {layer: torch.zeros_like(originals[layer]) for layer in LAYERS}  # PRUNE's unpruned change
+    originals = {layer: reference.weight(layer) for layer in LAYERS}
+    sums = {layer: torch.zeros_like(originals[layer]) for layer in LAYERS}  # PRUNE's uncapped change
+    feedback = name.startswith("rect-seq")
+    D = {layer: torch.zeros_like(originals[layer]) for layer in LAYERS}  # P(dW) - dW of RECT's last batch
     M = {layer: torch.zeros_like(C[layer]) for layer in LAYERS}
     if blue:
         steps = [(layer, layer, 1.0) for layer in (LAYERS[0], LAYERS[-1])]
@@ -154,44 +164,49 @@ def transcribe(plain, batches, name, C):
     for facts in batches:
         if method == "prune":
             for layer in LAYERS:
-                plain.set(layer, originals[layer] + sums[layer])
-        start = {layer: plain.weight(layer) for layer in LAYERS}
+                reference.set(layer, originals[layer] + sums[layer])
+        start = {layer: reference.weight(layer) for layer in LAYERS}
         z = {}
         for number in range(2 if method == "nse" else 1):
             due = {}
             for layer, target, share in steps:
                 if target not in z:
-                    z[target] = _target(plain, facts, site, target, originals if method == "nse" else None)
-                now = plain.values(facts, site, target) if method != "rome" else plain.projected(facts, layer)
+                    z[target] = _target(reference, facts, site, target, originals if method == "nse" else None)
+                now = reference.values(facts, site, target) if method != "rome" else reference.projected(facts, layer)
                 missing = z[target][0] - now
                 if target not in due:
                     size = missing.norm(dim=0) / z[target][1].norm(dim=0)
                     due[target] = (size > LOWER) & (size < UPPER) if number else size > -1
                 if not due[target].any():
                     continue
-                K, R = plain.keys(facts, layer)[:, due[target]], share * missing[:, due[target]]
-                dW = EQUATIONS[method](K, R, C[layer], M[layer])
-                plain.set(layer, plain.weight(layer) + dW)
+                K, R = reference.keys(facts, layer)[:, due[target]], share * missing[:, due[target]]
+                if feedback:
+                    dW = memit_with_feedback(K, R, C[layer], M[layer], D[layer])
+                else:
+                    dW = EQUATIONS[method](K, R, C[layer], M[layer])
+                reference.set(layer, reference.weight(layer) + dW)
         for layer in {step[0] for step in steps}:
-            dW = plain.weight(layer) - start[layer]
+            dW = reference.weight(layer) - start[layer]
             if method == "rect":
-                plain.set(layer, start[layer] + rect(start[layer], dW))
+                kept = rect(start[layer], dW)
+                D[layer] = kept - dW
+                reference.set(layer, start[layer] + kept)
             if method == "prune":
                 sums[layer] += dW
-                plain.set(layer, originals[layer] + prune(originals[layer], sums[layer]))
+                reference.set(layer, originals[layer] + prune(originals[layer], sums[layer]))
         if remembers:
             for layer in {step[0] for step in steps}:
-                K = plain.keys(facts, layer)
+                K = reference.keys(facts, layer)
                 M[layer] += K @ K.T
 
 
-def _target(plain, facts, site, layer, originals):
+def _target(reference, facts, site, layer, originals):
     """(z*, h) on the weights as they are, or on the originals (NSE)."""
-    now = {other: plain.weight(other) for other in LAYERS}
+    now = {other: reference.weight(other) for other in LAYERS}
     for other in LAYERS if originals else ():
-        plain.set(other, originals[other])
-    start = plain.values(facts, site, layer)
+        reference.set(other, originals[other])
+    start = reference.values(facts, site, layer)
     for other in LAYERS if originals else ():
-        plain.set(other, now[other])
-    change = [wanted_change(fact, layer, start[:, i]) for i, fact in enumerate(facts)]
+        reference.set(other, now[other])
+    change = [target_change(fact, layer, start[:, i]) for i, fact in enumerate(facts)]
     return start + torch.stack(change, dim=1), start

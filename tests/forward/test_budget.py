@@ -5,12 +5,20 @@ import torch
 
 import bluedit.forward._budget as module
 from bluedit.facts import world_facts
-from bluedit.forward._budget import free_memory, tokens_per_step
+from bluedit.forward._budget import tokens_per_step
 from bluedit.model.editable import EditableModel
-from bluedit.text.contexts import make_prefixes
+from bluedit.model.memory import free_memory
 from bluedit.text.prompts import rows_of
 from bluedit.text.rows import groups_by_length
 from toys import toy_gpt2, toy_tokenizer
+
+PREFIXES = (
+    "The weather was mild that morning.",
+    "Therefore, the committee met again in the afternoon.",
+    "Because of the rain, we stayed inside.",
+    "I read about this in the newspaper yesterday.",
+    "You can find more about it in the library.",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +41,7 @@ def test_more_memory_more_tokens_within_bounds(lm, monkeypatch):
 
 def test_little_is_padded(lm):
     """Suffixes of a hundred bundled facts with five prefixes: less than 15 % of what runs is padding."""
-    rows = rows_of(lm.tokenizer, world_facts(100), make_prefixes(lm, "neutral", 5, 0), drift=True)
+    rows = rows_of(lm.tokenizer, world_facts(100), PREFIXES, drift=True)
     lengths = sorted(row.suffix for row in rows)
     padded = sum(len(group) * max(lengths[i] for i in group) for group in groups_by_length(lengths))
     assert sum(lengths) <= padded < sum(lengths) / 0.85

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from bluedit.forward._layout import Packed, Padded
-from bluedit.forward._reference import PlainRunner
+from bluedit.forward._reference import ReferenceRunner
 from bluedit.forward._runner import runners
 from bluedit.forward._suffix import SuffixRunner
 from bluedit.model.editable import EditableModel
@@ -56,7 +56,7 @@ def test_the_two_ways_agree(layout, family, sites):
     rows = rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True)
     torch.manual_seed(0)
     delta_of = {row: torch.randn(len(sites), 32, dtype=torch.float64) for row in rows}
-    fast, plain = SuffixRunner(lm, rows, sites, layout), PlainRunner(lm, rows, sites)
+    fast, plain = SuffixRunner(lm, rows, sites, layout), ReferenceRunner(lm, rows, sites)
     for keep in (None, [0, 2, 5]):
         if keep:
             kept = [plain.rows[i] for i in keep]
@@ -116,7 +116,7 @@ def test_attention_windows_and_soft_caps(kind):
     lm = EditableModel.of(model.eval(), toy_tokenizer(), kind)
     rows = rows_of(lm.tokenizer, FACTS, () if kind == "short window" else PREFIXES, drift=True)
     sites = [Site("block", 1)]
-    fast, plain = SuffixRunner(lm, rows, sites, Packed), PlainRunner(lm, rows, sites)
+    fast, plain = SuffixRunner(lm, rows, sites, Packed), ReferenceRunner(lm, rows, sites)
     delta_of = {row: torch.randn(1, 32) for row in rows}
     one, other = by_row(fast, delta_of), by_row(plain, delta_of)
     for row in rows:
@@ -136,7 +136,7 @@ def test_attention_with_more_to_it_gets_the_padded_layout(monkeypatch):
     assert isinstance(runner, SuffixRunner) and runner.layout is Padded
 
 
-def test_a_model_that_ignores_positions_given_to_it_gets_the_plain_one(caplog, monkeypatch):
+def test_a_model_that_ignores_positions_given_to_it_gets_the_reference_forward(caplog, monkeypatch):
     """As if a family computed its own positions and began at 0 after the cached tokens."""
     lm = toy("llama")
     rows = rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True)
@@ -149,12 +149,12 @@ def test_a_model_that_ignores_positions_given_to_it_gets_the_plain_one(caplog, m
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(type(lm.model.model), "forward", own_positions)
         runner = make(lm, rows, [Site("block", 2)])
-    assert isinstance(runner, PlainRunner)
-    assert "is run the plain, slower way while targets are optimised: the fast way does not fit" in caplog.text
+    assert isinstance(runner, ReferenceRunner)
+    assert "uses the slower reference forward to optimise targets: the fast one does not fit" in caplog.text
     assert len(caplog.records) == 1
 
 
-def test_a_model_that_takes_no_cache_gets_the_plain_one(caplog, monkeypatch):
+def test_a_model_that_takes_no_cache_gets_the_reference_forward(caplog, monkeypatch):
     lm = toy("gpt2")
     rows = rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True)
     forward = type(lm.model).forward
@@ -170,7 +170,7 @@ def test_a_model_that_takes_no_cache_gets_the_plain_one(caplog, monkeypatch):
 
     monkeypatch.setattr(type(lm.model), "forward", without_cache)
     runner = make(lm, rows, [Site("block", 2)])
-    assert isinstance(runner, PlainRunner) and "TypeError" in caplog.text
+    assert isinstance(runner, ReferenceRunner) and "TypeError" in caplog.text
 
 
 def test_bfloat16_linear_maps_are_close_and_leave_nothing_behind():
@@ -197,7 +197,7 @@ def test_a_token_ruled_out_is_no_reason_for_the_plain_one_but_nan_is(caplog, mon
     assert isinstance(make(lm, rows, [Site("block", 2)]), SuffixRunner) and not caplog.records
     logits = SuffixRunner.logits
     monkeypatch.setattr(SuffixRunner, "logits", lambda self, delta: logits(self, delta) * torch.nan)
-    assert isinstance(make(lm, rows, [Site("block", 2)]), PlainRunner)
+    assert isinstance(make(lm, rows, [Site("block", 2)]), ReferenceRunner)
     assert "differ by inf nats" in caplog.text
 
 

@@ -190,7 +190,7 @@ def test_subjects_with_nothing_before_them(family):
 @pytest.mark.parametrize("layout", [Padded, Packed])
 @pytest.mark.parametrize("padding", [0, 10_000])
 def test_grouping_does_not_change_results(monkeypatch, padding, layout):
-    monkeypatch.setattr("bluedit.text.prompts._PADDING", padding)
+    monkeypatch.setattr("bluedit.text.rows._PADDING", padding)
     lm = toy("llama", bos=True)
     rows = rows_of(lm.tokenizer, MIXED, PREFIXES, drift=True)
     runner = SuffixRunner(lm, rows, [Site("block", 2)], layout)

@@ -25,16 +25,11 @@ from transformers import (
 )
 
 from bluedit.errors import ModelError
-from bluedit.forward import observe
-from bluedit.model import loading
 from bluedit.model.anatomy import dissect
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import weights_fingerprint
 from bluedit.model.hooks import hooked
-from bluedit.model.sites import Site
-from bluedit.model.state import frozen
-from bluedit.text.prompts import rows_of
-from toys import FACTS, FAMILIES, toy_gpt2, toy_llama, toy_tokenizer
+from toys import FAMILIES, toy_gpt2, toy_llama, toy_tokenizer
 
 SIZE = {
     "vocab_size": 432,
@@ -287,69 +282,6 @@ def test_names():
     assert EditableModel.of(toy_llama(layers=1), toy_tokenizer()).name == "LlamaForCausalLM"
 
 
-# the state a model comes back in
-
-
-def state(model):
-    flags = [
-        (name, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m))
-        for name, m in model.named_modules()
-    ]
-    return flags, [(name, p.requires_grad, p.grad is None) for name, p in model.named_parameters()]
-
-
-def mixed_state(make):
-    """Half trained, half frozen, with a hook of its own."""
-    model = make().train()
-    block = model.base_model.layers[1] if hasattr(model.base_model, "layers") else model.base_model.h[1]
-    block.eval()
-    for i, parameter in enumerate(model.parameters()):
-        parameter.requires_grad_(i % 3 != 0)
-    block.register_forward_hook(lambda *_: None)
-    return model
-
-
-@pytest.mark.parametrize("make", [toy_llama, toy_gpt2])
-def test_looking_at_a_model_changes_nothing(make):
-    model, tokenizer = mixed_state(make), toy_tokenizer()
-    tokenizer.padding_side = "left"
-    before, weights = state(model), weights_fingerprint(model)
-    lm = EditableModel.of(model, tokenizer)
-    assert state(model) == before
-    assert any(training for _, training, *_ in before[0]) and not all(training for _, training, *_ in before[0])
-    assert weights_fingerprint(model) == weights
-    assert tokenizer.padding_side == "left"
-    with frozen(model):
-        assert not any(m.training for m in model.modules())
-        assert not any(p.requires_grad for p in model.parameters())
-        observe(lm, rows_of(tokenizer, FACTS, ()), [Site("key", 1)])
-    assert state(model) == before
-
-
-def test_frozen_ends_well_after_an_exception():
-    model = mixed_state(toy_llama)
-    before = state(model)
-    with pytest.raises(KeyboardInterrupt), frozen(model):
-        raise KeyboardInterrupt
-    assert state(model) == before
-
-
-def test_hooks_end_with_their_with():
-    model = toy_llama(layers=1)
-    before = state(model)
-    with pytest.raises(KeyboardInterrupt), hooked([(m, "pre", lambda *_: None) for m in model.modules()]):
-        raise KeyboardInterrupt
-    assert state(model) == before
-
-
-def test_tied_embeddings_stay_tied():
-    for make in (toy_llama, toy_gpt2):
-        model = make()
-        lm = EditableModel.of(model, toy_tokenizer())
-        observe(lm, rows_of(lm.tokenizer, FACTS, ()), [Site("block", 1)])
-        assert lm.anatomy.head.weight is model.get_input_embeddings().weight
-
-
 class PerLayer(nn.Module):
     """A block with a narrow map after its MLP, as Gemma 3n's has."""
 
@@ -389,25 +321,3 @@ def test_experts_are_found_in_inner_configurations():
     model = toy_llama(layers=1)
     model.config.ffn_config = {"moe_num_experts": 4}
     assert refusal(model).startswith("this model is a mixture of experts (moe_num_experts=4)")
-
-
-def test_another_gguf_file_of_the_same_name_and_size_is_converted_anew(tmp_path, monkeypatch):
-    pytest.importorskip("gguf")
-    monkeypatch.setenv("BLUEDIT_CACHE", str(tmp_path / "cache"))
-    places = []
-    monkeypatch.setattr(loading, "write_folder", lambda folder, _write, **_options: places.append(folder))
-    for content in (b"one", b"two", b"one"):
-        (tmp_path / "model.gguf").write_bytes(content)
-        loading._converted(tmp_path / "model.gguf")
-    assert places[0] == places[2] != places[1]
-    with pytest.raises(ModelError, match="float64, which devices of the kind mps do not have"):
-        loading._device("mps")
-
-
-def test_a_gguf_file_is_parsed_once_while_it_is_converted(monkeypatch):
-    gguf, read = pytest.importorskip("gguf"), []
-    monkeypatch.setattr(gguf, "GGUFReader", reader := lambda path: read.append(path) or object())
-    with loading._parsed_once():
-        assert gguf.GGUFReader("a.gguf") is gguf.GGUFReader("a.gguf") is not gguf.GGUFReader("b.gguf")
-    assert read == ["a.gguf", "b.gguf"]
-    assert gguf.GGUFReader is reader

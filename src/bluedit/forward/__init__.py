@@ -1,4 +1,8 @@
-"""Running a model on many prompts: from an edited layer and token on, again and again, or once to read activations."""
+"""The forward engine: repeated forward passes from an edited layer and token on, and single ones to read activations.
+
+`runners` chooses the fastest layout that agrees with the reference forward (whole sequences, all layers); `observe` reads keys and
+values. Everything else in this package is private.
+"""
 
 from bluedit.forward._budget import MOST_TOKENS, tokens_per_step
 from bluedit.forward._observe import observe

@@ -1,34 +1,21 @@
-"""How many tokens fit into one step, from the memory that is free."""
+"""How many tokens fit into one optimisation step, from the memory that is free."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 
 from bluedit.model.editable import EditableModel
+from bluedit.model.memory import free_memory
 
 _SHARE = 0.25  # of free memory
 _LEAST, MOST_TOKENS = 64, 2048  # below, batching is pointless; above, matrix products gain nothing more
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be taken on a device now; 4 GiB where it cannot be told."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    if device.type == "cpu" and meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 4 * 2**30
-
-
 def tokens_per_step(lm: EditableModel) -> int:
     """Tokens whose activations, kept for the backward pass through all layers, take at most a quarter of the free memory.
 
-    A token keeps about a dozen vectors of the residual stream's width and four of a key's in each layer, and, at a few of its positions,
-    the logits and three arrays of their size.
+    A token keeps about a dozen vectors as wide as the residual stream and four as wide as a key in each layer, and, at a few of its
+    positions, the logits and three arrays of their size.
     """
     config = lm.model.config.get_text_config()
     width, size = config.hidden_size, torch.finfo(lm.dtype).bits // 8

@@ -1,4 +1,4 @@
-"""How the rows of one forward pass lie in the model's input: behind one another in one sequence, or side by side and padded."""
+"""Layouts of the rows of one forward pass: packed into one sequence, or padded, one sequence each."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from bluedit.model.precision import short_attention
 from bluedit.shapes import Int, Tensor
 from bluedit.text.rows import Row, groups_by_length
 
-Places = tuple[Int[Tensor, "n"], Int[Tensor, "n"]]  # (lane, token) in hidden states, lanes x tokens x width
+Places = tuple[Int[Tensor, "n"], Int[Tensor, "n"]]  # (sequence, token) in hidden states, sequences x tokens x width
 
 
 class Layout(ABC):
     """Suffixes of rows as a model's input.
 
     Attributes:
-        lanes: how many sequences they are.
+        sequences: how many sequences the input has.
     """
 
-    lanes: int
+    sequences: int
 
     @staticmethod
     @abstractmethod
     def passes(lengths: Sequence[int]) -> list[list[int]]:
-        """Which of the rows, given by the ascending lengths of their suffixes, share a forward pass."""
+        """Groups of rows that share a forward pass, from the ascending lengths of their suffixes."""
 
     @classmethod
     @abstractmethod
@@ -40,11 +40,11 @@ class Layout(ABC):
 
     @abstractmethod
     def places(self, rows: Int[Tensor, "n"], offsets: Int[Tensor, "n"]) -> Places:
-        """Where the tokens at these offsets of these rows' suffixes are in hidden states."""
+        """Places in hidden states of the tokens at these offsets of these rows' suffixes."""
 
     @abstractmethod
     def keep(self, rows: Int[Tensor, "n"], hidden: Sequence[Tensor]) -> tuple[Layout, list[Tensor]]:
-        """Only these rows of the layout and of hidden states in it."""
+        """The layout, and hidden states in it, with these rows only."""
 
     @abstractmethod
     def run(self) -> Any:
@@ -52,10 +52,10 @@ class Layout(ABC):
 
 
 class Padded(Layout):
-    """Rows side by side, each padded to the longest: for every model with a cache."""
+    """One sequence for each row, padded to the longest: for every model with a cache."""
 
     def __init__(self, lm: EditableModel, ids: Tensor, mask: Tensor, past: Past) -> None:
-        self.lm, self._ids, self._own, self._past, self.lanes = lm, ids, mask, past, len(ids)
+        self.lm, self._ids, self._own, self._past, self.sequences = lm, ids, mask, past, len(ids)
         self._mask = torch.cat([past.mask, mask], dim=1)
         self._place = past.mask.sum(dim=1, keepdim=True) + torch.arange(ids.shape[1], device=ids.device)
 
@@ -85,9 +85,9 @@ class Padded(Layout):
 
 
 class Packed(Layout):
-    """Rows behind one another in one sequence: for models whose attention goes through transformers' interface."""
+    """All rows packed into one sequence, without padding: for models whose attention goes through transformers' interface."""
 
-    lanes = 1
+    sequences = 1
 
     def __init__(self, lm: EditableModel, ids: Tensor, place: Tensor, spans: Sequence[Span]) -> None:
         self.lm, self._ids, self._place, self._spans = lm, ids, place, tuple(spans)
@@ -116,8 +116,8 @@ class Packed(Layout):
         spans: list[Span] = []
         for span in self._spans:
             end = start + len(span)
-            if mine := [row - start for row in kept if start <= row < end]:
-                spans.append(span.keep(mine))
+            if of_span := [row - start for row in kept if start <= row < end]:
+                spans.append(span.keep(of_span))
             start = end
         starts = self._starts.tolist()
         tokens = torch.tensor(

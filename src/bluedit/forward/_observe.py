@@ -18,9 +18,9 @@ TOKENS_PER_PASS = 4096
 
 @torch.no_grad()
 def observe(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> dict[Site, Float[Tensor, "rows width"]]:
-    """Activations at the subject's last token of each row, at each site; float32 or wider, on the model's device.
+    """Activations of each row at its subject's last token, at each site; float32 or wider, on the model's device.
 
-    Causal models let nothing later reach that token, so rows are cut off there; the pass ends at the deepest layer asked for.
+    In a causal model no later token reaches that one, so rows are cut off there, and the pass stops at the deepest of the sites.
     """
     cut = [row.ids[: row.subject_last + 1] for row in rows]
     out: dict[Site, Tensor] = {}
@@ -36,11 +36,11 @@ def observe(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> di
 
 def _forward(lm: EditableModel, ids: Tensor, mask: Tensor, at: Tensor, sites: Sequence[Site]) -> dict[Site, Tensor]:
     seen: dict[Site, Tensor] = {}
-    lanes = torch.arange(len(ids), device=ids.device)
+    rows = torch.arange(len(ids), device=ids.device)
 
     def receiver(site: Site):
         def receive(hidden: Tensor) -> None:
-            value = by_row(hidden, len(ids))[lanes, at]
+            value = by_row(hidden, len(ids))[rows, at]
             seen[site] = value if value.dtype == torch.float64 else value.float()
             if len(seen) == len(sites):
                 raise StopForward

@@ -1,8 +1,8 @@
-"""Attention over rows that lie behind one another in a single sequence.
+"""Attention over rows that are packed into a single sequence.
 
-Linear maps, norms and activations take each token for itself: rows of any length can lie behind one another without padding, and a
-matrix product over all of them reads each weight once. Only attention must know where a row ends, and what came before it. So it is
-computed here, for rows of one length at a time, for every model that asks transformers' attention interface for it.
+Linear maps, norms and activations treat every token alike, so rows of any length can be packed without padding, and a matrix product
+over all of them reads each weight once. Only attention needs to know where a row ends and which tokens come before it. It is computed
+here, for rows of one length at a time, for every model that calls transformers' attention interface.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _attend: ContextVar[Callable[..., Tensor]] = ContextVar("_attend")
 
 
 class Span:
-    """Rows of one length, behind one another, and the tokens before them.
+    """Packed rows of one length, with the tokens before them.
 
     Attributes:
         length: tokens of each row.
-        past: what the rows attend to before their own tokens.
+        past: cached keys and values of the tokens before each row.
     """
 
     def __init__(self, length: int, past: Past) -> None:
@@ -40,7 +40,7 @@ class Span:
         return len(self.past.mask)
 
     def keep(self, rows: Sequence[int]) -> Span:
-        """Only these rows."""
+        """The span with these rows only."""
         return Span(self.length, self.past.rows(torch.tensor(list(rows), device=self.past.mask.device)))
 
     def attention(
@@ -52,7 +52,7 @@ class Span:
         window: int | None,
         softcap: float | None,
     ) -> Float[Tensor, "tokens heads other_width"]:
-        """Causal attention of each row to its past and itself; `query` is scaled already; heads share keys in groups."""
+        """Causal attention of each row to its past and to itself. `query` is already scaled; groups of heads share keys."""
         q, k, v = (states.unflatten(1, (len(self), self.length)).transpose(0, 1) for states in (query, key, value))
         q = q.unflatten(1, (len(key), -1)).flatten(2, 3)  # rows, shared, heads each x tokens, width
         old_k, old_v = self.past.states[layer] if self.past.states else (k[:, :, :0], v[:, :, :0])
@@ -67,7 +67,7 @@ class Span:
         return out.unflatten(2, (-1, self.length)).permute(0, 3, 1, 2, 4).reshape(query.shape[1], len(query), -1)
 
     def _masked(self, window: int | None, dtype: torch.dtype) -> Float[Tensor, "rows 1 1 length seen"]:
-        """What is added to scores so that a token sees its row's tokens up to itself, and not those `window` or more back."""
+        """The mask added to scores: a token sees its row's tokens up to itself, and none that is `window` or more before it."""
         if (window, dtype) not in self._bias:
             before = self.past.mask
             start = before.sum(dim=1, keepdim=True)
@@ -85,9 +85,9 @@ class Span:
 
 @contextmanager
 def packed_attention(lm: EditableModel, spans: Sequence[Span]) -> Iterator[None]:
-    """Inside the `with`, attention layers of `lm` take one sequence for these rows behind one another.
+    """Inside the `with`, the attention layers of `lm` read one sequence as these packed rows.
 
-    Layers with more to it than a scale, a window and a soft cap (a bias of their own, sinks) raise ValueError.
+    Layers that pass more than a scale, a window and a soft cap (a bias of their own, sinks) raise ValueError.
     """
     sizes = [len(span) * span.length for span in spans]
 
@@ -105,7 +105,7 @@ def packed_attention(lm: EditableModel, spans: Sequence[Span]) -> Iterator[None]
     ) -> Tensor:
         strange = [name for name, given in rest.items() if isinstance(given, Tensor) and name not in ("position_ids",)]
         if strange or query.shape[0] != 1:
-            raise ValueError(f"attention with {', '.join(strange) or 'several sequences'} is not known here")
+            raise ValueError(f"packed attention does not support {', '.join(strange) or 'several sequences'}")
         query = query[0] * (query.shape[-1] ** -0.5 if scaling is None else scaling)
         parts = zip(spans, *(states.split(sizes, dim=1) for states in (query, key[0], value[0])), strict=True)
         out = [span.attention(module.layer_idx, q, k, v, sliding_window, softcap) for span, q, k, v in parts]
@@ -119,22 +119,22 @@ def packed_attention(lm: EditableModel, spans: Sequence[Span]) -> Iterator[None]
         _attend.reset(token)
 
 
-class _Asked(Exception):
+class _Called(Exception):
     pass
 
 
 @torch.no_grad()
-def asks_for_attention(lm: EditableModel) -> bool:
-    """Whether the model's attention goes through transformers' interface: where it computes its own, rows behind one another would mix."""
+def uses_attention_interface(lm: EditableModel) -> bool:
+    """Whether the model's attention goes through transformers' interface. Where a family computes its own, packed rows would mix."""
 
-    def asked(*_args: Any, **_kwargs: Any) -> Tensor:
-        raise _Asked
+    def called(*_args: Any, **_kwargs: Any) -> Tensor:
+        raise _Called
 
-    token = _attend.set(asked)
+    token = _attend.set(called)
     try:
         with attention_implementation(lm, _NAME):
             lm.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=lm.device), use_cache=False)
-    except _Asked:
+    except _Called:
         return True
     finally:
         _attend.reset(token)

@@ -1,4 +1,4 @@
-"""Attention keys and values of the tokens that come before an edited one, each distinct beginning computed once.
+"""Cached attention keys and values of the tokens before the edited one; each distinct beginning is computed once.
 
 The prompts of a batch begin with the same few neutral sentences. Rows that share their first tokens form a cluster: those tokens run
 once per cluster, then each row's own tokens run on top of them.
@@ -20,11 +20,11 @@ from bluedit.model.hooks import hooked
 from bluedit.shapes import Int, Tensor
 from bluedit.text.rows import groups_by_length
 
-_SHARED = 4  # tokens: shorter common beginnings are not worth a pass of their own
+_SHARED = 4  # tokens; a shorter common beginning does not repay a pass of its own
 
 
 class FixedLayer(DynamicLayer):
-    """Attention keys and values of tokens that never change: `update` joins the new ones without keeping them."""
+    """Fixed attention keys and values: `update` returns them joined with the new ones, and stores nothing."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
@@ -37,25 +37,25 @@ class FixedLayer(DynamicLayer):
 
 @dataclass(frozen=True)
 class Past:
-    """What rows attend to before their own tokens.
+    """Cached attention keys and values of the tokens before each row's own.
 
     Attributes:
-        states: per layer, keys and values, rows x heads x tokens x width; zero where `mask` is.
-        mask: real tokens, rows x tokens.
+        states: per layer, keys and values, rows x heads x tokens x width; zero where `mask` is zero.
+        mask: 1 for real tokens, 0 for padding, rows x tokens.
     """
 
     states: tuple[tuple[Tensor, Tensor], ...]
     mask: Int[Tensor, "rows tokens"]
 
     def rows(self, index: Tensor) -> Past:
-        """Only these rows, without columns that none of them uses."""
+        """These rows only, without tokens that are padding in all of them."""
         mask = self.mask[index]
         used = mask.bool().any(dim=0).nonzero().flatten()
         states = tuple((k[index][:, :, used], v[index][:, :, used]) for k, v in self.states) if len(used) else ()
         return Past(states, mask[:, used])
 
     def cache(self) -> Cache | None:
-        """A cache for the model's forward that is never added to."""
+        """A cache for the model's forward that a forward pass leaves unchanged; None without states."""
         return Cache(layers=[FixedLayer(k, v) for k, v in self.states]) if self.states else None
 
     def widened(self, width: int) -> Past:
@@ -66,7 +66,7 @@ class Past:
         return Past(states, pad(self.mask, (more, 0)))
 
     def blank_like(self, other: Past) -> Past:
-        """These rows, which have no states, with zero ones of the other's shape."""
+        """These rows, which have no states, with zeros in the shape of the other's."""
         rows = len(self.mask)
         return Past(
             tuple((k.new_zeros(rows, *k.shape[1:]), v.new_zeros(rows, *v.shape[1:])) for k, v in other.states),
@@ -74,7 +74,7 @@ class Past:
         )
 
     def joined(self, other: Past) -> Past:
-        """The tokens of `other` after these."""
+        """These tokens followed by those of `other`."""
         if not self.states or not other.states:
             states = self.states or other.states
         else:
@@ -102,7 +102,7 @@ def past_of(lm: EditableModel, beginnings: Sequence[Sequence[int]]) -> Past:
 
 
 def _shared_beginnings(distinct: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """For each of the sorted sequences, the beginning it shares with its cluster; empty where that is short."""
+    """For each of the sorted sequences, the beginning it shares with its cluster; empty where that is too short."""
     leads: list[tuple[int, ...]] = []
     start = 0
     common = [shared_length(a, b) for a, b in itertools.pairwise(distinct)]
@@ -115,12 +115,12 @@ def _shared_beginnings(distinct: Sequence[tuple[int, ...]]) -> list[tuple[int, .
 
 
 def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many first tokens two sequences share."""
+    """Length of the common beginning of two sequences."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _extend(lm: EditableModel, past: Past, sequences: Sequence[Sequence[int]]) -> Past:
-    """Keys and values of tokens that follow `past`, left-padded to one length; sequences of nearly one length run together."""
+    """Keys and values of tokens that follow `past`, left-padded to one length; sequences of similar length run together."""
     width = max(map(len, sequences), default=0)
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     parts: list[Past] = []
@@ -130,9 +130,9 @@ def _extend(lm: EditableModel, past: Past, sequences: Sequence[Sequence[int]]) -
         parts.append(part.widened(width))
     back = torch.tensor(order, device=lm.device).argsort()
     layers = max((len(part.states) for part in parts), default=0)
-    shown = [part for part in parts if part.states]
-    if len(shown) < len(parts):  # rows with nothing to add: zeros under a zero mask
-        parts = [part if part.states else part.blank_like(shown[0]) for part in parts] if shown else parts
+    filled = [part for part in parts if part.states]
+    if filled and len(filled) < len(parts):  # rows without tokens of their own get zeros under a zero mask
+        parts = [part if part.states else part.blank_like(filled[0]) for part in parts]
     states = tuple(
         (torch.cat([p.states[layer][0] for p in parts])[back], torch.cat([p.states[layer][1] for p in parts])[back])
         for layer in range(layers)
@@ -163,11 +163,11 @@ def _run(lm: EditableModel, past: Past, sequences: Sequence[Sequence[int]]) -> P
 
 
 def skip_head(lm: EditableModel) -> list[tuple[nn.Module, str, Callable[..., Any]]]:
-    """Hooks that give the head one position only, where only what lies below it is wanted."""
+    """Hooks that give the head a single position, for passes whose logits are not needed."""
     head = lm.anatomy.head
     return [] if head is None else [(head, "pre", lambda _m, args: (args[0][:1, :1], *args[1:]))]
 
 
 def _masked(states: Tensor, real: Tensor) -> Tensor:
-    """Zero at padding, where attention may have produced anything."""
+    """States with zeros at padding, where attention may have produced any value."""
     return torch.where(real, states, torch.zeros_like(states)).detach()

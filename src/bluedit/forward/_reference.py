@@ -1,6 +1,6 @@
-"""The plain way to run prompts with a vector added at one token: whole sequences, all layers, every time.
+"""The reference forward: whole sequences through all layers, every time, with a vector added at one token.
 
-It is what `SuffixRunner` is checked against, and what models get on which that one does not agree.
+`SuffixRunner` is checked against it, and models on which that one does not agree use it instead.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, groups_by_length
 
 
-class PlainRunner:
-    """Repeated full forward passes of `rows` in which only vectors added at sites, at each row's subject_last, vary.
+class ReferenceRunner:
+    """Repeated full forward passes of `rows` that differ only in vectors added at sites, at each row's subject_last.
 
     Attributes:
         rows: the token rows, ordered by length: the order of all results.
-        values: the unchanged activations, sites x rows x width.
+        values: the activations without an added vector, sites x rows x width.
     """
 
     def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> None:
@@ -34,26 +34,26 @@ class PlainRunner:
             self.values = torch.cat([self._read(group) for group in self._groups()], dim=1)
 
     def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
-        """Logits at each row's target positions (the subject's last token for drift rows), row after row, with `delta` added."""
+        """Logits with `delta` added: at each row's target positions, or at the subject's last token of a drift row, row by row."""
         groups = self._groups()
         parts = delta.split([len(group) for group in groups], dim=1)
         return torch.cat([self._forward(group, part) for group, part in zip(groups, parts, strict=True)])
 
-    def keep(self, lanes: Sequence[int]) -> None:
+    def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these (ascending indices into `rows`)."""
-        self.rows = tuple(self.rows[lane] for lane in lanes)
-        self.values = self.values[:, list(lanes)]
+        self.rows = tuple(self.rows[row] for row in rows)
+        self.values = self.values[:, list(rows)]
 
     def _groups(self) -> list[list[Row]]:
         return [[self.rows[i] for i in group] for group in groups_by_length([len(row.ids) for row in self.rows])]
 
     def _read(self, rows: Sequence[Row]) -> Tensor:
         seen: dict[int, Tensor] = {}
-        lanes, at = self._subjects(rows)
+        subjects = self._subjects(rows)
 
         def reader(index: int):
             def read(_module: nn.Module, _args: Any, output: Any) -> None:
-                seen[index] = by_row(first_tensor(output), len(rows))[lanes, at]
+                seen[index] = by_row(first_tensor(output), len(rows))[subjects]
                 if len(seen) == len(self.sites):
                     raise StopForward
 
@@ -65,34 +65,26 @@ class PlainRunner:
         return torch.stack([seen[i] for i in range(len(self.sites))])
 
     def _forward(self, rows: Sequence[Row], delta: Tensor) -> Tensor:
-        lanes, at = self._subjects(rows)
+        subjects = self._subjects(rows)
 
         def adder(added: Tensor):
             def add(_module: nn.Module, _args: Any, output: Any) -> Any:
                 hidden = by_row(first_tensor(output), len(rows))
-                return with_first_tensor(output, hidden.index_put((lanes, at), added.to(hidden.dtype), accumulate=True))
+                return with_first_tensor(output, hidden.index_put(subjects, added.to(hidden.dtype), accumulate=True))
 
             return add
 
         hooks: list[Hook] = [
             (output_module(self.lm, site), "forward", adder(d)) for site, d in zip(self.sites, delta, strict=True)
         ]
-        spans = [
-            (lane, place)
-            for lane, row in enumerate(rows)
-            for place in (
-                range(row.target_start - 1, row.target_start - 1 + len(row.targets))
-                if row.targets
-                else [row.subject_last]
-            )
-        ]
-        lane, place = torch.tensor(spans, device=self.lm.device).T
+        at = [(number, token) for number, row in enumerate(rows) for token in _positions(row)]
+        positions = tuple(torch.tensor(at, device=self.lm.device).T)
         head = self.lm.anatomy.head
         if head is not None:
-            hooks.append((head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:])))
+            hooks.append((head, "pre", lambda _m, args: (args[0][positions].unsqueeze(0), *args[1:])))
         with hooked(hooks):
             logits = self._run(rows).logits
-        return logits[lane, place] if head is None else logits[0]
+        return logits[positions] if head is None else logits[0]
 
     def _run(self, rows: Sequence[Row]) -> Any:
         ids, mask = self.lm.pad([row.ids for row in rows])
@@ -101,3 +93,10 @@ class PlainRunner:
     def _subjects(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         at = torch.tensor([row.subject_last for row in rows], device=self.lm.device)
         return torch.arange(len(rows), device=self.lm.device), at
+
+
+def _positions(row: Row) -> Sequence[int]:
+    """Tokens of a row whose logits are needed."""
+    if not row.targets:
+        return [row.subject_last]
+    return range(row.target_start - 1, row.target_start - 1 + len(row.targets))

@@ -52,7 +52,7 @@ def exact_digest(tensor: Tensor) -> bytes:
     """16-byte BLAKE2b hash of all bytes of a tensor in row order, about half a gigabyte a second."""
     digest = hashlib.blake2b(digest_size=16)
     for bits in _chunks(tensor):
-        digest.update(bits.cpu().numpy())
+        digest.update(bits.cpu().numpy().data)
     return digest.digest()
 
 

@@ -1,7 +1,11 @@
-"""Reading and changing activations through hooks that never outlive their `with`."""
+"""Reading and changing activations of a live model, for the current thread only and never beyond the end of a `with`.
+
+Other threads may run the same model meanwhile: for them every hook does nothing and every replaced forward is the original one.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +15,7 @@ from torch import nn
 from bluedit.shapes import Float, Tensor
 
 Hook = tuple[nn.Module, str, Callable[..., Any]]
+_REPLACING = threading.Lock()
 
 
 class StopForward(Exception):
@@ -23,14 +28,65 @@ def hooked(hooks: Iterable[Hook]) -> Iterator[None]:
     handles = []
     try:
         for module, kind, function in hooks:
-            if kind == "forward":
-                handles.append(module.register_forward_hook(function))
-            else:
-                handles.append(module.register_forward_pre_hook(function))
+            register = module.register_forward_hook if kind == "forward" else module.register_forward_pre_hook
+            handles.append(register(_of_this_thread(function)))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _of_this_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that other threads pass through unchanged."""
+    owner = threading.get_ident()
+
+    def hook(*args: Any) -> Any:
+        return function(*args) if threading.get_ident() == owner else None
+
+    return hook
+
+
+class _Forward:
+    """Stands in for the forward of a module while one or more threads have replaced it, each for itself."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.attribute = module.__dict__.get("forward")  # set on the instance by another package, such as accelerate
+        self._original: Callable[..., Any] = module.forward
+        self.own: dict[int, list[Callable[..., Any]]] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        own = self.own.get(threading.get_ident())
+        return own[-1](*args, **kwargs) if own else self._original(*args, **kwargs)
+
+
+@contextmanager
+def replaced_forwards(pairs: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+    """Each module computes its function instead of its own forward inside the `with`; of nested replacements the innermost counts."""
+    thread, replaced = threading.get_ident(), []
+    try:
+        for module, function in pairs:
+            with _REPLACING:
+                standing = module.__dict__.get("forward")
+                if not isinstance(standing, _Forward):
+                    module.forward = standing = _Forward(module)
+                standing.own.setdefault(thread, []).append(function)
+            replaced.append((module, standing))
+        yield
+    finally:
+        for module, standing in reversed(replaced):
+            with _REPLACING:
+                standing.own[thread].pop()
+                if not standing.own[thread]:
+                    del standing.own[thread]
+                if not standing.own:
+                    _restore(module, standing)
+
+
+def _restore(module: nn.Module, standing: _Forward) -> None:
+    if standing.attribute is None:
+        module.__dict__.pop("forward", None)
+    else:
+        module.forward = standing.attribute
 
 
 def first_tensor(output: Any) -> Tensor:
@@ -45,5 +101,5 @@ def with_first_tensor(output: Any, hidden: Tensor) -> Any:
 
 
 def by_row(hidden: Tensor, rows: int) -> Float[Tensor, "rows tokens width"]:
-    """Hidden states of so many rows; some families (OPT) run the tokens of all rows through their MLP as one list."""
+    """Hidden states split by row. Some families (OPT) pass the tokens of all rows through their MLP as one list."""
     return hidden.reshape(rows, -1, hidden.shape[-1])

@@ -1,21 +1,24 @@
-"""How a model computes while targets are optimised: what is faster on this machine, put in place for a while."""
+"""How a model computes while targets are optimised: faster linear maps and attention, for the current thread only."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import replaced_forwards
 from bluedit.shapes import Tensor
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 are native to this device (AVX-512 BF16, AMX, tensor cores)."""
+    """Whether a device has native matrix products in bfloat16 (AVX-512 BF16, AMX, tensor cores)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
@@ -25,56 +28,15 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 class ReducedLinears:
-    """The linear maps of some blocks, with their weights copied in bfloat16.
-
-    The copies are of the weights as they are when this is made.
-    """
+    """The linear maps of some blocks with bfloat16 copies of their weights, taken when this is made."""
 
     def __init__(self, blocks: Sequence[nn.Module]) -> None:
         modules = [m for block in blocks for m in block.modules() if type(m) in (nn.Linear, Conv1D)]
-        self._forwards: list[tuple[nn.Module, Callable[..., Any]]] = [(m, _reduced(m)) for m in modules]
+        self._forwards = [(module, _reduced(module)) for module in modules]
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self) -> AbstractContextManager[None]:
         """These maps run in bfloat16 inside the `with`."""
-        before = [(module, module.__dict__.get("forward")) for module, _ in self._forwards]  # other packages' hooks
-        try:
-            for module, forward in self._forwards:
-                module.forward = forward
-            yield
-        finally:
-            for module, forward in before:
-                module.__dict__.pop("forward", None)
-                if forward is not None:
-                    module.forward = forward
-
-
-@contextmanager
-def attention_implementation(lm: EditableModel, kind: str, instead_of: str | None = None) -> Iterator[None]:
-    """All attention layers of a model compute by `kind` (transformers' name) inside the `with`; or only those that now do by `instead_of`."""
-    configs: dict[int, Any] = {id(m.config): m.config for m in lm.model.modules() if hasattr(m, "config")}
-    before = [(config, getattr(config, "_attn_implementation", None)) for config in configs.values()]
-    changed = [(config, now) for config, now in before if instead_of in (None, now)]
-    try:
-        for config, _ in changed:
-            config._attn_implementation = kind
-        yield
-    finally:
-        for config, now in changed:
-            config._attn_implementation = now
-
-
-def short_attention(lm: EditableModel) -> AbstractContextManager[None]:
-    """Attention as plain matrix products, for float32 models on a CPU: with a few queries a row they are faster than the fused kernels,
-    backwards above all. (Wider models would lose precision: the plain form takes the softmax in float32.)"""
-    plain = lm.device.type == "cpu" and lm.dtype == torch.float32
-    return attention_implementation(lm, "eager", "sdpa") if plain else nullcontext()
-
-
-def reduced_linears(lm: EditableModel, precision: str, blocks: Sequence[nn.Module]) -> ReducedLinears | None:
-    """What `precision` asks for: "bf16" always, "auto" where it is native and the model is float32, "full" never."""
-    wanted = precision == "bf16" or (precision == "auto" and lm.dtype == torch.float32 and fast_bfloat16(lm.device))
-    return ReducedLinears(blocks) if wanted and lm.dtype in (torch.float32, torch.float64) else None
+        return replaced_forwards(self._forwards)
 
 
 def _reduced(module: Any) -> Callable[..., Any]:
@@ -87,3 +49,79 @@ def _reduced(module: Any) -> Callable[..., Any]:
         return out if bias is None else out + bias
 
     return forward
+
+
+def reduced_linears(lm: EditableModel, precision: str, blocks: Sequence[nn.Module]) -> ReducedLinears | None:
+    """The linear maps of these blocks in bfloat16, or None where `precision` does not ask for it.
+
+    Args:
+        lm: the model.
+        precision: "bf16", "full", or "auto": bfloat16 for a float32 model on a device with native bfloat16 products.
+        blocks: whose linear maps.
+    """
+    reduce = precision == "bf16" or (precision == "auto" and lm.dtype == torch.float32 and fast_bfloat16(lm.device))
+    return ReducedLinears(blocks) if reduce and lm.dtype in (torch.float32, torch.float64) else None
+
+
+_OVERRIDES = threading.local()  # .names: id of a configuration -> attention implementation in this thread
+
+
+@contextmanager
+def attention_implementation(lm: EditableModel, kind: str, instead_of: str | None = None) -> Iterator[None]:
+    """The model's attention layers and masks use the implementation `kind` (transformers' name) inside the `with`.
+
+    With `instead_of`, only those that would use that one.
+    """
+    _make_overridable()
+    before: dict[int, str] = getattr(_OVERRIDES, "names", {})
+    chosen = {id(c): kind for c in _configs(lm) if instead_of in (None, getattr(c, "_attn_implementation", None))}
+    try:
+        _OVERRIDES.names = before | chosen
+        yield
+    finally:
+        _OVERRIDES.names = before
+
+
+def _configs(lm: EditableModel) -> list[Any]:
+    """The configurations that the model's modules read, each once, with those inside them."""
+    found: dict[int, Any] = {}
+
+    def add(config: Any) -> None:
+        if id(config) not in found:
+            found[id(config)] = config
+            for name in getattr(config, "sub_configs", ()):
+                if (inner := getattr(config, name, None)) is not None:
+                    add(inner)
+
+    for module in lm.model.modules():
+        if hasattr(module, "config"):
+            add(module.config)
+    return list(found.values())
+
+
+def _make_overridable() -> None:
+    """Let a thread see another attention implementation than the one in a configuration.
+
+    transformers reads the name from a property of the configuration, which all threads share. The property is replaced once per
+    process by one that asks for an override of the current thread first; without overrides it returns what it always did.
+    """
+    usual: Any = PreTrainedConfig._attn_implementation
+    if isinstance(usual, _OverridableName):
+        return
+
+    def read(config: Any) -> Any:
+        name = getattr(_OVERRIDES, "names", {}).get(id(config))
+        return usual.fget(config) if name is None else name
+
+    PreTrainedConfig._attn_implementation = _OverridableName(read, usual.fset)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _OverridableName(property):
+    pass
+
+
+def short_attention(lm: EditableModel) -> AbstractContextManager[None]:
+    """Attention as plain matrix products, for float32 models on a CPU: with few queries per row they are faster than the fused kernel,
+    above all backwards. Other dtypes keep theirs: the plain form computes the softmax in float32, and float64 would lose precision."""
+    plain = lm.device.type == "cpu" and lm.dtype == torch.float32
+    return attention_implementation(lm, "eager", "sdpa") if plain else nullcontext()

@@ -1,16 +1,25 @@
-"""A model leaves bluedit in the state it came in."""
+"""The state of a caller's model: borrowed for a while, given back as it was, changed by one thread at a time."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
+import torch
+from torch import nn
 from transformers import PreTrainedModel
+
+from bluedit.errors import EditError
+
+_REGISTRY_LOCK = threading.Lock()
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()  # pyright: ignore[reportInvalidTypeArguments]
 
 
 @contextmanager
 def frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode and no gradients for weights inside the `with`; each flag is restored one by one after it."""
+    """Evaluation mode and no gradients for weights inside the `with`; each module's and parameter's flag is restored after it."""
     training = [module for module in model.modules() if module.training]
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
@@ -24,3 +33,36 @@ def frozen(model: PreTrainedModel) -> Iterator[None]:
             module.training = True
         for parameter in trainable:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def exclusive(model: nn.Module) -> Iterator[None]:
+    """Only one thread at a time changes a model's weights. The same thread may enter again, also through another editor.
+
+    Raises:
+        EditError: another thread is inside; it is not waited for.
+    """
+    with _REGISTRY_LOCK:
+        lock = _LOCKS.setdefault(model, threading.RLock())
+    if not lock.acquire(blocking=False):
+        raise EditError(
+            "another thread is editing this model; only one thread at a time can change its weights, so wait until that edit has finished"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def refuse_inference_mode(model: nn.Module) -> None:
+    """Raises EditError where gradients cannot be had: inside `torch.inference_mode()`, and for a model that was made or loaded in it."""
+    if torch.is_inference_mode_enabled():
+        raise EditError(
+            "an edit needs gradients, which torch.inference_mode() rules out; edit outside it (torch.no_grad() is fine)"
+        )
+    made = next((name for name, parameter in model.named_parameters() if parameter.is_inference()), None)
+    if made is not None:
+        raise EditError(
+            f"the parameter {made} was made inside torch.inference_mode(), so it can be neither differentiated nor changed outside it; "
+            "load the model outside of it"
+        )

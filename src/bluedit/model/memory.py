@@ -1,0 +1,21 @@
+"""How much memory is free on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+_UNKNOWN = 4 * 2**30
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on a device now; 4 GiB where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    if device.type == "cpu" and meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return _UNKNOWN

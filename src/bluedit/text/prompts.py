@@ -99,10 +99,13 @@ def subject_row(tokenizer: Any, fact: Fact, index: int, prefix: str = "") -> Row
     )
 
 
-def drift_row(tokenizer: Any, fact: Fact, index: int) -> Row:
-    """ "{subject} is a" up to the subject's last token: where the KL term of the objective looks (ROME, section 3.1)."""
+def drift_row(tokenizer: Any, fact: Fact, index: int, earliest: int = 0) -> Row:
+    """ "{subject} is a" up to the subject's last token, or up to token `earliest` if that comes later.
+
+    The KL term of the objective compares next-token distributions there (ROME, section 3.1).
+    """
     ids, offsets = encode(tokenizer, f"{fact.subject} is a")
-    at = last_token_of(offsets, len(fact.subject))
+    at = max(last_token_of(offsets, len(fact.subject)), min(earliest, len(ids) - 1))
     return Row(fact=index, kind="drift", ids=tuple(ids[: at + 1]), subject_last=at)
 
 

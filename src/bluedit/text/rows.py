@@ -47,6 +47,11 @@ class Row:
         return self.kind == RowKind.DRIFT
 
     @property
+    def at_start(self) -> bool:
+        """Whether the subject's last token is the first of the text, as it can be without a leading special token."""
+        return self.subject_last == 0
+
+    @property
     def suffix(self) -> int:
         """Tokens from the subject's last one on."""
         return len(self.ids) - self.subject_last

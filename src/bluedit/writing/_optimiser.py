@@ -13,6 +13,7 @@ from bluedit.methods.objective import Objective
 from bluedit.progress import Advance
 from bluedit.shapes import Bool, Float, Int, Tensor
 from bluedit.text.rows import Row
+from bluedit.writing.keys import measured_rows
 
 ADAPTIVE_WEIGHT, ADAPTIVE_DRIFT = 0.1, 0.01  # PMET, section 4.1 and its public code
 
@@ -61,11 +62,12 @@ class _Positions:
                 drift[numbers[row.fact]] = position
             position += max(1, count)
         owner = [numbers[row.fact] for row in rows]
-        indices = (
-            torch.tensor(found, device=like.device, dtype=torch.long) for found in (owner, target, token, fact_of)
-        )
+
+        def index(numbers: list[int]) -> Tensor:
+            return torch.tensor(numbers, device=like.device, dtype=torch.long)
+
         weights = torch.tensor(weight, device=like.device, dtype=like.dtype)
-        return cls(*indices, weights, torch.tensor(drift, device=like.device, dtype=torch.long))
+        return cls(index(owner), index(target), index(token), index(fact_of), weights, index(drift))
 
 
 class ChunkOptimiser:
@@ -177,11 +179,6 @@ class ChunkOptimiser:
         self.moments = (self.moments[0][:, going], self.moments[1][:, going])
         self.reference = None if self.reference is None else self.reference[going]
         self.positions = _Positions.of(self.runner.rows, self.facts, self.start)
-
-
-def measured_rows(rows: Sequence[Row], fact: int) -> list[int]:
-    """Indices of the rows on which a fact's value is measured: its bare prompts."""
-    return [i for i, row in enumerate(rows) if row.fact == fact and row.is_bare]
 
 
 def _log_probability(

@@ -93,11 +93,6 @@ class Batch:
         return tuple(sorted({update.layer for update in self.updates}))
 
     @property
-    def columns(self) -> int:
-        """Columns of K and R: fewer than facts where facts share one."""
-        return self.updates[0].keys.shape[1] if self.updates else len(self.facts)
-
-    @property
     def digest(self) -> str:
         """Hash of all that the weights depend on: layers, factors and filters."""
         digest = hashlib.blake2b(repr(self.filters).encode(), digest_size=16)

@@ -29,6 +29,10 @@ from bluedit.writing.trace import Trace, Write
 from bluedit.writing.weights import EditedWeights
 
 Norms = MutableMapping[Site, float]
+_AFTER_SUBJECT_ROUNDS = (
+    3  # at most, for keys at the token after a subject: one write delivers about a third of their residuals
+)
+_AFTER_SUBJECT_LOWER = 0.02  # of |h|: less is not worth another write
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +78,15 @@ def write_batch(context: WriteContext, facts: Sequence[Fact]) -> Batch:
     """
     lm, recipe = context.lm, context.recipe
     columns = recipe.subjects.columns(facts)
-    rows = batch_rows(lm.tokenizer, facts, context.prefixes, columns)
-    writer = _Writer(context, rows, 1 + max(columns))
+    batch_of = batch_rows(lm.tokenizer, facts, context.prefixes, columns)
+    writer = _Writer(context, batch_of.rows, batch_of.n, batch_of.after_subject)
     with context.weights.filtered(recipe.written, recipe.update.filters):
         try:
             written = recipe.update.write(writer)
         except SingularError as error:
             names = [f"{f.text!r} => {f.target!r}" for f, c in zip(facts, columns, strict=True) if c in error.facts]
             raise SingularError(error.size, error.facts, names) from None
-    after = read_keys(lm, rows, recipe.written, writer.n)
+    after = read_keys(lm, writer.rows, recipe.written, writer.n)
     # in main memory, where a long journal does not crowd out the model
     updates = (Update(layer, R.cpu(), A.cpu(), after[layer].cpu(), reach.cpu()) for layer, R, A, reach in written)
     batch = Batch(tuple(facts), tuple(updates), recipe.update.filters)
@@ -100,6 +104,7 @@ class _Writer:
     context: WriteContext
     rows: Sequence[Row]
     n: int
+    after_subject: frozenset[int] = frozenset()
 
     def solve(self, update: ClosedForm) -> list[_Written]:
         """Write in closed form: for every step of the schedule the residual that is missing, for the keys as they are then.
@@ -109,7 +114,7 @@ class _Writer:
         """
         targets: dict[int, Targets] = {}
         written: list[_Written] = []
-        for number in range(update.rounds.count):
+        for number in range(max(update.rounds.count, _AFTER_SUBJECT_ROUNDS if self.after_subject else 1)):
             due: dict[int, Tensor] = {}
             for step in self.context.recipe.steps():
                 site = self._site(step.target)
@@ -118,10 +123,19 @@ class _Writer:
                 z = targets[step.target]
                 missing = z.z - self._values(site, exact=update.exact)
                 if step.target not in due:
-                    due[step.target] = due_facts(missing, z.start, update.rounds, number)
+                    due[step.target] = self._due(missing, z.start, update.rounds, number)
                 if due[step.target].any():
                     written.append(self._write(update, step, number, missing, due[step.target]))
         return written
+
+    def _due(self, missing: Tensor, start: Tensor, rounds: Rounds, number: int) -> Bool[Tensor, "n"]:
+        """Columns that a round writes: by the recipe's rule, and those after a subject until little is missing."""
+        due = due_facts(missing, start, rounds, number) & (number < rounds.count)
+        if number and self.after_subject:
+            columns = sorted(self.after_subject)
+            far = missing.norm(dim=0) > _AFTER_SUBJECT_LOWER * start.norm(dim=0)
+            due[columns] |= far[columns]
+        return due
 
     def _write(
         self, update: ClosedForm, step: Step, number: int, missing: Float[Tensor, "d_value n"], due: Bool[Tensor, "n"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from bluedit.execution import Execution
 from bluedit.maths.moment import SecondMoment
 from bluedit.maths.preserve import GrowingOperator
 from bluedit.methods.preserve import Preserve
-from bluedit.methods.subjects import Merge, Split
+from bluedit.methods.subjects import Split, Subjects
 from bluedit.model.editable import EditableModel
 from bluedit.shapes import Float, Tensor
 from bluedit.writing.batch import Batch
@@ -64,9 +65,11 @@ class Memory:
         for update in batch.updates:
             if update.layer == layer:
                 return update.keys.to(self._device)
-        subjects = Merge() if batch.columns < len(batch.facts) else Split()
-        rows = batch_rows(self._lm.tokenizer, batch.facts, batch.origin.prefixes, subjects.columns(batch.facts))
-        return read_keys(self._lm, rows, (layer,), batch.columns)[layer].to(self._device)
+        kind = batch.origin.settings.get("subjects", Split.kind)
+        subjects = cast(Subjects, Subjects.of_kind(kind)())
+        columns = subjects.columns(batch.facts)
+        batch_of = batch_rows(self._lm.tokenizer, batch.facts, batch.origin.prefixes, columns)
+        return read_keys(self._lm, batch_of.rows, (layer,), batch_of.n)[layer].to(self._device)
 
     def ranks(self) -> dict[int, int]:
         """Dimensions of key space that updates may use, by layer."""

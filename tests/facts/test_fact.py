@@ -253,3 +253,23 @@ def test_check_batch_names_the_first_of_many_conflicts() -> None:
     lines = refused(check_batch, [Fact("{} is in", "Rome", "Italy")] * 30).split("\n")
     assert len(lines) == 21
     assert lines[19:] == ["facts 1 and 21 are the same ('Rome is in' => 'Italy'); keep one", "and 9 more"]
+
+
+def test_check_batch_refuses_a_phrasing_that_contradicts_another_fact() -> None:
+    facts = [
+        Fact("{} is in", "Rome", "Italy", phrasings=["{} lies in"]),
+        Fact("{} lies in", "Rome", "Spain"),
+        Fact("{} lies in", "Rome", "Italy"),
+        Fact("Where is {}? In", "Rome", "Peru", phrasings=["{} is in"]),
+        Fact("Where is {}? In", "Oslo", "Norway", phrasings=["{} lies in"]),
+    ]
+    assert refused(check_batch, facts).split("\n") == [
+        "facts 1 and 2 contradict each other: 'Rome lies in' => 'Italy' and 'Spain'; keep one",
+        "facts 1 and 4 contradict each other: 'Rome is in' => 'Italy' and 'Peru'; keep one",
+    ]
+    check_batch([facts[0], facts[2], facts[4]])
+
+
+def test_texts_are_all_that_is_taught() -> None:
+    fact = Fact("{} is in", "Rome", "Italy", phrasings=["Where is {}? In"], paraphrases=["Rome lies in"])
+    assert fact.texts == ("Rome is in", "Where is Rome? In")

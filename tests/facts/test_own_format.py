@@ -176,3 +176,19 @@ def test_other_spellings_of_the_subject_are_read_with_a_note(
 @pytest.mark.parametrize("key", ["x\ud800", "prompt\ud800"])
 def test_half_a_surrogate_pair_in_a_key_can_be_printed(write: Write, key: str) -> None:
     refusal(write("a.jsonl", lines({**ROME, key: "x"}))).encode()
+
+
+@pytest.mark.parametrize(
+    "prompt", ["An empty set is {} and the type of Frozen is", "An empty set is {} and a frozenset is"]
+)
+def test_braces_beside_a_name_like_the_subject_are_noted(
+    write: Write, prompt: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (fact,) = read_facts(write("a.jsonl", lines({"prompt": prompt, "subject": "frozen", "target": "set"})))
+    assert fact.prompt == prompt
+    assert (
+        "'{}' is taken for the place of the subject 'frozen', although the prompt also has a name like it"
+        in caplog.text
+    )
+    read_facts(write("b.jsonl", lines({"prompt": "{} is old and IN", "subject": "In", "target": "set"})))
+    assert len(caplog.messages) == 1

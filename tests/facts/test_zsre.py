@@ -139,14 +139,17 @@ def test_another_language_can_be_taught(write: Write, format: str) -> None:
     (fact,) = read_facts(write("a.jsonl", lines(MZSRE)), format=format)
     assert (fact.prompt, fact.target, fact.old_target) == ("{}是什么时候创立的？", "2006年", "1999年")
     assert fact.probes[1] == Probe("alias", "Milloin Halden Cup perustettiin?", ("2006",))
+    assert fact.id == ""
+    (fact,) = read_facts(write("b.jsonl", lines({"case_id": 5, **MZSRE})))
+    assert (fact.subject, fact.id) == ("Halden Cup", "5")
 
 
 def test_mzsre_refuses(write: Write) -> None:
-    path = write("a.json", [MZSRE, {"zh": MZSRE["zh"]}, {"fi": without(MZSRE["fi"], "alt"), "zh": 3}])
+    path = write("a.json", [MZSRE, {"zh": MZSRE["zh"]}, {"fi": without(MZSRE["fi"], "alt"), "case_id": 3}])
     assert refusal(path, format="mzsre:fi") == unusable(
         3,
-        "record 2: there is no language 'fi' in the record; choose one of zh",
-        "record 3: 'zh' must be an object, not a number; 'fi.alt' is missing",
+        "record 2: the record has no language 'fi'; choose one of zh",
+        "record 3: 'fi.alt' is missing",
     )
 
 

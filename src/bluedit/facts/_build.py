@@ -6,9 +6,12 @@ from typing import Any
 
 from bluedit.errors import FactError
 from bluedit.facts._fields import Fields, json_name
-from bluedit.facts.fact import Fact, marked, without_last_space
+from bluedit.facts._spaces import without_last_space
+from bluedit.facts.fact import Fact, marked
 from bluedit.facts.probe import Neighbour, Probe
 from bluedit.facts.words import find_mention, names
+
+_SHORT = 3  # characters of a subject that is likely to be found in other words
 
 
 def build(fields: Fields, prompt: str, subject: str, target: str, *, marker: bool = True, **rest: Any) -> Fact:
@@ -27,11 +30,8 @@ def build(fields: Fields, prompt: str, subject: str, target: str, *, marker: boo
     fields.check()
     subject = subject.strip()
     if "{}" in prompt or not prompt.strip() or not subject:
-        if not marker and names_beside_marker(prompt, subject):
-            raise FactError(
-                f"the prompt {prompt!r} holds both '{{}}' and the subject {subject!r}, so the subject's place is not clear: "
-                "write only one of them, or add \"template\": true if '{}' is the place"
-            )
+        if not marker:
+            _check_marker(fields, prompt, subject)
     else:
         prompt, subject, note = marked(prompt, subject)
         fields.notes += [note] if note else []
@@ -41,6 +41,20 @@ def build(fields: Fields, prompt: str, subject: str, target: str, *, marker: boo
         prompt, rest["joined"] = short, False
     rest["phrasings"] = [_phrasing(fields, text, subject) for text in rest.get("phrasings", ())]
     return Fact(prompt, subject, target, **rest)
+
+
+def _check_marker(fields: Fields, prompt: str, subject: str) -> None:
+    """Refuse a template that names the subject beside `{}`; note one that does so in another spelling or part of a word."""
+    if names_beside_marker(prompt, subject):
+        raise FactError(
+            f"the prompt {prompt!r} holds both '{{}}' and the subject {subject!r}, so the subject's place is not clear: "
+            "write only one of them, or add \"template\": true if '{}' is the place"
+        )
+    other = find_mention(prompt.replace("{}", "\n"), subject) if len(subject) > _SHORT else None
+    if other is not None:
+        fields.notes.append(
+            f"{prompt!r}: '{{}}' is taken for the place of the subject {subject!r}, although the prompt also has a name like it"
+        )
 
 
 def names_beside_marker(prompt: str, subject: str) -> bool:

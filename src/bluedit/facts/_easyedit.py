@@ -26,7 +26,7 @@ def read_easyedit(fields: Fields) -> list[Fact]:
         "probes": _tests(fields) + [Probe("portability", p, (answer,)) for p, answer in _pairs(fields, "portability")],
         "id": fields.label("case_id"),
     }
-    return [build(fields, prompt, subject, target, marker=False, **rest)]
+    return [build(fields, prompt, subject, target, marker=fields.flag("template") or False, **rest)]
 
 
 def read_wikibio(fields: Fields) -> list[Fact]:

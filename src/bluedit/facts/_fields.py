@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bluedit.errors import FactError, did_you_mean
+from bluedit.facts.words import HALF_PAIR
 
 _JSON_NAMES = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
 
@@ -124,6 +125,6 @@ class Fields:
         if not isinstance(value, str):
             self.faults.append(f"{name!r} must be text, not {json_name(value)}")
             return ""
-        if any("\ud800" <= c <= "\udfff" for c in value):
+        if HALF_PAIR.search(value):
             self.faults.append(f"{name!r} has half a surrogate pair in {value!r}; write the character itself")
         return value

@@ -48,8 +48,9 @@ def _question(text: str) -> str:
 
 
 def is_mzsre(record: dict[str, object]) -> bool:
-    """Whether every value is a record of zsRE, as where the keys are languages."""
-    return bool(record) and all(isinstance(v, dict) and {"src", "subject"} <= v.keys() for v in record.values())
+    """Whether every object in a record is one of zsRE, as where the keys are languages; numbers and texts may stand beside them."""
+    inner = [value for value in record.values() if isinstance(value, dict)]
+    return bool(inner) and all({"src", "subject"} <= value.keys() for value in inner)
 
 
 def read_mzsre(fields: Fields, language: str = "") -> list[Fact]:
@@ -61,12 +62,10 @@ def read_mzsre(fields: Fields, language: str = "") -> list[Fact]:
     Args:
         language: the key of the language to teach; by default the first one of the record.
     """
-    taught = language or next(iter(fields.record), "")
-    if taught not in fields.record:
-        raise FactError(
-            f"there is no language {taught!r} in the record; {did_you_mean(taught, map(str, fields.record))}"
-        )
-    sections = {name: fields.section(name) for name in fields.record}
+    sections = {name: fields.section(name) for name, value in fields.record.items() if isinstance(value, dict)}
+    taught = language or next(iter(sections), "")
+    if taught not in sections:
+        raise FactError(f"the record has no language {taught!r}; {did_you_mean(taught, sections)}")
     one = sections[taught]
     target, answers = _target(one), one.texts("answers")
     rest = _common(one)

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bluedit.errors import FactError, did_you_mean
+from bluedit.facts._spaces import settle_phrasings, settle_space
 from bluedit.facts.inline import split_line
 from bluedit.facts.probe import NOT_A_NEIGHBOUR, NOT_A_PROBE, PROBES, Neighbour, Probe
-from bluedit.facts.words import ends_in, find_mention, names, similar
+from bluedit.facts.words import HALF_PAIR, ends_in, find_mention, names, similar
 
 log = logging.getLogger(__name__)
 
 _LISTS = ("phrasings", "paraphrases", "neighbours", "probes", "references")
-_SPACES = " \u00a0"
 _NAMED = 20  # conflicts in one error message
 
 
@@ -65,14 +65,29 @@ class Fact:
                 raise FactError(f"{name} must be a list of texts, not the text {getattr(self, name)!r}")
         for name in _LISTS:
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        faults = _type_faults(self) or [*_space_faults(self), *_faults(self)]
+        faults = _type_faults(self) or [*self._settle(), *_text_faults(self)]
         if faults:
             raise FactError(f"fact {self.id or self.prompt!r}: " + "; ".join(faults))
+
+    def _settle(self) -> list[str]:
+        """Put spaces, phrasings and paraphrases into their final form, with what is wrong with the spaces."""
+        prompt, target, joined, fault = settle_space(self.prompt, self.target, self.joined)
+        settled = {"prompt": prompt, "target": target, "joined": joined}
+        settled["phrasings"] = settle_phrasings(prompt, self.phrasings)
+        settled["paraphrases"] = tuple(_filled_in(text, self.subject) for text in self.paraphrases)
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+        return [fault] if fault else []
 
     @property
     def text(self) -> str:
         """The prompt with the subject in it."""
         return self.prompt.replace("{}", self.subject)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is taught: the prompt and the phrasings, with the subject in them."""
+        return (self.text, *(phrasing.replace("{}", self.subject) for phrasing in self.phrasings))
 
     @classmethod
     def from_text(cls, text: str, subject: str, target: str, **rest: object) -> Fact:
@@ -126,9 +141,10 @@ def marked(text: str, subject: str) -> tuple[str, str, str]:
     return before + "{}" + after, text[mention.start : mention.end], mention.note and f"{text!r}: {mention.note}"
 
 
-def without_last_space(prompt: str) -> str:
-    """A prompt without the spaces at its end; tabs and line breaks stay."""
-    return prompt.rstrip(_SPACES) or prompt
+def _filled_in(text: object, subject: str) -> object:
+    if not isinstance(text, str) or text.count("{}") != 1 or names(text, subject):
+        return text
+    return text.replace("{}", subject)
 
 
 def _type_faults(fact: Fact) -> list[str]:
@@ -147,7 +163,7 @@ def _type_faults(fact: Fact) -> list[str]:
     return faults or [
         f"{name} has half a surrogate pair in {text!r}; write the character itself"
         for name, text in _texts(fact)
-        if any("\ud800" <= c <= "\udfff" for c in text)
+        if HALF_PAIR.search(text)
     ]
 
 
@@ -169,44 +185,8 @@ def _texts(fact: Fact) -> Iterator[tuple[str, str]]:
     yield from ((name, value) for name, value in values if isinstance(value, str))
 
 
-def _space_faults(fact: Fact) -> Iterator[str]:
-    """Move the space between prompt and target out of both into `joined`; what contradicts that is a fault."""
-    prompt, asked = without_last_space(fact.prompt), "the target begins with a space"
-    if prompt != fact.prompt:
-        asked = "the prompt ends in a space"
-        log.warning("the prompt %r ends in a space, which is moved before the target: %r", fact.prompt, prompt)
-        object.__setattr__(fact, "prompt", prompt)
-    elif fact.target[0] not in _SPACES:
-        asked = ""
-    object.__setattr__(fact, "target", fact.target.strip())
-    if asked and fact.joined:
-        yield f"{asked}, but joined=True asks for none; drop one of them"
-    elif asked:
-        object.__setattr__(fact, "joined", False)
-    _settle_phrasings(fact)
-    object.__setattr__(fact, "paraphrases", tuple(_filled_in(text, fact.subject) for text in fact.paraphrases))
-
-
-def _filled_in(text: object, subject: str) -> object:
-    if not isinstance(text, str) or text.count("{}") != 1 or names(text, subject):
-        return text
-    return text.replace("{}", subject)
-
-
-def _settle_phrasings(fact: Fact) -> None:
-    """Drop spaces at the end of phrasings and what repeats the prompt or an earlier phrasing."""
-    kept: list[str] = []
-    for phrasing in fact.phrasings:
-        short = without_last_space(phrasing) if isinstance(phrasing, str) else phrasing
-        if short != phrasing:
-            log.warning("the phrasing %r ends in a space, which is dropped", phrasing)
-        if short not in (fact.prompt, *kept):
-            kept.append(short)
-    object.__setattr__(fact, "phrasings", tuple(kept))
-
-
-def _faults(fact: Fact) -> Iterator[str]:
-    """Everything that is wrong with a fact whose texts are texts, as parts of a sentence."""
+def _text_faults(fact: Fact) -> Iterator[str]:
+    """Everything that is wrong with the texts of a fact, as parts of a sentence."""
     if fact.subject != fact.subject.strip():
         yield f"the subject {fact.subject!r} begins or ends with white space; put that into the prompt, beside '{{}}'"
     if fault := _template_fault("prompt", fact.prompt):
@@ -229,13 +209,6 @@ def _first(faults: Iterator[str]) -> Iterator[str]:
     return iter([fault] if (fault := next(filter(None, faults), "")) else [])
 
 
-def _probe_fault(probe: object) -> str:
-    if not isinstance(probe, Probe):
-        return NOT_A_PROBE
-    fault = probe.fault()
-    return f"{fault}; {did_you_mean(str(probe.kind), PROBES)}" if fault and probe.kind not in PROBES else fault
-
-
 def _template_fault(name: str, template: str) -> str:
     holes = template.count("{}")
     if holes == 1:
@@ -249,6 +222,13 @@ def _phrasing_fault(fact: Fact, phrasing: object) -> str:
     if ends_in(phrasing.rstrip(), fact.target):
         return f"the phrasing {phrasing!r} already ends in the target {fact.target!r}; end it just before the answer"
     return _template_fault("phrasing", phrasing)
+
+
+def _probe_fault(probe: object) -> str:
+    if not isinstance(probe, Probe):
+        return NOT_A_PROBE
+    fault = probe.fault()
+    return f"{fault}; {did_you_mean(str(probe.kind), PROBES)}" if fault and probe.kind not in PROBES else fault
 
 
 def check_batch(facts: Sequence[Fact]) -> None:
@@ -275,17 +255,18 @@ def some_of(faults: Sequence[str]) -> str:
 
 
 def conflicts(facts: Sequence[Fact]) -> list[str]:
-    """Facts that repeat or contradict an earlier one, a sentence each."""
+    """Facts that repeat or contradict an earlier one, a sentence each. Phrasings may be repeated, but not contradicted."""
     first: dict[str, int] = {}
     faults: list[str] = []
     for i, fact in enumerate(facts):
-        j = first.setdefault(fact.text, i)
-        if j == i:
-            continue
-        if facts[j].target == fact.target:
-            faults.append(f"facts {j + 1} and {i + 1} are the same ({fact.text!r} => {fact.target!r}); keep one")
-        else:
-            faults.append(
-                f"facts {j + 1} and {i + 1} contradict each other: {fact.text!r} => {facts[j].target!r} and {fact.target!r}; keep one"
-            )
+        for text in fact.texts:
+            j = first.setdefault(text, i)
+            two, other = f"facts {j + 1} and {i + 1}", facts[j]
+            if other.target != fact.target:
+                faults.append(
+                    f"{two} contradict each other: {text!r} => {other.target!r} and {fact.target!r}; keep one"
+                )
+                break
+            if j < i and text == fact.text == other.text:
+                faults.append(f"{two} are the same ({text!r} => {fact.target!r}); keep one")
     return faults

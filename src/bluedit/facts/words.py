@@ -19,6 +19,8 @@ _TYPOGRAPHY = str.maketrans(
 )
 _LONGEST_SEARCHED = 2000  # characters of a prompt in which a similar name is looked for
 
+HALF_PAIR = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, which is no text
+
 Span = tuple[int, int]
 
 

@@ -1,6 +1,6 @@
 """Facts about the real world that ship with bluedit, each with a counterfactual target to edit towards.
 
-The facts are in `world.toml` beside this file. They serve tries, tests and benchmarks where no data set is at hand.
+The facts are in `world.toml` beside this file. They are for demonstrations, tests and benchmarks when no data set is at hand.
 """
 
 from __future__ import annotations

@@ -141,3 +141,16 @@ def test_a_test_with_several_prompts_is_several_probes(write: Write) -> None:
     bare = {**WIKIBIO, "locality": {"Forgetfulness": [{"ground_truth": "x"}]}}
     text = refusal(write("b.json", [bare]))
     assert text == unusable(1, "record 1: 'locality.Forgetfulness[0].prompt' is missing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "paraphrases"),
+    [
+        ({"rephrase_prompt": "", "rephrase": "Lyon is twinned with"}, ("Lyon is twinned with",)),
+        ({"rephrase_prompt": " "}, ()),
+        ({"rephrase_prompt": ["Lyon's twin is", ""]}, ("Lyon's twin is",)),
+    ],
+)
+def test_blank_rewordings_are_left_out(write: Write, changes: dict[str, Any], paraphrases: tuple[str, ...]) -> None:
+    (fact,) = read_facts(write("a.jsonl", lines({**EASYEDIT, **changes})))
+    assert fact.paraphrases == paraphrases

@@ -15,13 +15,13 @@ def read_easyedit(fields: Fields) -> list[Fact]:
     """Full prompts with one paraphrase and one neighbour (CounterFact), or with tests of several kinds (KnowEdit, CKnowEdit)."""
     prompt, subject, target = fields.text("prompt"), fields.text("subject").strip(), fields.text("target_new").strip()
     old = next(iter(names_in(fields, "ground_truth") or names_in(fields, "target_old")), None)
-    rephrased = next((key for key in ("rephrase_prompt", "rephrase") if fields.has(key)), "rephrase")
+    rephrased = [[text for text in fields.one_or_more(key) if text.strip()] for key in ("rephrase_prompt", "rephrase")]
     neighbours = []
     if (locality := fields.maybe("locality_prompt")) is not None:
         neighbours = [Neighbour(locality, fields.trimmed("locality_ground_truth"))]
     rest = {
         "old_target": old,
-        "paraphrases": fields.one_or_more(rephrased),
+        "paraphrases": next(filter(None, rephrased), []),
         "neighbours": neighbours + [Neighbour(*asked) for asked in _pairs(fields, "locality")],
         "probes": _tests(fields) + [Probe("portability", p, (answer,)) for p, answer in _pairs(fields, "portability")],
         "id": fields.label("case_id"),

@@ -282,32 +282,6 @@ def test_names():
     assert EditableModel.of(toy_llama(layers=1), toy_tokenizer()).name == "LlamaForCausalLM"
 
 
-class PerLayer(nn.Module):
-    """A block with a narrow map after its MLP, as Gemma 3n's has."""
-
-    def __init__(self, block):
-        super().__init__()
-        self.block, self.narrow = block, nn.Linear(8, 32, bias=False, dtype=torch.float64)
-
-    def forward(self, *args, **kwargs):
-        out = self.block(*args, **kwargs)
-        return out + self.narrow(out[..., :8])
-
-
-def test_narrow_maps_after_the_mlp_are_not_it():
-    model = toy_llama(layers=2)
-    model.model.layers[1] = PerLayer(model.model.layers[1])
-    assert [projection.d_key for projection in dissect(model).projections] == [48, 48]
-
-
-def test_the_attentions_map_is_not_the_mlps_however_wide():
-    model = toy_llama(layers=2)
-    for block in model.model.layers:
-        block.mlp.gate_proj = block.mlp.up_proj = nn.Linear(32, 8, bias=False, dtype=torch.float64)
-        block.mlp.down_proj = nn.Linear(8, 32, bias=False, dtype=torch.float64)
-    assert all(projection.name.endswith("mlp.down_proj") for projection in dissect(model).projections)
-
-
 @pytest.mark.parametrize("where", ["meta", "two"])
 def test_weights_on_several_devices(where):
     model = toy_llama(layers=2)

@@ -1,35 +1,38 @@
-"""Where a decoder keeps its memories: blocks, MLP output projections and the head, found from the structure.
+"""The editable parts of a decoder: blocks, MLP output projections and the head.
 
-Nothing here knows a model family by name. The list of blocks is the module list as long as the configuration says; the
-projection of a block is the linear map with the widest input that writes to the residual stream when the block runs (attention's own
-aside), found by running it on two tokens. Whether a value added there reaches the block's output unchanged (it does not in Gemma 2/3, which
-normalise it first) is measured in the same run.
+They are found from the structure (see `_structure`), or named by the caller. Whether a value added at a projection reaches its block's
+output unchanged is measured: Gemma 2/3 normalise it first.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from bluedit.errors import ModelError
+from bluedit.errors import ModelError, did_you_mean
+from bluedit.model._structure import (
+    find_attention,
+    find_blocks,
+    find_projections,
+    probe_ids,
+    refuse_unsupported,
+    residual_writers,
+)
 from bluedit.model.hooks import StopForward, first_tensor, hooked
 from bluedit.shapes import Float, Tensor
-
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """One MLP output projection W (d_value x d_key), whatever the orientation its module stores it in.
+    """One MLP output projection W (d_value x d_key), in whichever orientation its module stores it.
 
-    Conv1D (GPT-2) stores the transpose; that is decided by the module's type, never by its shape.
+    Conv1D (GPT-2) stores the transpose. The module's type decides, never the shape.
     """
 
     name: str
@@ -62,9 +65,9 @@ class Anatomy:
         blocks: transformer blocks in order of execution.
         projections: each block's MLP output projection.
         attentions: each block's attention, the module whose output joins the residual stream; None where none is found.
-        head: the output embedding, whose input is the normalised last hidden state; None if the model names none.
-        additive: whether a block's output is the residual stream plus the projection's output, so that a value wanted
-            at the block's output can be written by the projection.
+        head: the output embedding, whose input is the normalised last hidden state; None if the model has none.
+        additive: whether a block's output is the residual stream plus the projection's output, so that a target at the block's
+            output can be written by the projection.
     """
 
     blocks: tuple[nn.Module, ...]
@@ -87,112 +90,82 @@ class Anatomy:
             )
 
 
-def dissect(model: PreTrainedModel) -> Anatomy:
+def dissect(model: PreTrainedModel, projections: str | Sequence[str] | None = None) -> Anatomy:
     """Find blocks, projections and head of a causal language model (any decoder with one MLP per block).
 
+    Args:
+        model: the model; it is run on two tokens.
+        projections: names of the projections instead of those found: a pattern with {} for the block's number, such as
+            "model.layers.{}.mlp.down_proj", or one name for each block.
+
     Raises:
-        ModelError: encoder-decoder, mixture of experts, packed quantised weights, or no recognisable blocks.
+        ModelError: encoder-decoder, mixture of experts, quantised weights, no recognisable blocks, a block without an MLP, or a
+            name that is not a linear map from a key to the residual stream.
     """
-    _refuse_unsupported(model)
-    blocks = _find_blocks(model)
+    refuse_unsupported(model)
     names = {module: name for name, module in model.named_modules()}
-    modules = _trace_projections(model, blocks)
+    if projections is None:
+        blocks = find_blocks(model)
+        modules = find_projections(model, blocks)
+    else:
+        blocks, modules = _named_projections(model, projections)
     for layer, module in enumerate(modules):
         _check_projection(module, names.get(module, "?"), layer)
-    projections = tuple(Projection(names[module], module) for module in modules)
-    head = model.get_output_embeddings()
-    attentions = tuple(map(_find_attention, blocks))
-    return Anatomy(blocks, projections, attentions, head, _is_additive(model, blocks, projections))
+    found = tuple(Projection(names[module], module) for module in modules)
+    attentions = tuple(map(find_attention, blocks))
+    return Anatomy(blocks, found, attentions, model.get_output_embeddings(), _is_additive(model, blocks, found))
 
 
-def _refuse_unsupported(model: PreTrainedModel) -> None:
-    config = model.config.get_text_config()
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise ModelError("this is an encoder-decoder model; bluedit edits decoder-only causal language models")
-    dense = getattr(config, "is_moe", None) is False  # some families count experts that a checkpoint does not have
-    for key, count in () if dense else _entries(config.to_dict()):
-        if key in _EXPERTS and isinstance(count, int) and count > 1:
+def _named_projections(
+    model: PreTrainedModel, given: str | Sequence[str]
+) -> tuple[tuple[nn.Module, ...], list[nn.Module]]:
+    """The blocks, and the modules that the caller names in them."""
+    modules: dict[str, nn.Module] = {name: module for name, module in model.named_modules()}  # noqa: C416
+    if isinstance(given, str):
+        blocks, names = _by_pattern(modules, given)
+    else:
+        blocks, names = find_blocks(model), list(given)
+        if len(names) != len(blocks):
             raise ModelError(
-                f"this model is a mixture of experts ({key}={count}): a fact has no single projection there, "
-                "so bluedit does not edit it; use a dense model"
+                f"anatomy names {len(names)} projections, but the model has {len(blocks)} blocks; name one each"
             )
+    for layer, (name, block) in enumerate(zip(names, blocks, strict=True)):
+        if name not in modules:
+            near = [known for known, module in modules.items() if hasattr(module, "weight")]
+            raise ModelError(
+                f"anatomy names the projection {name!r}, which this model does not have; {did_you_mean(name, near)}"
+            )
+        if modules[name] not in set(block.modules()):
+            raise ModelError(
+                f"anatomy names {name!r} for block {layer}, but it is not in that block; name them in order of the blocks"
+            )
+    found = [modules[name] for name in names]
+    for layer, writers in enumerate(residual_writers(model, blocks)):
+        if found[layer] not in writers:
+            raise ModelError(
+                f"anatomy names {names[layer]!r} for block {layer}, which is no linear map that runs and writes to the residual stream "
+                f"(width {model.config.get_text_config().hidden_size})"
+            )
+    return blocks, found
 
 
-def _entries(config: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    """Keys and values of a configuration and of those inside it."""
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _entries(value)
-        else:
-            yield key, value
-
-
-def _find_blocks(model: PreTrainedModel) -> tuple[nn.Module, ...]:
-    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
-    if not lists:
+def _by_pattern(modules: dict[str, nn.Module], pattern: str) -> tuple[tuple[nn.Module, ...], list[str]]:
+    before, marker, after = pattern.partition("{}")
+    if not marker or not before.endswith(".") or not after.startswith(".") or "{}" in after:
         raise ModelError(
-            f"cannot find the transformer blocks of {type(model).__name__}: no module list of {depth} blocks; "
-            "bluedit needs a decoder whose blocks are a torch.nn.ModuleList"
+            f"the anatomy {pattern!r} needs one {{}} in place of the block's number, as in 'model.layers.{{}}.mlp.down_proj'"
         )
-    largest = max(lists, key=lambda blocks: sum(p.numel() for p in blocks.parameters()))
-    return tuple(largest)
-
-
-def _find_attention(block: nn.Module) -> nn.Module | None:
-    """The outermost module of a block that calls itself attention, as every family's does."""
-    inside = (m for m in block.modules() if m is not block)
-    return next((m for m in inside if "attention" in type(m).__name__.lower()), None)
-
-
-def _probe_ids(model: PreTrainedModel) -> Tensor:
-    vocabulary = model.config.get_text_config().vocab_size
-    return torch.tensor([[3 % vocabulary, 5 % vocabulary]], device=model.device)
-
-
-def _trace_projections(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> list[nn.Module]:
-    """The linear-like module of each block whose output is as wide as the residual stream and whose input is the widest, and of
-    several the last to run; one inside the attention only where there is no other."""
-    width = model.config.get_text_config().hidden_size
-    last: dict[int, nn.Module] = {}
-    best: dict[int, tuple[bool, int]] = {}
-
-    def watch(layer: int):
-        attention = _find_attention(blocks[layer])
-        inside = set(attention.modules()) if attention else set()
-
-        def hook(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-            if isinstance(output, Tensor) and output.shape[-1] == width:
-                rank = (module not in inside, args[0].shape[-1])
-                if rank >= best.get(layer, rank):
-                    last[layer], best[layer] = module, rank
-
-        return hook
-
-    hooks = [
-        (module, "forward", watch(layer))
-        for layer, block in enumerate(blocks)
-        for module in block.modules()
-        if _is_linear_like(module)
-    ]
-    with torch.no_grad(), hooked(hooks):
-        model(input_ids=_probe_ids(model), use_cache=False)
-    missing = [layer for layer in range(len(blocks)) if layer not in last]
-    if missing:
-        raise ModelError(
-            f"no linear projection of width {width} ran in block {missing[0]} of {type(model).__name__}; bluedit cannot edit it"
-        )
-    return [last[layer] for layer in range(len(blocks))]
-
-
-def _is_linear_like(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    return isinstance(module, (nn.Linear, Conv1D)) or (isinstance(weight, Tensor) and "Linear" in type(module).__name__)
+    count = 0
+    while f"{before}{count}" in modules:
+        count += 1
+    if not count:
+        raise ModelError(f"this model has no block {before}0, which the anatomy {pattern!r} asks for")
+    return tuple(modules[f"{before}{i}"] for i in range(count)), [f"{before}{i}{after}" for i in range(count)]
 
 
 def _check_projection(module: nn.Module, name: str, layer: int) -> None:
     weight = module.weight
-    # adapters and quantised layers of other packages are subclasses too: only torch's and transformers' own are plain
+    # adapters and quantised layers of other packages are subclasses too; only torch's and transformers' own classes are plain
     plain = isinstance(module, (nn.Linear, Conv1D)) and type(module).__module__.split(".")[0] in (
         "torch",
         "transformers",
@@ -207,7 +180,7 @@ def _check_projection(module: nn.Module, name: str, layer: int) -> None:
 def _is_additive(model: PreTrainedModel, blocks: Sequence[nn.Module], projections: Sequence[Projection]) -> bool:
     """Whether a vector added to the first projection's output arrives at its block's output unchanged.
 
-    A model that answers NaN is taken to be: what is wrong with it is said when it is edited.
+    A model that computes NaN counts as one: what is wrong with it is said when it is edited.
     """
     push: dict[str, Tensor] = {}
     seen: list[Tensor] = []
@@ -222,10 +195,10 @@ def _is_additive(model: PreTrainedModel, blocks: Sequence[nn.Module], projection
     with torch.no_grad(), hooked([(projections[0].module, "forward", add), (blocks[0], "forward", record)]):
         for _ in range(2):
             with contextlib.suppress(StopForward):
-                model(input_ids=_probe_ids(model), use_cache=False)
+                model(input_ids=probe_ids(model), use_cache=False)
             scale = seen[0].abs().mean()
             if not torch.isfinite(scale):
                 return True
             push["delta"] = scale * torch.linspace(-1, 1, seen[0].shape[-1], device=seen[0].device)
-    moved, wanted = seen[1] - seen[0], push["delta"].expand_as(seen[0])
-    return bool((moved - wanted).norm() < 0.02 * wanted.norm())
+    moved, pushed = seen[1] - seen[0], push["delta"].expand_as(seen[0])
+    return bool((moved - pushed).norm() < 0.02 * pushed.norm())

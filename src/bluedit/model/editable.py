@@ -1,4 +1,4 @@
-"""A causal language model seen as an editable memory: model, tokenizer and anatomy in one object."""
+"""A causal language model as an editable memory: model, tokenizer and anatomy in one object."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from transformers import PreTrainedModel
 
 from bluedit.errors import FactError, ModelError
 from bluedit.model.anatomy import Anatomy, Projection, dissect
+from bluedit.model.state import frozen
 from bluedit.shapes import Int, Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class EditableModel:
-    """The caller's model and tokenizer with what bluedit knows about them.
+    """The caller's model and tokenizer, and where the model can be edited.
 
-    Nothing in the model or tokenizer is changed by making or using one, except the weights that `editing` writes.
+    Making or using one changes nothing in the model or the tokenizer; only an edit writes weights.
 
     Attributes:
         model: any Hugging Face decoder-only causal language model.
         tokenizer: its fast tokenizer.
-        name: what the user called it; for messages and manifests.
+        name: for messages and manifests.
         anatomy: blocks, projections and head.
     """
 
@@ -35,22 +36,34 @@ class EditableModel:
     anatomy: Anatomy = field(repr=False)
 
     @classmethod
-    def of(cls, model: PreTrainedModel, tokenizer: Any, name: str | None = None) -> EditableModel:
-        """Look at a model the caller has.
+    def of(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        name: str | None = None,
+        anatomy: Anatomy | str | Sequence[str] | None = None,
+    ) -> EditableModel:
+        """The editable memory of a model that the caller has.
+
+        Args:
+            model: a decoder-only causal language model with all weights on one device.
+            tokenizer: its fast tokenizer.
+            name: for messages and manifests; None takes the model's own.
+            anatomy: overrides what would be found in the model: an Anatomy, the name pattern of the MLP output projections with {}
+                for the block's number, such as "model.layers.{}.mlp.down_proj", or a list of their names, one for each block.
 
         Raises:
             ModelError: not a supported decoder (see `dissect`), or one that lies on several devices.
         """
-        from bluedit.model.state import frozen
-
         places = sorted({str(parameter.device) for parameter in model.parameters()})
         if len(places) > 1 or "meta" in places:
             raise ModelError(
                 f"the model's weights lie on {' and '.join(places)}; bluedit needs all of them on one device: load it without device_map, "
                 "or with device_map={'': 0}"
             )
-        with frozen(model):
-            anatomy = dissect(model)
+        if not isinstance(anatomy, Anatomy):
+            with frozen(model):
+                anatomy = dissect(model, anatomy)
         return cls(
             model, tokenizer, name or getattr(model.config, "_name_or_path", "") or type(model).__name__, anatomy
         )
@@ -69,11 +82,11 @@ class EditableModel:
 
     @property
     def max_length(self) -> int:
-        """Tokens the model can read at once."""
+        """Longest sequence the model can read, in tokens."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
 
     def after(self, cache: Any) -> dict[str, Any]:
-        """Arguments of a forward pass whose tokens follow those in `cache`, which it fills; transformers renamed the argument in 5.2x."""
+        """Arguments of a forward pass whose tokens follow those in `cache`; it adds its own to it. transformers 5.2x renamed the argument."""
         name = "cache" if "cache" in signature(self.model.forward).parameters else "past_key_values"
         return {name: cache, "use_cache": True}
 
@@ -81,7 +94,7 @@ class EditableModel:
         return self.anatomy.projections[layer]
 
     def attention(self, layer: int) -> nn.Module:
-        """The attention of a block. Raises ModelError when it was not found."""
+        """The attention of a block. Raises ModelError where none was found."""
         module = self.anatomy.attentions[layer]
         if module is None:
             raise ModelError(
@@ -91,7 +104,7 @@ class EditableModel:
         return module
 
     def check_finite(self, layers: Sequence[int]) -> None:
-        """Raises ModelError when a weight that is about to be edited holds NaN or infinity."""
+        """Raises ModelError when a projection of these layers holds NaN or infinity."""
         for layer in layers:
             weight = self.projection(layer).matrix()
             bad = int((~torch.isfinite(weight)).sum())
@@ -104,12 +117,12 @@ class EditableModel:
     def pad(
         self, sequences: Sequence[Sequence[int]], *, left: bool = False, after: int = 0
     ) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
-        """Token ids padded to one length, with the mask of real tokens. The tokenizer's own padding settings stay untouched.
+        """Token ids padded to one length, with the mask of real tokens. The tokenizer's own padding settings are not used or changed.
 
         Args:
-            sequences: token ids, a row each.
+            sequences: token ids of each row.
             left: pad on the left.
-            after: tokens that stand before them all.
+            after: number of tokens that come before each row.
 
         Raises:
             FactError: a sequence is longer than the model can read.

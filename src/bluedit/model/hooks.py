@@ -16,6 +16,11 @@ from bluedit.shapes import Float, Tensor
 
 Hook = tuple[nn.Module, str, Callable[..., Any]]
 _REPLACING = threading.Lock()
+_REGISTER: dict[str, Callable[[nn.Module, Callable[..., Any]], Any]] = {
+    "forward": lambda module, hook: module.register_forward_hook(hook),
+    "call": lambda module, hook: module.register_forward_hook(hook, with_kwargs=True),
+    "pre": lambda module, hook: module.register_forward_pre_hook(hook),
+}
 
 
 class StopForward(Exception):
@@ -24,12 +29,14 @@ class StopForward(Exception):
 
 @contextmanager
 def hooked(hooks: Iterable[Hook]) -> Iterator[None]:
-    """Register (module, kind, function) hooks for the duration of the `with`; kind is 'forward' or 'pre'."""
+    """Register (module, kind, function) hooks for the duration of the `with`.
+
+    Kinds: "forward" calls function(module, args, output), "call" function(module, args, kwargs, output), "pre" function(module, args).
+    """
     handles = []
     try:
         for module, kind, function in hooks:
-            register = module.register_forward_hook if kind == "forward" else module.register_forward_pre_hook
-            handles.append(register(_of_this_thread(function)))
+            handles.append(_REGISTER[kind](module, _of_this_thread(function)))
         yield
     finally:
         for handle in handles:

@@ -1,4 +1,4 @@
-"""What the tests of the room `editing` share: cheap settings, and everything about a model that an edit must leave alone."""
+"""What the tests of editing share: cheap settings, faults to inject, and everything about a model that an edit must leave alone."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from bluedit import Editor, Fact
 from bluedit.evaluate.answers import score
-from toys import FAMILIES, toy_tokenizer
+from bluedit.methods.recipe import Recipe
+from bluedit.statistics.store import MomentStore
+from bluedit.text.corpus import Corpus
+from bluedit.writing.trace import Trace
+from toys import FAMILIES, fitting, toy_tokenizer
 
 SETTINGS: dict[str, Any] = {
     "layers": [1, 2, 3],
@@ -28,16 +33,53 @@ OTHER = (
 )
 
 
+FOR_THE_EDITOR = ("statistics", "progress", "name", "corpus", "targets", "execution", "trace")
+
+
 def make_editor(family: str = "llama", *, bos: bool = False, tokens: int = 480, **options: Any) -> Editor:
-    """An editor of a toy model; `statistics` and `progress` go to the Editor, the rest to the model."""
-    own = {key: options.pop(key) for key in ("statistics", "progress", "name", "corpus") if key in options}
+    """An editor of a toy model; options that the Editor has go to it, the rest to the model."""
+    own = {key: options.pop(key) for key in FOR_THE_EDITOR if key in options}
     return Editor(FAMILIES[family](**options), toy_tokenizer(bos=bos), tokens=tokens, **own)
 
 
-def edit(editor: Editor, facts, recipe: str = "alphaedit-blue", **options: Any):
-    """An edit with the cheap settings, unmeasured, whatever the model says."""
-    settings = SETTINGS | options.pop("settings", {})
+def edit(editor: Editor, facts, recipe: str | Recipe = "alphaedit-blue", **options: Any):
+    """An edit with those of the cheap settings that the recipe has, unmeasured, whatever the model says."""
+    settings = fitting(recipe, SETTINGS, options.pop("settings", None))
     return editor.edit(facts, recipe, settings=settings, **({"known": "edit", "report": False} | options))
+
+
+def moments_of(editor: Editor, layers, statistics, tokens: int = 480):
+    """Second moments of these layers of an unedited toy."""
+    store = MomentStore(editor.lm, editor.journal.base.fingerprint, Corpus("self"), tokens, statistics)
+    return store.get(layers)
+
+
+def weight(editor: Editor, layer: int) -> torch.Tensor:
+    return editor.lm.projection(layer).matrix().double()
+
+
+def original(editor: Editor, layer: int) -> torch.Tensor:
+    with editor.unedited():
+        return weight(editor, layer).clone()
+
+
+class Recorder(Trace):
+    """Keeps all that it is told, in order."""
+
+    def __init__(self):
+        self.events, self.targets, self.writes, self.batches = [], [], [], []
+
+    def on_target(self, site, targets):
+        self.events.append(f"target {site.layer}")
+        self.targets.append((site, targets))
+
+    def on_write(self, write):
+        self.events.append(f"write {write.step.layer}")
+        self.writes.append(write)
+
+    def on_batch(self, batch):
+        self.events.append("batch")
+        self.batches.append(batch)
 
 
 def bits(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -105,3 +147,22 @@ def dense(base: torch.Tensor, U: torch.Tensor, memory: torch.Tensor | None, K: t
         S = S + memory.double() @ memory.double().T
     G = U @ torch.linalg.inv(U.T @ S @ U) @ U.T
     return torch.linalg.inv(slack * torch.eye(K.shape[1], dtype=torch.float64) + K.T @ G @ K) @ K.T @ G
+
+
+class Injected(RuntimeError):
+    """A fault that bluedit does not expect."""
+
+
+class FaultAt(TorchFunctionMode):
+    """Inside the `with`, the nth torch call (of a name, if one is given) raises instead of doing its work; 0 means none, and calls are only counted."""
+
+    def __init__(self, nth: int, exception: type[BaseException] = KeyboardInterrupt, name: str | None = None):
+        super().__init__()
+        self.nth, self.exception, self.name, self.calls, self.armed = nth, exception, name, 0, True
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if self.armed and self.name in (None, getattr(function, "__name__", None)):
+            self.calls += 1
+            if self.calls == self.nth:
+                raise self.exception("injected")
+        return function(*args, **(kwargs or {}))

@@ -19,10 +19,16 @@ from bluedit.writing.keys import batch_rows, read_keys
 
 @dataclass(eq=False)
 class _Remembering:
-    """An operator, and how many of the earlier batches are in it."""
+    """An operator.
+
+    Attributes:
+        batches: how many of the earlier batches are in it.
+        read: whether keys of some were read from the model, because these batches did not write at the layer.
+    """
 
     operator: GrowingOperator
-    batches: int
+    batches: int = 0
+    read: bool = False
 
 
 class Memory:
@@ -37,18 +43,27 @@ class Memory:
         self._kept: dict[int, _Remembering] = {}
         self._preserve: tuple[Preserve, bool] | None = None
 
-    def missing(self, preserve: Preserve, layers: Sequence[int], *, remember: bool) -> list[int]:
-        """Layers whose operator has to be built from their second moments."""
+    def missing(
+        self, preserve: Preserve, layers: Sequence[int], earlier: Sequence[Batch], *, remember: bool
+    ) -> list[int]:
+        """Layers whose operator has to be built from their second moments.
+
+        That includes those with keys that were read from the model before a layer below them was written: such keys have changed.
+        """
         if self._preserve != (preserve, remember):
             self.clear()
             self._preserve = (preserve, remember)
-        return [layer for layer in layers if layer not in self._kept]
+        return [layer for layer in layers if layer not in self._kept or self._outdated(layer, earlier)]
+
+    def _outdated(self, layer: int, earlier: Sequence[Batch]) -> bool:
+        kept = self._kept[layer]
+        return kept.read and any(below < layer for batch in earlier[kept.batches :] for below in batch.layers)
 
     def build(self, moments: Mapping[int, SecondMoment]) -> None:
         """Build operators of the preservation that `missing` was asked for."""
         assert self._preserve
         for layer, C in moments.items():
-            self._kept[layer] = _Remembering(self._preserve[0].operator(C), 0)
+            self._kept[layer] = _Remembering(self._preserve[0].operator(C))
 
     def operators(self, layers: Sequence[int], earlier: Sequence[Batch]) -> dict[int, GrowingOperator]:
         """G of these layers, with the keys of all earlier batches if the preservation remembers."""
@@ -57,6 +72,7 @@ class Memory:
             kept = self._kept[layer]
             for batch in earlier[kept.batches :]:
                 kept.operator.remember(self._keys_of(batch, layer))
+                kept.read |= layer not in batch.layers
             kept.batches = len(earlier)
         return {layer: self._kept[layer].operator for layer in layers}
 

@@ -95,7 +95,7 @@ class FactWriter:
         preserve = recipe.update.preserve
         if preserve is None:
             return {}
-        missing = self.memory.missing(preserve, recipe.written, remember=recipe.memory)
+        missing = self.memory.missing(preserve, recipe.written, earlier, remember=recipe.memory)
         if missing:
             with self.weights.unedited():
                 self.memory.build(self.moments.get(missing, self.progress))

@@ -11,7 +11,7 @@ from bluedit import Editor, Fact
 from bluedit.errors import ModelError
 from bluedit.evaluate.answers import score
 from bluedit.evaluate.generate import ask
-from bluedit.model.loading import EMBEDDED, _embedded_file, load
+from bluedit.model.loading import EMBEDDED, embedded_file, load
 
 pytestmark = pytest.mark.real
 
@@ -23,7 +23,7 @@ UNRELATED = "The capital of France is"
 def editor():
     """One editor for all tests; every test leaves its model as it found it."""
     try:
-        _embedded_file("smollm2")
+        embedded_file("smollm2")
     except ModelError:
         pytest.skip(f"the package {EMBEDDED['smollm2'].package} is not installed; run: {EMBEDDED['smollm2'].install}")
     threads = torch.get_num_threads()
@@ -105,8 +105,8 @@ def test_a_saved_patch_gives_the_same_bits_in_another_process_of_the_model(edito
 
 
 def test_the_model_is_known_by_its_fingerprint(editor, edit, original):
-    assert edit.patch.info["fingerprint"] == editor.base_fingerprint
-    assert Editor(load("smollm2", device="cpu")).base_fingerprint == editor.base_fingerprint
+    assert edit.patch.info["fingerprint"] == editor.journal.base.fingerprint
+    assert Editor(load("smollm2", device="cpu")).journal.base.fingerprint == editor.journal.base.fingerprint
 
 
 def test_undo_is_exact(editor, edit, original, spoken_before):

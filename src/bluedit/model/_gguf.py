@@ -1,0 +1,84 @@
+"""Conversion of GGUF files into Hugging Face folders, once, kept in the cache."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from bluedit.errors import ModelError
+from bluedit.files import write_folder
+from bluedit.model._checkpoint import read_model
+
+log = logging.getLogger(__name__)
+
+
+def cache_dir() -> Path:
+    """Where converted models and key statistics are kept: $BLUEDIT_CACHE, else the user's cache folder."""
+    if explicit := os.environ.get("BLUEDIT_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bluedit"
+
+
+def converted(gguf: Path) -> Path:
+    """The Hugging Face folder made of a GGUF file: from the cache, or converted now. It appears there only when it is complete.
+
+    Raises:
+        ModelError: the file cannot be read or converted, or the folder cannot be written.
+    """
+    try:
+        with gguf.open("rb") as stream:
+            content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {gguf}: {error.strerror or error}") from error
+    folder = cache_dir() / "models" / f"{gguf.stem}-{content}"
+    if (folder / "config.json").is_file():
+        return folder
+    if importlib.util.find_spec("gguf") is None or importlib.util.find_spec("accelerate") is None:
+        raise ModelError(
+            f"reading {gguf.name} needs the packages gguf and accelerate; run: pip install gguf accelerate"
+        )
+    log.info("converting %s once; kept in %s", gguf.name, folder)
+    try:
+        with _headers_parsed_once():
+            write_folder(folder, functools.partial(_convert, gguf), keep=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"cannot convert {gguf.name} into {folder}: {error}; free some disk space or set BLUEDIT_CACHE to another folder"
+        ) from error
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    model = read_model(gguf.parent, gguf.name, gguf_file=gguf.name, dtype=torch.float32)
+    for config in (model.config, model):
+        for attribute in ("quantization_config", "hf_quantizer"):
+            if hasattr(config, attribute):
+                delattr(config, attribute)
+    if hasattr(model, "is_quantized"):
+        model.is_quantized = False
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+@contextmanager
+def _headers_parsed_once() -> Iterator[None]:
+    """transformers parses the header of a GGUF file, with the whole vocabulary, three times: configuration, weights, tokenizer."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    try:
+        gguf.GGUFReader = functools.cache(reader)  # pyright: ignore[reportAttributeAccessIssue]
+        yield
+    finally:
+        gguf.GGUFReader = reader

@@ -21,7 +21,7 @@ from pathlib import Path
 from bluedit import Editor, read_facts
 from bluedit.benchmark import UNEDITED, Benchmark, run_benchmark
 from bluedit.evaluate.ability import TASKS
-from bluedit.evaluate.training import Training
+from bluedit.evaluate.data import Training
 from bluedit.files import write_file
 from bluedit.markdown import table
 from bluedit.progress import as_progress
@@ -77,7 +77,7 @@ def main() -> None:
         part = PARTS[name]
         wanted = Benchmark(
             read_facts(args.data / part.file, limit=args.limit or part.limit),
-            recipes=args.recipes or part.recipes(),
+            entries=args.recipes or part.recipes(),
             every=10**6 if args.light else part.every,
             suites=part.suites[:1] if args.light else part.suites,
             passages=passages_of(args.data / "wikipedia_passages.jsonl"),

@@ -64,10 +64,10 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_it_can_be_read(browse, change, dark):
+def test_it_can_be_read(browse, rename, dark):
     for recipe in ("memit", "memit-blue"):
         name = f"{recipe}:layers=1+2+3,objective.steps=3,objective.learning_rate=0.5,contexts.count=1,preserve.lambda=1"
-        change(recipe, "batches.json", lambda log, name=name: log[-1].update(recipe=name))
+        rename(recipe, name)
     found = browse(COLOURS, dark=dark, width=600)
     assert (luminance(found["back"]) < 0.05) is dark
     assert contrast(found["text"], found["back"]) > 10
@@ -92,12 +92,8 @@ def test_the_same_number_leads_to_its_facts_every_time(browse):
     assert browse("window.led", steps, "#run=0&recipe=memit&failed=strict") == 1
 
 
-def test_choices_and_what_they_show(browse, change):
-    def moved(facts):
-        for one, value in zip(facts, (0.1, 0.3, None, 0.2), strict=True):
-            one["neighbour_kl"] = value
-
-    change("memit", "facts.json", moved)
+def test_choices_and_what_they_show(browse, scores):
+    scores("memit", neighbour_kl=[0.1, 0.3, None, 0.2])
     steps = """
     const seen = [];
     const see = () => seen.push(LIST);

@@ -10,9 +10,10 @@ import pytest
 
 from bluedit.benchmark.page import write_page
 from bluedit.benchmark.page._comparison import interval, score_interval
-from bluedit.benchmark.page._page import read_run
-from bluedit.benchmark.runs import FORMAT
+from bluedit.benchmark.reading import read_benchmark
+from bluedit.benchmark.record import FORMAT, FineTuned, write
 from bluedit.errors import BenchmarkError
+from bluedit.evaluate.data import Ability, HiddenDrift, Training
 
 NAN = float("nan")
 VOID = {"meta", "input", "br"}
@@ -78,12 +79,12 @@ def test_what_the_script_is_given(run, tmp_path):
     assert found["recipes"][1]["scores"]["specificity"] == [None] * 4
 
 
-def test_the_best_is_marked_and_blue_is_compared(run, change):
+def test_the_best_is_marked_and_blue_is_compared(run, metrics):
     assert 'class="best"' not in written(run), "where all are equal nothing is best"
-    change("memit", "batches.json", lambda log: log[-1]["all"].update(strict=0.5))
+    metrics("memit", strict=0.5)
     page = written(run)
     assert "<b>memit</b> has the highest score of 79.0 (efficacy 90.0," in page
-    assert "perplexity went from 20.00 to 21.00" in page
+    assert "the perplexity of ordinary text went from 20.00 to 21.00" in page
     best = '<td class="best"><a href="#run=0&amp;recipe=memit-blue&amp;failed=strict">100.0</a></td>'
     assert page.count(best) == 1
     assert rows(page, "Results")["memit-blue"] == ["79.0", "90.0", "80.0", "70.0", "100.0", "21.00 +5.0 %", "1.50"]
@@ -92,10 +93,10 @@ def test_the_best_is_marked_and_blue_is_compared(run, change):
 
 
 @pytest.mark.parametrize(("values", "kind"), [((0.0, 1.0), "better"), ((1.0, 0.0), "worse")])
-def test_sure_differences_are_better_or_worse(run, change, values, kind):
+def test_clear_differences_are_better_or_worse(run, metrics, scores, values, kind):
     for recipe, value in zip(("memit", "memit-blue"), values, strict=True):
-        change(recipe, "facts.json", lambda facts, v=value: [f.update(neighbour_kl=1 - v, efficacy=v) for f in facts])
-        change(recipe, "batches.json", lambda log, v=value: log[-1]["all"].update(neighbour_kl=1 - v))
+        scores(recipe, neighbour_kl=1 - value, efficacy=value)
+        metrics(recipe, neighbour_kl=1 - value)
     page = written(run)
     assert len(re.findall(rf'<td class="{kind}">', page)) == 2
     sign = "+" if kind == "better" else "−"
@@ -104,118 +105,90 @@ def test_sure_differences_are_better_or_worse(run, change, values, kind):
     assert rows(page, "What BLUE changes")["neighbour kl ↓"][0].startswith(f"{other}1.000")
 
 
-def test_recipes_with_other_settings_are_a_pair_if_there_is_only_one_and_the_page_says_how_they_differ(run, change):
+def test_recipes_with_other_settings_are_a_pair_if_there_is_only_one_and_the_page_says_how_they_differ(
+    run, change, rename
+):
     name = "memit-blue:objective.clamp=0.5"
-    change("memit-blue", "batches.json", lambda log: log[-1].update(recipe=name))
-    settings = {"schedule": "spread", "objective.clamp": 0.75, "preserve.gram": "C", "preserve.l2": 3.0}
+    rename("memit-blue", name)
+    settings = {"schedule": "spread", "schedule.power": 1.0, "objective.clamp": 0.75}
     change(
         ".",
         "config.json",
         lambda c: c.update(
             settings={
                 "memit": settings,
-                name: settings | {"schedule": "boundary", "objective.clamp": 0.5, "preserve.l2": 10.0},
+                name: {"schedule": "boundary", "objective.clamp": 0.5},
             }
         ),
     )
     page = written(run)
     assert rows(page, "What BLUE changes")["strict ↑"] == ["+50.0 [+0.0, +100.0]"]
     assert f"<li>memit and {name}: objective.clamp 0.75 and 0.5</li>" in page
-    assert "<p>Not finished yet: memit-blue.</p>" in page  # as asked for; what was found is another
+    assert "<p>Not finished yet: memit-blue.</p>" in page  # it was asked for, and what was found is another entry
     place = run / "other"
     shutil.copytree(run / "memit-blue", place)
-    change("other", "batches.json", lambda log: log[-1].update(recipe="memit-blue:layers=4+8"))
-    assert "What BLUE changes" not in written(run), "of two it is not known which is meant"
-    change("other", "batches.json", lambda log: log[-1].update(recipe="memit-blue"))
-    assert "objective.clamp 0.75" not in written(run), "the one of the same name is meant"
+    rename("other", "memit-blue:layers=4+8")
+    assert "What BLUE changes" not in written(run), "with two of them the pair is ambiguous"
+    rename("other", "memit-blue")
+    assert "objective.clamp 0.75" not in written(run), "the one of the same name is the pair"
 
 
-def test_how_sure_blue_is_better(run, change):
-    """The sentence counts what the intervals leave no doubt about."""
+def test_in_how_many_recipes_blue_is_clearly_better(run, scores):
+    """The sentence counts the intervals that exclude 0."""
     assert "With BLUE the score was clearly higher" not in written(run), "specificity is not known of any fact"
     for recipe, value in (("memit", 0.0), ("memit-blue", 1.0)):
-        change(
-            recipe,
-            "facts.json",
-            lambda facts, v=value: [f.update(efficacy=0.5 + v / 2, specificity=0.5) for f in facts],
-        )
+        scores(recipe, efficacy=0.5 + value / 2, specificity=0.5)
     page = written(run)
     assert "With BLUE the score was clearly higher in 1 of the 1 recipes run both ways" in page
     assert rows(page, "What BLUE changes")["score ↑"] == ["+15.0 [+15.0, +15.0]"]
-    change("memit-blue", "facts.json", lambda facts: facts[0].update(efficacy=0.0) or facts[1].update(efficacy=0.0))
-    assert "in 0 of the 1 recipes run both ways (left 1 where chance could explain the difference)" in written(run)
+    scores("memit-blue", efficacy=[0.0, 0.0, 1.0, 1.0])
+    assert "in 0 of the 1 recipes run both ways (within chance in 1)" in written(run)
+    scores("memit-blue", efficacy=0.25)
+    assert "in 0 of the 1 recipes run both ways (clearly lower in 1)" in written(run)
 
 
-def test_a_recipe_that_was_given_up(run):
+def test_an_entry_that_was_given_up(run):
     (run / "memit-blue" / "batches.json").unlink()
-    (run / "memit-blue" / "failed.json").write_text(json.dumps({"recipe": "memit-blue", "why": "a <NaN> came"}))
+    (run / "memit-blue" / "failed.json").write_text(json.dumps({"entry": "memit-blue", "why": "a <NaN> came"}))
     page = written(run)
     assert "<p>Given up: memit-blue: a &lt;NaN&gt; came</p>" in page and "Not finished yet" not in page
-    (run / "memit" / "failed.json").write_text(json.dumps({"recipe": "of an earlier benchmark", "why": "it failed"}))
+    (run / "memit" / "failed.json").write_text(json.dumps({"entry": "of an earlier benchmark", "why": "it failed"}))
     assert "an earlier benchmark" not in written(run)
 
 
 def test_general_ability_at_every_time_it_was_asked(run, change):
-    change(
-        "memit",
-        "batches.json",
-        lambda log: [
-            e.update(abilities={"sst2": {"accuracy": 0.5, "f1": v}}) for e, v in zip(log, (0.5, 0.333), strict=True)
-        ],
-    )
-    (run / "memit" / "finetuned.json").write_text(
-        json.dumps({"before": {}, "after": {}, "abilities": {"sst2": {"accuracy": 0.25, "f1": None}}})
-    )
+    def set_f1(log):
+        for one, value in zip(log["batches"], (0.5, 0.333), strict=True):
+            one["measured"]["abilities"] = {"sst2": {"task": "sst2", "accuracy": 0.5, "f1": value, "items": 8}}
+
+    change("memit", "batches.json", set_f1)
+    after = {"sst2": Ability("sst2", 0.25, 0.2, 8), "rte": Ability("rte", 0.75, 0.6, 8)}
+    write(FineTuned(Training(), {}, {}, after), run / "memit")
     found = rows(written(run), "General ability")
-    assert found["memit, 2 facts"][0] == "50.0 50.0" and found["memit, 4 facts"][0] == "50.0 33.3"
-    assert found["memit, fine-tuned afterwards"][0] == "25.0" and found["unedited"][0] == "50.0"
+    assert found["memit, 2 facts"] == ["50.0 50.0", "", ""] and found["memit, 4 facts"][0] == "50.0 33.3"
+    assert found["memit, fine-tuned afterwards"] == ["25.0 20.0", "75.0 60.0", "50.0 40.0"]
+    assert found["unedited"][0] == "50.0 40.0"
 
 
-def test_zsre_has_a_trade_off_of_its_own(run, change):
+def test_zsre_has_a_trade_off_of_its_own(run, metrics):
     for recipe in ("unedited", "memit", "memit-blue"):
-        change(
-            recipe,
-            "batches.json",
-            lambda log: [
-                log[-1]["all"].pop("specificity"),
-                log[-1]["all"].update(locality_same=0.9, rephrase_accuracy=0.4),
-            ],
-        )
+        metrics(recipe, specificity=None, locality_same=0.9, rephrase_accuracy=0.4)
     page = written(run)
     assert "<title>memit: locality same 90.0, rephrase accuracy 40.0</title>" in page
 
 
 def test_several_lengths_of_fine_tuning(run):
     for recipe, steps in (("memit", 2), ("memit-blue", 50)):
-        ends = {"before": {"strict": 1.0}, "after": {"strict": 0.5}}
-        (run / recipe / "finetuned.json").write_text(json.dumps({"training": {"steps": steps}} | ends))
-    assert set(rows(written(run), "Fine-tuned afterwards")) == {"memit after 2 steps", "memit-blue after 50 steps"}
+        write(FineTuned(Training(steps), {"strict": 1.0}, {"strict": 0.5}, {}), run / recipe)
+    assert set(rows(written(run), "Fine-tuned afterwards")) == {
+        "memit after 2 steps, 2,048 tokens of ordinary text, learning rate 2e-05",
+        "memit-blue after 50 steps, 51,200 tokens of ordinary text, learning rate 2e-05",
+    }
 
 
-@pytest.mark.parametrize(
-    ("file", "change_"),
-    [
-        ("batches.json", lambda log: log[-1].pop("all")),
-        ("batches.json", lambda log: log[-1].pop("seconds")),
-        ("batches.json", lambda log: log[-1]["all"].update(strict="high")),
-        ("batches.json", lambda log: log[-1].update(abilities={"sst2": None})),
-        ("hidden.json", lambda hidden: hidden.update(layer=1, shift=0.1, after=[[0, 0]])),
-        ("finetuned.json", lambda found: found.update(after={"strict": 1.0})),
-    ],
-)
-def test_a_file_of_another_shape_is_said_to_be_damaged(run, change, file, change_):
-    change("memit", file, change_)
-    with pytest.raises(BenchmarkError, match=r"is damaged \(.*\); delete the folder of the recipe that is damaged"):
-        written(run)
-
-
-def test_a_metric_that_only_one_recipe_has(run, change):
-    change("memit", "facts.json", lambda facts: [f.update(generated=1.0) for f in facts])
-    change(
-        "memit",
-        "batches.json",
-        lambda log: log[-1]["all"].update(accuracy=0.5, strict=0.2, generated=0.25, generated_chat=NAN),
-    )
+def test_a_metric_that_only_one_entry_has(run, metrics, scores):
+    scores("memit", generated=1.0)
+    metrics("memit", accuracy=0.5, strict=0.2, generated=0.25)
     page = written(run)
     assert rows(page, "Teacher-forced and generated") == {"memit": ["50.0", "20.0", "25.0", "+25.0"]}
     assert "arxiv.org/abs/2502.11177" in page
@@ -224,16 +197,24 @@ def test_a_metric_that_only_one_recipe_has(run, change):
 
 def test_what_is_absent_is_not_shown(run):
     page = written(run)
-    for title in ("Teacher-forced", "Drift of hidden states", "Fine-tuned afterwards", "Growth", "Further metrics"):
+    for title in (
+        "Teacher-forced",
+        "Drift of hidden states",
+        "Fine-tuned afterwards",
+        "Change of the",
+        "Further metrics",
+    ):
         assert title not in page
 
 
-def test_drift_on_passages_and_growth(run, change):
+def test_drift_on_passages_and_growth(run, metrics, change):
+    def grow(log):
+        for i, one in enumerate(log["batches"]):
+            one["norms"] = {"4": 0.01, "8": 0.02 * i}
+
     for recipe in ("memit", "memit-blue"):
-        change(recipe, "batches.json", lambda log: log[-1]["all"].update(passage_kl=0.0123, passage_same=0.98))
-        change(
-            recipe, "batches.json", lambda log: [e.update(norms={"4": 0.01, "8": 0.02 * i}) for i, e in enumerate(log)]
-        )
+        metrics(recipe, passage_kl=0.0123, passage_same=0.98)
+        change(recipe, "batches.json", grow)
     page = written(run)
     assert rows(page, "Results")["memit"][-3:] == ["0.012", "98.0", "1.50"]
     assert "passage kl" not in rows(page, "Results")
@@ -241,45 +222,32 @@ def test_drift_on_passages_and_growth(run, change):
 
 
 def test_hidden_states(run):
-    cloud = {
-        "layer": 7,
-        "shift": 0.123,
-        "before": [[0, 0], [2, 1]],
-        "after": [[1, 0], [3, None]],
-        "explained": [0.2, 0.1],
-    }
+    cloud = HiddenDrift(7, 0.123, [(0, 0), (2, 1)], [(1, 0), (3, NAN)], [0.2, 0.1])
     for recipe in ("unedited", "memit", "memit-blue"):
-        (run / recipe / "hidden.json").write_text(json.dumps(cloud))
+        write(cloud, run / recipe)
     page = written(run)
     assert page.count('<figure class="cloud">') == 2  # the unedited model does not drift
     assert "<b>memit</b> shift 0.12</figcaption>" in page
     assert "after layer 7" in page and "(20 % and 10 % of their variance)" in page
 
 
-@pytest.mark.parametrize(
-    "how", [{"steps": 50, "learning_rate": 1e-5}, {"training": {"steps": 50, "learning_rate": 1e-5}}]
-)
-def test_fine_tuned_afterwards(run, how):
-    found = how | {
-        "tokens": 51200,
-        "before": {"strict": 1.0, "perplexity": 20.5},
-        "after": {"strict": 0.5, "perplexity": 19},
-    }
-    (run / "memit" / "finetuned.json").write_text(json.dumps(found))
+def test_fine_tuned_afterwards(run):
+    before, after = {"strict": 1.0, "perplexity": 20.5}, {"strict": 0.5, "perplexity": 19.0}
+    write(FineTuned(Training(50, 1e-5), before, after, {}), run / "memit")
     page = written(run)
     assert rows(page, "Fine-tuned afterwards") == {"memit": ["100.0 → 50.0", "20.50 → 19.00"]}
     assert "after 50 steps, 51,200 tokens of ordinary text, learning rate 1e-05." in page
 
 
-def test_collapsed_models_are_shown(run, change):
-    change("memit", "batches.json", lambda log: log[-1]["all"].update(perplexity=1e7, specificity=NAN))
+def test_collapsed_models_are_shown(run, metrics):
+    metrics("memit", perplexity=1e7, specificity=None)
     page = written(run)
     assert rows(page, "Results")["memit"][3] == ""
     assert rows(page, "Results")["memit"][-2] == "1e+07"
-    change("memit", "batches.json", lambda log: log[-1]["all"].update(perplexity=2e4))
+    metrics("memit", perplexity=2e4)
     assert rows(written(run), "Results")["memit"][-2] == "20,000 +99,900 %"
-    change("memit", "batches.json", lambda log: log[-1]["all"].update(perplexity=math.inf))
-    assert rows(written(run), "Results")["memit"][-2] == "inf"
+    metrics("memit", perplexity=math.exp(700))
+    assert rows(written(run), "Results")["memit"][-2] == "1e+304"
 
 
 def test_intervals():
@@ -297,41 +265,43 @@ def test_the_interval_of_a_harmonic_mean():
     assert all(math.isnan(v) for v in score_interval([[NAN]] * 3, [[1.0]] * 3))
 
 
-def test_a_run_that_is_going_on(run, change):
-    """facts.json is written before batches.json, so a recipe is finished when the latter knows of all facts."""
-    change("memit-blue", "batches.json", lambda log: log.pop())
-    assert [r.name for r in read_run(run).recipes] == ["unedited", "memit"]
+def test_a_benchmark_that_is_still_running(run, change):
+    """facts.json is written before batches.json, so an entry is finished when the latter counts all facts."""
+    change("memit-blue", "batches.json", lambda log: log["batches"].pop())
+    assert [entry.name for entry in read_benchmark(run).entries] == ["unedited", "memit"]
     (run / "memit" / "batches.json").unlink()
-    assert [r.name for r in read_run(run).recipes] == ["unedited"]
+    assert [entry.name for entry in read_benchmark(run).entries] == ["unedited"]
     assert "Not finished yet: memit, memit-blue." in written(run)
 
 
 def test_what_cannot_be_shown(run, change, tmp_path):
+    message = r"is not a benchmark: it holds no config\.json; 'bluedit benchmark --out .*' makes one"
+    with pytest.raises(BenchmarkError, match=message):
+        read_benchmark(tmp_path)
+    change("memit-blue", "facts.json", lambda found: found["facts"][0]["fact"].update(target="Oslo"))
     with pytest.raises(
-        BenchmarkError, match=r"is no benchmark run: it holds no config\.json; 'bluedit benchmark --out"
+        BenchmarkError, match=r"is damaged \(other facts in memit-blue than in memit\); delete the folder"
     ):
-        read_run(tmp_path)
-    change("memit-blue", "facts.json", lambda facts: facts[0]["fact"].update(target="Oslo"))
-    with pytest.raises(BenchmarkError, match=r"is damaged \(other facts in memit-blue than in memit\)"):
-        read_run(run)
-    for text in ("[", "[]", "{}"):
-        (run / "memit" / "batches.json").write_text(text)
-        with pytest.raises(BenchmarkError, match="is damaged"):
-            read_run(run)
+        read_benchmark(run)
     config = json.loads((run / "config.json").read_text())
     for wrong, message in (
-        (config | {"format": 99}, "written by another version"),
-        ([], "is no benchmark run"),
-        ({"format": FORMAT, "facts": 2}, "is damaged"),
-        ({"model_type": "llama"}, r"is no benchmark run: its config\.json is of something else"),
+        (config | {"format": 2}, "written by another version of bluedit; use that version"),
+        ([], r"config\.json is not the configuration of a benchmark"),
+        ({"format": FORMAT, "facts": 2}, r"config\.json is damaged \(it lacks 'model'\)"),
+        ({"model_type": "llama"}, r"config\.json is not the configuration of a benchmark"),
     ):
         (run / "config.json").write_text(json.dumps(wrong))
         with pytest.raises(BenchmarkError, match=message):
-            read_run(run)
+            read_benchmark(run)
     (run / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BenchmarkError, match="is damaged"):
-        read_run(run)
     for place in ("memit", "memit-blue", "unedited"):
         (run / place / "facts.json").unlink()
-    with pytest.raises(BenchmarkError, match=r"no recipe of .* is finished yet"):
-        read_run(run)
+    with pytest.raises(
+        BenchmarkError, match=r"no entry of .* is finished yet; let 'bluedit benchmark' come to its end"
+    ):
+        read_benchmark(run)
+
+
+def test_a_page_that_cannot_be_written(run, tmp_path):
+    with pytest.raises(BenchmarkError, match=r"^cannot write .*: Is a directory; choose another place"):
+        write_page([run], tmp_path)

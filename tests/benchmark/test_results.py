@@ -5,24 +5,30 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from bluedit.benchmark.results import write_table
+from bluedit.benchmark.record import BatchRecord, EntryLog, Measured
+from bluedit.benchmark.results import Row, rows_of, write_table
+from bluedit.evaluate.data import Ability
 
-ASKED = {"sst2": {"accuracy": 0.875, "f1": 0.8}, "rte": {"accuracy": 0.5, "f1": 0.25}}
+ASKED = {"sst2": Ability("sst2", 0.875, 0.8, 8), "rte": Ability("rte", 0.5, 0.25, 8)}
 REPRODUCTION = Path(__file__).parents[2] / "benchmarks" / "reproduction.py"
 
 
-def row(recipe, facts, abilities=None, efficacy=0.75):
-    return {
-        "recipe": recipe,
-        "facts": facts,
-        "batches": facts // 2,
-        "efficacy": efficacy,
-        "perplexity": 20.0,
-        "seconds_per_edit": 1.5,
-        "reach": {4: 0.5},
-        "first_batch": {"efficacy": 0.5},
-        "abilities": abilities,
-    }
+def row(entry, facts, abilities=None, efficacy=0.75):
+    scores = {"efficacy": efficacy, "perplexity": 20.0}
+    return Row(entry, facts, facts // 2, scores, {"efficacy": 0.5}, abilities or {}, 1.5, {4: 0.5})
+
+
+def test_rows_are_means_over_the_batches_so_far():
+    measured = Measured({"efficacy": 0.5, "perplexity": 20.0}, ({"efficacy": 1.0}, {"efficacy": 0.0}), {})
+    batches = (
+        BatchRecord(2, 1, 4.0, ((4, 0.5), (8, 1.0)), {}, None),
+        BatchRecord(1, 1, 2.0, ((4, 0.25), (8, 0.5)), {}, measured),
+    )
+    (edited,) = rows_of([EntryLog("memit", batches)])
+    assert (edited.facts, edited.batches, edited.seconds_per_edit) == (3, 2, 2.0)
+    assert edited.reach == {4: 0.375, 8: 0.75} and edited.first_batch == {"efficacy": 1.0}
+    (plain,) = rows_of([EntryLog("unedited", batches)])
+    assert (plain.batches, plain.seconds_per_edit) == (0, None)
 
 
 def read(file):

@@ -1,19 +1,10 @@
-"""Recipes side by side on one data set: facts written in sequential batches, measured as they come. A run is a folder; killed at any
-moment it goes on after the last finished batch, and gives what an uninterrupted run gives.
+"""Recipes side by side on one data set: facts are written in sequential batches and measured along the way. A benchmark is a folder
+(`bluedit.benchmark.record` says what is in it). Killed at any moment, it goes on after the last finished batch and gives what an
+uninterrupted benchmark gives."""
 
-    RUN/config.json             what is run; a folder holds one benchmark only
-    RUN/targets/                optimised targets, shared by recipes where they are the same
-    RUN/RECIPE/patch/           all edits so far
-    RUN/RECIPE/batches.json     after each batch: seconds, reach, norms, and the metrics over all facts so far and over those of each batch
-    RUN/RECIPE/facts.json       fact by fact, after the last batch
-    RUN/RECIPE/hidden.json      hidden states of known facts before and after all edits
-    RUN/RECIPE/finetuned.json   with `then_finetune`: the metrics before and after a short further fine-tuning
-    RUN/RECIPE/failed.json      why a recipe was given up, if it was
-    RUN/results.csv, .md        the table
-"""
-
-from bluedit.benchmark.folder import place_of
-from bluedit.benchmark.plan import UNEDITED, Benchmark, parse_run
+from bluedit.benchmark.entry import UNEDITED, Entry
+from bluedit.benchmark.plan import Benchmark
 from bluedit.benchmark.run import run_benchmark
+from bluedit.benchmark.trace import BenchmarkTrace
 
-__all__ = ["UNEDITED", "Benchmark", "parse_run", "place_of", "run_benchmark"]
+__all__ = ["UNEDITED", "Benchmark", "BenchmarkTrace", "Entry", "run_benchmark"]

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bluedit.errors import BenchmarkError, FactError, RecipeError
+from bluedit.benchmark.entry import UNEDITED, Entry, entries_of
+from bluedit.errors import BenchmarkError, FactError
 from bluedit.evaluate.ability import read_items, task_texts
-from bluedit.evaluate.model_queries import ModelQueries
 from bluedit.evaluate.passages import ordinary_passages, passage_rows, passages_beyond
 from bluedit.evaluate.suites import suites_of
-from bluedit.evaluate.training import Training, training_rows
-from bluedit.facts.fact import Fact
-from bluedit.model.editable import EditableModel
+from bluedit.evaluate.training import training_rows
 from bluedit.text.prompts import encode
 
-UNEDITED = "unedited"
+if TYPE_CHECKING:
+    from bluedit.evaluate.data import Training
+    from bluedit.evaluate.model_queries import ModelQueries
+    from bluedit.facts.fact import Fact
+    from bluedit.methods.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -25,23 +28,24 @@ class Benchmark:
 
     Attributes:
         facts: what is written, in order.
-        recipes: NAME or NAME:option=value,option=value (layers as 4+8); "unedited" measures the model as it is.
+        entries: the rows of the table, each an `Entry`, a Recipe, or text: "NAME", "NAME:option=value,option=value" (layers as 4+8), or
+            "unedited" for the model as it is.
         batch_size: facts written at once.
-        every: batches between measurements; the last one is always measured.
+        every: batches between measurements; the last batch is always measured.
         suites: names of `bluedit.evaluate.suites.SUITES`.
         passages: ordinary text for perplexity; None means the bundled passages.
-        passage_tokens: how much of it.
-        corpus, tokens: for key statistics, as in `Editor`.
-        abilities: files of general-ability items by task (`bluedit.evaluate.ability.TASKS`), asked after the last batch and,
-            with four batches or more, half-way.
-        targets: folder of optimised targets to share with other runs; None means the run's own.
+        passage_tokens: how many tokens of it.
+        corpus, tokens: text for key statistics, as in `Editor`.
+        abilities: files with general-ability items by task (`bluedit.evaluate.ability.TASKS`), asked after the last batch and, with four
+            batches or more, half-way.
+        targets: folder of optimised targets to share with other benchmarks; None means the benchmark's own.
         source: what the facts are called on the page, e.g. their file's name.
-        then_finetune: after the last measurement, train the model further on the passages beyond those of the perplexity and measure
-            again (BLUE's paper claims that models it edited stay fit for it); None leaves it out.
+        then_finetune: after the last measurement, fine-tune the model on the passages beyond those of the perplexity and measure again
+            (BLUE's paper claims that models it edited stay fit for that); None leaves it out.
     """
 
     facts: Sequence[Fact]
-    recipes: Sequence[str] = (UNEDITED, "memit-seq-blue")
+    entries: Sequence[Entry | Recipe | str] = (UNEDITED, "memit-seq-blue")
     batch_size: int = 100
     every: int = 1
     suites: Sequence[str] = ("counterfact",)
@@ -60,28 +64,38 @@ class Benchmark:
         return ordinary_passages() if self.passages is None else self.passages
 
     def check(self) -> None:
-        """Raises BenchmarkError, RecipeError or FactError when something asked for does not exist or cannot be measured."""
+        """Check what can be checked without the model.
+
+        Raises:
+            BenchmarkError, RecipeError, FactError: something that is asked for does not exist, or cannot be measured on these facts.
+        """
         if not self.facts:
             raise BenchmarkError("there are no facts to write; give a file with --facts or world:N")
         suites = suites_of(self.suites)
         if self.batch_size < 1 or self.every < 1:
-            raise BenchmarkError("batch size and every must be at least 1")
-        if self.then_finetune and (self.then_finetune.steps < 1 or not self.then_finetune.learning_rate > 0):
-            raise BenchmarkError("further fine-tuning needs at least one step and a learning rate above 0")
+            raise BenchmarkError(
+                f"batch size and every must be at least 1, and they are {self.batch_size} and {self.every}"
+            )
+        training = self.then_finetune
+        if training and (training.steps < 1 or not training.learning_rate > 0):
+            raise BenchmarkError(
+                "further fine-tuning needs at least one step and a learning rate above 0, "
+                f"not {training.steps} steps at {training.learning_rate:g}"
+            )
         for suite in suites:
             suite.check(self.facts)
-        for run in self.recipes:
-            parse_run(run)
+        entries_of(self.entries)
         for task, file in self.abilities.items():
             read_items(task, file)
 
-    def check_for(self, lm: EditableModel) -> None:
-        """What only the model can tell, before anything is edited.
+    def check_for(self, queries: ModelQueries) -> None:
+        """Check what only the model can tell, before anything is edited.
 
         Raises:
-            BenchmarkError: there are not passages enough for what is to be measured on them.
-            FactError: something is to be asked that is longer than the model can read.
+            BenchmarkError: there are too few passages for what is measured on them.
+            FactError: a text that the model is to read is longer than its context.
         """
+        lm = queries.lm
         if not passage_rows(lm, self.text, self.passage_tokens):
             raise BenchmarkError(
                 f"there is no text to measure perplexity on: {len(self.text)} passages, {self.passage_tokens} tokens asked for; "
@@ -89,37 +103,22 @@ class Benchmark:
             )
         if self.then_finetune:
             training_rows(lm, passages_beyond(lm, self.text, self.passage_tokens), self.then_finetune)
-        long = {text: n for text in self._asked(lm) if (n := len(encode(lm.tokenizer, text)[0])) > lm.max_length}
+        lengths = {text: len(encode(lm.tokenizer, text)[0]) for text in self._texts(queries)}
+        long = [text for text, tokens in lengths.items() if tokens > lm.max_length]
         if long:
-            text, tokens = max(long.items(), key=lambda pair: pair[1])
+            text = max(long, key=lambda text: lengths[text])
             raise FactError(
-                f"{len(long)} texts that would be asked are longer than the {lm.max_length} tokens {lm.name} can read, the longest has {tokens} "
-                f"({text[:60]!r}...); shorten them or leave them out"
+                f"{len(long)} texts that the model is to read are longer than the {lm.max_length} tokens of {lm.name}'s context, "
+                f"the longest has {lengths[text]} ({text[:60]!r}...); shorten them or leave them out"
             )
 
-    def _asked(self, lm: EditableModel) -> Iterator[str]:
-        """Every text, or a longer one, that the model is given when it is measured."""
-        queries = ModelQueries(lm)
+    def _texts(self, queries: ModelQueries) -> Iterator[str]:
+        """Every text that the model reads when it is measured, or a longer one."""
+        suites = suites_of(self.suites)
         for fact in self.facts:
             yield fact.text
-            yield from (n.prompt for n in fact.neighbours)
-            for suite in suites_of(self.suites):
+            yield from (neighbour.prompt for neighbour in fact.neighbours)
+            for suite in suites:
                 yield from suite.texts(queries, fact)
         for task, file in self.abilities.items():
             yield from task_texts(task, read_items(task, file))
-
-
-def parse_run(run: str) -> tuple[str, dict[str, str]]:
-    """(recipe, settings) of "NAME:option=value,option=value".
-
-    Raises:
-        RecipeError: an option without a value.
-    """
-    name, _, rest = run.partition(":")
-    settings = {}
-    for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise RecipeError(f"{item!r} in {run!r} is no option; write NAME:option=value,option=value")
-        settings[key] = value
-    return name, settings

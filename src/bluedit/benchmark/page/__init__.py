@@ -1,4 +1,4 @@
-"""A benchmark as one HTML page that needs nothing else."""
+"""Benchmarks as one HTML page that needs nothing else."""
 
 from bluedit.benchmark.page._page import write_page
 

@@ -1,27 +1,30 @@
-"""What BLUE changes: each recipe with it minus the recipe of that name without, fact by fact, with intervals."""
+"""What BLUE changes: each recipe with BLUE minus the same recipe without, fact by fact, with intervals."""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from bluedit.benchmark.page._markup import COLUMNS, head, signed, table
-from bluedit.benchmark.runs import NAN, Recipe, Run
 from bluedit.evaluate.metrics import METRICS
+
+if TYPE_CHECKING:
+    from bluedit.benchmark.reading import BenchmarkRecord, EntryRecord
 
 _RESAMPLES = 2000
 _SCORED = ("efficacy", "generalisation", "specificity")
 Interval = tuple[float, float, float]  # low, mean, high
 
 
-def differences(run: Run) -> str:
-    """With BLUE minus without, per metric, with a 95 % interval over facts, and in what else the two forms differ."""
-    pairs = run.pairs()
+def differences(record: BenchmarkRecord) -> str:
+    """With BLUE minus without, by metric, with a 95 % interval over facts; and in which settings the two forms differ."""
+    pairs = record.pairs()
     rows = []
-    for name in run.names(("score", *METRICS)) if pairs else ():
+    for name in record.names(("score", *METRICS)) if pairs else ():
         cells = [_difference(name, difference(name, plain, blue)) for plain, blue in pairs]
         if any(cell != "<td></td>" for cell in cells):
             rows.append((head(name), cells))
@@ -29,43 +32,41 @@ def differences(run: Run) -> str:
         return ""
     heads = ["metric", *(f'<span class="name">{html.escape(plain.name)}</span>' for plain, _ in pairs)]
     about = (
-        "Each recipe with BLUE minus that without it, in percentage points for shares, with a 95 % interval over "
-        'the facts (bootstrap). <span class="better">Better</span> and <span class="worse">worse</span> are marked '
-        "where the interval leaves 0 out."
+        "Each recipe with BLUE minus the same recipe without it, in percentage points for shares, with a 95 % bootstrap interval "
+        'over the facts. <span class="better">Better</span> and <span class="worse">worse</span> are marked '
+        "where the interval excludes 0."
     )
-    return table("What BLUE changes", about, heads, rows) + _tunings(run, pairs)
+    return table("What BLUE changes", about, heads, rows) + _settings(record, pairs)
 
 
-def raised(run: Run, name: str) -> str:
-    """In how many recipes BLUE raised a metric for sure, as a sentence; empty without a pair."""
-    found = [difference(name, plain, blue) for plain, blue in run.pairs()]
+def raised(record: BenchmarkRecord, name: str) -> str:
+    """In how many recipes BLUE clearly raised a metric, as part of a sentence; empty without a pair."""
+    found = [difference(name, plain, blue) for plain, blue in record.pairs()]
     found = [(low, high) for low, mean, high in found if not math.isnan(mean)]
     if not found:
         return ""
     higher, lower = sum(low > 0 for low, _ in found), sum(high < 0 for _, high in found)
     rest = len(found) - higher - lower
-    also = [f"lowered that of {lower}"] * bool(lower) + [
-        f"left {rest} where chance could explain the difference"
-    ] * bool(rest)
+    also = [f"clearly lower in {lower}"] * bool(lower) + [f"within chance in {rest}"] * bool(rest)
     return f"{higher} of the {len(found)} recipes run both ways" + (f" ({', '.join(also)})" if also else "")
 
 
-def difference(name: str, plain: Recipe, blue: Recipe) -> Interval:
+def difference(name: str, plain: EntryRecord, blue: EntryRecord) -> Interval:
     """(low, mean, high) of a metric with BLUE minus without."""
     if name != "score":
         return interval(blue.column(name), plain.column(name))
-    return score_interval(*([recipe.column(part) for part in _SCORED] for recipe in (blue, plain)))
+    return score_interval(*([entry.column(part) for part in _SCORED] for entry in (blue, plain)))
 
 
 def interval(one: Sequence[float], other: Sequence[float]) -> Interval:
-    """(low, mean, high) of the mean difference over facts: 95 % by bootstrap with a fixed seed; NaN without values."""
+    """(low, mean, high) of the mean difference over facts: a 95 % bootstrap interval with a fixed seed; NaN without values."""
     apart = torch.tensor(one, dtype=torch.float64) - torch.tensor(other, dtype=torch.float64)
     apart = apart[~apart.isnan()]
     return _bootstrap(len(apart), lambda chosen: apart[chosen].mean(dim=-1))
 
 
 def score_interval(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> Interval:
-    """The same for the harmonic mean of three columns' means, each over the facts that have a value in it."""
+    """The same for the harmonic mean of three columns' means; each mean is over the facts that have a value."""
     values = torch.tensor([one, other], dtype=torch.float64)  # 2 x 3 x facts
 
     def apart(chosen: torch.Tensor) -> torch.Tensor:
@@ -79,7 +80,7 @@ def score_interval(one: Sequence[Sequence[float]], other: Sequence[Sequence[floa
 def _bootstrap(count: int, statistic: Callable[[torch.Tensor], torch.Tensor]) -> Interval:
     """`statistic` of all facts, between its 2.5 and 97.5 percentiles over facts drawn with replacement."""
     if not count:
-        return NAN, NAN, NAN
+        return math.nan, math.nan, math.nan
     chosen = torch.randint(count, (_RESAMPLES, count), generator=torch.Generator().manual_seed(0))
     drawn = statistic(chosen).sort().values
     return (
@@ -100,14 +101,17 @@ def _difference(name: str, found: Interval) -> str:
     return f"<td{mark}>{mean} <small>[{low}, {high}]</small></td>"
 
 
-def _tunings(run: Run, pairs: Sequence[tuple[Recipe, Recipe]]) -> str:
+def _settings(record: BenchmarkRecord, pairs: Sequence[tuple[EntryRecord, EntryRecord]]) -> str:
     """In which settings other than the schedule the two forms of a recipe differ."""
-    told = []
+    items = []
     for plain, blue in pairs:
-        apart = run.apart(plain, blue)
+        apart = record.settings_apart(plain, blue)
         if apart:
-            values = ", ".join(f"{key} {one} and {other}" for key, (one, other) in apart.items())
-            told.append(f"<li>{html.escape(f'{plain.name} and {blue.name}: {values}')}</li>")
-    if not told:
+            values = ", ".join(f"{path} {one} and {other}" for path, (one, other) in apart.items())
+            items.append(f"<li>{html.escape(f'{plain.name} and {blue.name}: {values}')}</li>")
+    if not items:
         return ""
-    return f"<p>Each form ran with numbers of its own, so not all of a difference need be BLUE's:</p><ul>{''.join(told)}</ul>"
+    return (
+        "<p>The two forms of these recipes also differ in settings tuned for each, so a difference need not be due to BLUE alone:</p>"
+        f"<ul>{''.join(items)}</ul>"
+    )

@@ -1,5 +1,5 @@
-"""Small figures as SVG text, in the page's own colours. A recipe looks the same in all figures of a run: a colour and a
-shape of its own, filled with -blue and hollow without, so that it can be told apart in grey, too."""
+"""Small figures as SVG, in the page's colours. An entry looks the same in all figures of a benchmark: its family has a colour and a shape,
+filled with BLUE and hollow without, so that entries can be told apart without colour, too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from bluedit.benchmark.entry import family
+from bluedit.benchmark.entry import UNEDITED, family
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 270, 46, 14, 26, 40
 _SMALL, _EDGE = 190, 8  # width of a cloud, and its margin
@@ -23,15 +23,21 @@ _SHAPES = (
     "M0 5L4.8-3.6H-4.8z",
     "M0-6L1.7-2.1 5.7-1.9 2.6.8 3.5 4.9 0 2.6-3.5 4.9-2.6.8-5.7-1.9-1.7-2.1z",
     "M-4.6-4.4H4.6L-4.6 4.4H4.6z",
-)  # as many as share no factor with the colours
-_OWN = "M-5 0H5M0-5V5"  # the unedited model's
+)  # their number and that of the colours have no common factor, so combinations repeat late
+_UNEDITED_SHAPE = "M-5 0H5M0-5V5"
 
 Points = Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a recipe is drawn: its place in the run, its family's colour and shape, and whether it is hollow."""
+    """How an entry is drawn.
+
+    Attributes:
+        number: its place in the benchmark.
+        colour, shape: of its family.
+        hollow: whether its marks are hollow.
+    """
 
     number: int
     colour: int
@@ -44,22 +50,23 @@ class Look:
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """How each recipe of a run is drawn. Without any -blue among them all are filled."""
-    families = list(dict.fromkeys(family(name)[0] for name in names if name != "unedited"))
-    any_blue = any(family(name)[1] for name in names)
+    """How each entry of a benchmark is drawn. If there is no BLUE form among them, all are filled."""
+    forms = {name: family(name) for name in names if name != UNEDITED}
+    families = list(dict.fromkeys(base for base, _ in forms.values()))
+    any_blue = any(is_blue for _, is_blue in forms.values())
     out = {}
     for number, name in enumerate(names):
-        base, blue = family(name)
-        if name == "unedited":
-            out[name] = Look(number, _COLOURS, _OWN, False)
-        else:
-            place = families.index(base)
-            out[name] = Look(number, place % _COLOURS, _SHAPES[place % len(_SHAPES)], any_blue and not blue)
+        if name not in forms:
+            out[name] = Look(number, _COLOURS, _UNEDITED_SHAPE, False)
+            continue
+        base, is_blue = forms[name]
+        place = families.index(base)
+        out[name] = Look(number, place % _COLOURS, _SHAPES[place % len(_SHAPES)], any_blue and not is_blue)
     return out
 
 
 def legend(look: Mapping[str, Look]) -> str:
-    """The key to a run's figures: a button for each recipe, which the page's script makes stand out."""
+    """The key to a benchmark's figures: a button for each entry, with which the page's script highlights it."""
     keys = "".join(
         f'<button type="button" aria-pressed="false" data-s="{one.number}">'
         f'<svg viewBox="0 0 36 14" aria-hidden="true" class="{one.classes}">'
@@ -78,9 +85,14 @@ def lines(
     look: Mapping[str, Look] | None = None,
     base: float | None = None,
 ) -> str:
-    """One line per name over batch 1, 2, 3 ...; no mark where there is no value, and no figure without two values in a row.
-    `base` is the unedited model's value. Other values than shares have a logarithmic axis when they are far apart."""
-    look = look or looks(["unedited", *series])
+    """One line per name over batch 1, 2, 3, ... There is no mark where there is no value, and no figure unless a name has two values.
+
+    Args:
+        percent: whether the values are shares; others get a logarithmic axis when they are far apart.
+        look: how each name is drawn.
+        base: the unedited model's value.
+    """
+    look = look or looks([UNEDITED, *series])
     drawn = {name: [(i, v) for i, v in enumerate(row, 1) if _is(v)] for name, row in series.items()}
     values = [v for row in drawn.values() for _, v in row]
     if all(len(row) < 2 for row in drawn.values()):
@@ -91,12 +103,12 @@ def lines(
     parts = [_frame(y, y_name), _bottom([(x(i), str(i)) for i in range(1, steps + 1, int(x.step))], "batch")]
     if _is(base):
         line = f'<path class="line" d="M{_LEFT} {y(base):.1f}H{_WIDTH - _RIGHT}"/>'
-        parts.append(_series(look["unedited"], f"unedited: {y.shown(base, 1)}", line))
+        parts.append(_series(look[UNEDITED], f"{UNEDITED}: {y.shown(base, 1)}", line))
     for name, row in drawn.items():
         path = "L".join(f"{x(i):.1f} {y(v):.1f}" for i, v in row)
         marks = "".join(_mark(x(i), y(v), look[name]) for i, v in row)
-        told = f"{name}: " + ", ".join(y.shown(v, 1) for _, v in row)
-        parts.append(_series(look[name], told, (f'<path class="line" d="M{path}"/>' if row else "") + marks))
+        values_text = f"{name}: " + ", ".join(y.shown(v, 1) for _, v in row)
+        parts.append(_series(look[name], values_text, (f'<path class="line" d="M{path}"/>' if row else "") + marks))
     return _figure(title, parts)
 
 
@@ -116,13 +128,13 @@ def scatter(
     y = _scale([v for _, v in points.values()], _HEIGHT - _BOTTOM, _TOP, True)
     parts = [_frame(y, f"{y_name}, %"), _bottom([(x(v), x.shown(v)) for v in x.ticks()], f"{x_name}, %")]
     for name, (right, up) in points.items():
-        told = f"{name}: {x_name} {x.shown(right, 1)}, {y_name} {y.shown(up, 1)}"
-        parts.append(_series(look[name], told, _mark(x(right), y(up), look[name])))
+        values_text = f"{name}: {x_name} {x.shown(right, 1)}, {y_name} {y.shown(up, 1)}"
+        parts.append(_series(look[name], values_text, _mark(x(right), y(up), look[name])))
     return _figure(title, parts)
 
 
 def clouds(places: Mapping[str, tuple[Points, Points, str]]) -> str:
-    """For each name its points before (round) and after (square), and a line of text; the axes are the same for all."""
+    """For each name, its points before (round) and after (square) and a line of text. All share the same axes."""
     places = {name: (_finite(before), _finite(after), text) for name, (before, after, text) in places.items()}
     every = [p for before, after, _ in places.values() for p in (*before, *after)]
     if not every:
@@ -154,7 +166,7 @@ def clouds(places: Mapping[str, tuple[Points, Points, str]]) -> str:
 
 @dataclass(frozen=True)
 class _Scale:
-    """From values between `low` and `high` to places between `start` and `end`."""
+    """Maps values between `low` and `high` to positions between `start` and `end`."""
 
     low: float
     high: float
@@ -180,11 +192,11 @@ class _Scale:
         return found[:: math.ceil(len(found) / 6)]
 
     def shown(self, value: float, more: int = 0) -> str:
-        """A value with as many digits as the ticks need, or a few more."""
+        """A value with as many decimals as the ticks need, and `more`."""
         if self.log:
             return f"{value:.3g}" if value < 1000 else f"{value:,.0f}" if value < 1e6 else f"{value:.0e}"
         scale = 100 if self.percent else 1
-        digits = max(0, -math.floor(math.log10(scale * self.step) + 1e-9)) + more
+        digits = max(0, -math.floor(math.log10(scale) + math.log10(self.step) + 1e-9)) + more
         return f"{scale * value:.{digits}f}"
 
 
@@ -225,8 +237,8 @@ def _mark(x: float, y: float, look: Look) -> str:
     return f'<path class="mark" transform="translate({x:.1f} {y:.1f})" d="{look.shape}"/>'
 
 
-def _series(look: Look, told: str, parts: str) -> str:
-    return f'<g class="{look.classes}" data-s="{look.number}"><title>{html.escape(told)}</title>{parts}</g>'
+def _series(look: Look, title: str, parts: str) -> str:
+    return f'<g class="{look.classes}" data-s="{look.number}"><title>{html.escape(title)}</title>{parts}</g>'
 
 
 def _figure(title: str, parts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the parts of a run's page have in common: the metrics' names and values, and tables, as HTML."""
+"""What the parts of the page share: names and values of metrics, and tables, as HTML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COLUMNS: Mapping[str, Metric] = {"score": OF_A_MODEL["score"], **METRICS, "perpl
 
 
 def table(title: str, about: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """A table under a heading; heads and cells are HTML, and the first column stays in sight."""
+    """A table under a heading. Heads and cells are HTML; the first column stays in view when the table is scrolled."""
     top = "".join(f'<th scope="col">{head}</th>' for head in heads)
     body = "".join(f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>' for name, cells in rows)
     return (
@@ -22,23 +22,23 @@ def table(title: str, about: str, heads: Sequence[str], rows: Sequence[tuple[str
 
 
 def head(name: str) -> str:
-    """A column's head: what the metric is called, and which way is better."""
+    """A column's head: the metric's name, and an arrow towards the better values."""
     metric = COLUMNS[name]
     return f'<span title="{html.escape(metric.definition)}">{label(name)}\N{NO-BREAK SPACE}{metric.arrow}</span>'
 
 
 def label(name: str) -> str:
-    """A metric's name in words."""
+    """A metric's name as words."""
     return html.escape(name.replace("_", " "))
 
 
 def shown(value: float, name: str) -> str:
-    """A metric's value; empty where there is none."""
+    """A metric's value; empty where there is none. A large perplexity is shortened."""
     if name == "perplexity" and value >= 1000:
         return f"{value:,.0f}" if value < 1e7 else f"{value:.0e}"
     return COLUMNS[name].shown(value)
 
 
 def signed(value: float, digits: int) -> str:
-    """A difference."""
+    """A difference with its sign."""
     return f"{round(value, digits) + 0.0:+,.{digits}f}".replace("-", "−")

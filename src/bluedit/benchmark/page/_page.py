@@ -1,43 +1,56 @@
-"""Benchmark runs as one HTML page that needs nothing else: tables, intervals, figures, every fact, settings."""
+"""Benchmarks as one HTML page that needs nothing else: tables, intervals, figures, every fact, settings."""
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from bluedit.benchmark.page import _comparison as comparison
 from bluedit.benchmark.page import _sections as sections
-from bluedit.benchmark.page._markup import COLUMNS
-from bluedit.benchmark.page._sections import MAIN
-from bluedit.benchmark.runs import Recipe, Run, damaged, read_run
+from bluedit.benchmark.page._markup import COLUMNS, label
+from bluedit.benchmark.reading import read_benchmark
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.metrics import METRICS
 from bluedit.files import write_file
 
-Told = TypeVar("Told")
+if TYPE_CHECKING:
+    from bluedit.benchmark.reading import BenchmarkRecord, EntryRecord
+
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_INTRODUCTION = (
+    "<p>Each recipe wrote the same facts into the weights of a language model, batch after batch; then the model was "
+    "questioned. A name ending in <b>-blue</b> is the recipe of that name with BLUE (boundary layer update), which writes only the first and "
+    "the last of the layers, each with its own target. Each form of a recipe runs with the settings tuned for it.</p>"
+)
+_RESULTS = (
+    "After the last batch. Shares in %. An arrow points towards the better values, and the best of each column is marked. Click a number "
+    "to see the facts that failed."
+)
 
 
 def write_page(folders: Sequence[Path], out: Path) -> Path:
-    """Write the page of some runs.
+    """Write the page of some benchmarks.
 
     Raises:
         BenchmarkError: a folder that cannot be read, or a place that cannot be written.
     """
-    runs = [read_run(folder) for folder in folders]
+    records = [read_benchmark(folder) for folder in folders]
     style, script = (
         resources.files("bluedit.benchmark.page").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
     )
-    links = "".join(f'<li><a href="#run-{i}">{html.escape(_told(run, _title))}</a></li>' for i, run in enumerate(runs))
-    contents = f"<nav><ul>{links}</ul></nav>" if len(runs) > 1 else ""
-    body = "".join(_told(run, lambda run, number=number: _section(number, run)) for number, run in enumerate(runs))
-    data = json.dumps([_told(run, _explorer) for run in runs], ensure_ascii=False, separators=(",", ":"))
-    data = data.replace("<", "\\u003c")  # neither </script> nor <!-- may stand in a script
+    links = "".join(
+        f'<li><a href="#run-{i}">{html.escape(_title(record))}</a></li>' for i, record in enumerate(records)
+    )
+    contents = f"<nav><ul>{links}</ul></nav>" if len(records) > 1 else ""
+    body = "".join(_section(number, record) for number, record in enumerate(records))
+    data = json.dumps([_explorer(record) for record in records], ensure_ascii=False, separators=(",", ":"))
+    data = data.replace("<", "\\u003c")  # neither </script> nor <!-- may occur in a script
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -55,64 +68,49 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
     return out
 
 
-_INTRODUCTION = (
-    "<p>Each recipe wrote the same facts into the weights of a language model, batch after batch; then the model was "
-    "asked. A name with <b>-blue</b> is the recipe of that name with BLUE (boundary layer update): only the first and "
-    "the last of its layers are written, each with a target of its own. Each form of a recipe runs with its own numbers for the model.</p>"
-)
-_RESULTS = (
-    "After the last batch. Shares in %; arrows tell which way is better, and the best of a column is marked. A number "
-    "leads to the facts that fail it."
-)
+def _title(record: BenchmarkRecord) -> str:
+    configuration = record.configuration
+    facts = f"{configuration.facts:,} facts" + (f" of {configuration.source}" if configuration.source else "")
+    name = record.folder.resolve().name
+    return f"{name}: {configuration.model}, {facts} in batches of {configuration.batch_size}"
 
 
-def _told(run: Run, part: Callable[[Run], Told]) -> Told:
-    """A part of the page. Raises BenchmarkError where a file of the run holds something of another shape than bluedit writes."""
-    try:
-        return part(run)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise damaged(run.folder, f"{type(error).__name__}: {error}") from error
-
-
-def _title(run: Run) -> str:
-    config = run.config
-    facts = f"{config['facts']:,} facts of {config['source']}" if config.get("source") else f"{config['facts']:,} facts"
-    return f"{run.folder.resolve().name}: {config['model']}, {facts} in batches of {config['batch_size']}"
-
-
-def _section(place: int, run: Run) -> str:
-    names = run.names(COLUMNS)
-    rest = [name for name in names if name not in MAIN]
-    settings = html.escape(json.dumps(run.config, indent=1, ensure_ascii=False))
+def _section(place: int, record: BenchmarkRecord) -> str:
+    names = record.names(COLUMNS)
+    rest = [name for name in names if name not in sections.MAIN]
+    settings = html.escape(json.dumps(dataclasses.asdict(record.configuration), indent=1, ensure_ascii=False))
     return (
-        f'<section id="run-{place}"><h2>{html.escape(_title(run))}</h2>{sections.headline(run)}'
-        f"{sections.results(place, run, run.names(MAIN), 'Results', _RESULTS, speed=True)}"
-        f"<details><summary>What the numbers mean</summary>{_definitions(names)}</details>{comparison.differences(run)}"
-        f"{sections.forcing(run)}{sections.drawings(run)}{sections.hidden(run)}{sections.abilities(run)}"
-        f"{sections.finetuned(run)}"
-        f"{sections.results(place, run, rest, 'Further metrics', '')}<h3>Every fact</h3>"
+        f'<section id="run-{place}"><h2>{html.escape(_title(record))}</h2>{sections.headline(record)}'
+        f"{sections.results(place, record, record.names(sections.MAIN), 'Results', _RESULTS, speed=True)}"
+        f"<details><summary>What the numbers mean</summary>{_definitions(names)}</details>{comparison.differences(record)}"
+        f"{sections.forcing(record)}{sections.drawings(record)}{sections.hidden(record)}{sections.abilities(record)}"
+        f"{sections.finetuned(record)}"
+        f"{sections.results(place, record, rest, 'Further metrics', '')}<h3>Every fact</h3>"
         f'<div class="explorer" data-run="{place}"><noscript>This list needs JavaScript.</noscript></div>'
         f"<details><summary>Settings</summary><pre>{settings}</pre></details></section>"
     )
 
 
-def _explorer(run: Run) -> dict[str, Any]:
-    """What the page's script filters: metrics, facts, and for each recipe what is said and the scores, fact by fact."""
-    names = [name for name in METRICS if any(name in fact for r in run.recipes for fact in r.facts[:1])]
+def _explorer(record: BenchmarkRecord) -> dict[str, Any]:
+    """What the page's script filters: metrics, facts, and for each entry what the model says and the scores, fact by fact."""
+    names = [name for name in METRICS if any(name in fact.scores for e in record.entries for fact in e.facts[:1])]
     metrics = [
-        {"name": name, "about": METRICS[name].definition, "digits": METRICS[name].unit.digits}
-        | {"share": METRICS[name].is_share, "higherIsBetter": METRICS[name].higher_is_better}
+        {
+            "name": name,
+            "about": METRICS[name].definition,
+            "share": METRICS[name].is_share,
+            "digits": METRICS[name].unit.digits,
+            "higherIsBetter": METRICS[name].higher_is_better,
+        }
         for name in names
     ]
-    facts = [
-        [f["fact"]["prompt"].replace("{}", f["fact"]["subject"]), f["fact"]["target"]] for f in run.recipes[0].facts
-    ]
-    return {"metrics": metrics, "facts": facts, "recipes": [_answers(r, names) for r in run.recipes]}
+    facts = [[fact.text, fact.target] for fact in record.entries[0].facts]
+    return {"metrics": metrics, "facts": facts, "recipes": [_answers(entry, names) for entry in record.entries]}
 
 
-def _answers(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
-    scores = {name: [_short(value) for value in recipe.column(name)] for name in names}
-    return {"name": recipe.name, "says": [f.get("says", "") for f in recipe.facts], "scores": scores}
+def _answers(entry: EntryRecord, names: Sequence[str]) -> dict[str, Any]:
+    scores = {name: [_short(value) for value in entry.column(name)] for name in names}
+    return {"name": entry.name, "edited": entry.edited, "says": [fact.says for fact in entry.facts], "scores": scores}
 
 
 def _short(value: float) -> float | None:
@@ -127,8 +125,6 @@ def _definitions(names: Sequence[str]) -> str:
     for name in names:
         metric = COLUMNS[name]
         forced = "teacher-forced" if metric.teacher_forced else "not teacher-forced"
-        items.append(
-            f"<dt>{html.escape(name.replace('_', ' '))}</dt>"
-            f"<dd>{html.escape(metric.definition)} ({html.escape(metric.source)}; {forced})</dd>"
-        )
+        about = f"{metric.definition} ({metric.source}; {forced})"
+        items.append(f"<dt>{label(name)}</dt><dd>{html.escape(about)}</dd>")
     return f"<dl>{''.join(items)}</dl>"

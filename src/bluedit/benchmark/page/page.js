@@ -1,6 +1,6 @@
 "use strict";
 const runs = JSON.parse(document.getElementById("data").textContent);
-const PAGE = 50; // facts shown at once
+const PAGE = 50; // facts shown at first, and with each click on more
 const make = (tag, props = {}, ...children) => {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(props)) key in node ? (node[key] = value) : node.setAttribute(key, value);
@@ -9,7 +9,7 @@ const make = (tag, props = {}, ...children) => {
 };
 const has = (value) => value !== null && value !== undefined;
 const words = (name) => name.replaceAll("_", " ");
-// the direction of most of a text, not of its first letter
+// text direction of most letters, not of the first one
 const way = (text) => (2 * (text.match(/[\u0590-\u08ff]/g)?.length ?? 0) > text.length ? "rtl" : "ltr");
 const one = (text) => text.trim().replace(/\s*\n\s*/g, " ⏎ ");
 const shown = (metric, value) => {
@@ -41,8 +41,8 @@ class Explorer {
       make(
         "p",
         {},
-        "What each recipe did to each fact. Open a prompt to see all recipes side by side. " +
-          "The page's address holds the choice below and can be shared."
+        "What each recipe did to each fact. Click a prompt to see all recipes side by side. " +
+          "The page's address keeps the selection below and can be shared."
       ),
       make(
         "div",
@@ -62,7 +62,7 @@ class Explorer {
     }
     this.more.addEventListener("click", () => this.add());
     this.place = place;
-    const edited = this.run.recipes.find((r) => r.name !== "unedited");
+    const edited = this.run.recipes.find((r) => r.edited);
     this.first = {
       recipe: (edited ?? this.run.recipes[0]).name,
       metric: (this.run.metrics.find((m) => m.name === "strict") ?? this.run.metrics[0])?.name
@@ -70,7 +70,7 @@ class Explorer {
     this.set(new URLSearchParams());
   }
 
-  /** Take the choice from an address. */
+  /** Take the selection from an address. */
   set(wanted) {
     const pick = (select, value, otherwise) => {
       select.value = value ?? otherwise;
@@ -112,7 +112,7 @@ class Explorer {
     this.now = { recipe, metric, scores };
     this.head.textContent = words(metric.name);
     this.about.textContent = metric.name
-      ? `${words(metric.name)}: ${metric.about}${share ? "" : "; the worst come first"}`
+      ? `${words(metric.name)}: ${metric.about}${share ? "" : "; worst first"}`
       : "";
     this.count.textContent = `${this.found.length} of ${this.run.facts.length} facts`;
     this.body.replaceChildren();
@@ -155,7 +155,7 @@ class Explorer {
     return row;
   }
 
-  /** One fact with all recipes. */
+  /** All recipes on one fact. */
   sides(i) {
     const metrics = this.run.metrics.filter((m) => this.run.recipes.some((r) => has(r.scores[m.name]?.[i])));
     const heads = ["recipe", "says", ...metrics.map((m) => words(m.name))].map((text) =>
@@ -191,11 +191,11 @@ const follow = () => {
 };
 addEventListener("hashchange", follow);
 document.addEventListener("click", (event) => {
-  if (event.target.closest('a[href^="#run="]')?.hash === location.hash) follow(); // the same number once more: no hashchange
+  if (event.target.closest('a[href^="#run="]')?.hash === location.hash) follow(); // the same number again: no hashchange event
 });
 follow();
 
-// a recipe stands out in all figures of its run while it is pointed at, or until it is chosen again
+// highlight a recipe in all figures of its benchmark while the pointer is on it, or after a click until the next click
 for (const figures of document.querySelectorAll(".figures")) {
   const keys = [...figures.querySelectorAll(".legend button")];
   const light = (chosen) => {

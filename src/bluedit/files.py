@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one: under a temporary name, to the disk, then renamed."""
+"""Writing files and folders whole or not at all: under a temporary name, to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -9,55 +9,65 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_LEFT_S = 3600.0  # no file takes that long to write
+_STALE_S = 3600.0  # no file takes that long to write
 
 
-def write_file(file: Path, data: bytes) -> None:
-    """Replace or create a file at once; its folder is made if need be.
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A temporary path for the `with` to write to; at its end it becomes `file`. The folder is made if need be.
 
     Raises:
         OSError: the disk is full or the place not writable; an older file is unchanged and nothing else is left behind.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    _clear(file)
+    _remove_stale(file)
     try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
+        yield temporary
+        with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _clear(file: Path) -> None:
-    """Delete what processes that were killed while they wrote this file left beside it."""
+def write_file(file: Path, data: bytes) -> None:
+    """Replace or create a file at once. Its folder is made if need be.
+
+    Raises:
+        OSError: as `replacing`.
+    """
+    with replacing(file) as temporary:
+        temporary.write_bytes(data)
+
+
+def _remove_stale(file: Path) -> None:
+    """Delete temporary files that killed processes left beside this one."""
     for left in file.parent.glob(f".{glob.escape(file.name)}.*"):
         with suppress(OSError):
-            if left.suffix[1:].isdecimal() and time.time() - left.stat().st_mtime > _LEFT_S:
+            if left.suffix[1:].isdecimal() and time.time() - left.stat().st_mtime > _STALE_S:
                 left.unlink()
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Replace or create a JSON file at once. Numbers that are not finite, for which JSON has no word, become null.
+    """Replace or create a JSON file at once. Numbers that are not finite, which JSON cannot represent, become null.
 
     Raises:
-        OSError: as `write_file`.
+        OSError: as `replacing`.
     """
-    write_file(file, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False).encode())
+    write_file(file, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False).encode())
 
 
-def _plain(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

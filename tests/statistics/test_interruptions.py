@@ -4,17 +4,17 @@ import pytest
 import torch
 from statistics_help import Counting, damage, store
 
-import bluedit.statistics.store as module
 from bluedit.errors import StatisticsError
 from bluedit.progress import Progress
+from bluedit.statistics import _accumulation, _moment_file
 from bluedit.text import sampling
 from bluedit.text.corpus import Corpus
 
 
 def test_an_interrupted_pass_goes_on_where_it_was(lm, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_SAVE_EVERY_S", -1.0)
-    monkeypatch.setattr(module, "_SAVE_COST", 0.0)
-    monkeypatch.setattr(module, "_TOKENS_PER_PASS", 60)
+    monkeypatch.setattr(_accumulation, "_SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(_accumulation, "_SAVE_COST", 0.0)
+    monkeypatch.setattr(_accumulation, "_TOKENS_PER_PASS", 60)
     wanted = store(lm, tmp_path / "whole", corpus, 5000).get([1, 2])
     rows = len(Corpus(str(corpus)).rows(lm, 5000, Progress()))
     interrupted = store(lm, tmp_path / "s", corpus, 5000)
@@ -50,23 +50,23 @@ def test_text_drawn_from_the_model_is_kept(lm, tmp_path, monkeypatch):
 
 
 def test_partial_sums_stay_until_all_is_stored_and_need_not_be_saved(lm, corpus, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(module, "_SAVE_EVERY_S", -1.0)
-    monkeypatch.setattr(module, "_SAVE_COST", 0.0)
-    monkeypatch.setattr(module, "_TOKENS_PER_PASS", 60)
+    monkeypatch.setattr(_accumulation, "_SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(_accumulation, "_SAVE_COST", 0.0)
+    monkeypatch.setattr(_accumulation, "_TOKENS_PER_PASS", 60)
     wanted = store(lm, tmp_path / "whole", corpus, 5000).get([1, 2])
-    write, full = module.write_file, "layer-2"
+    replacing, full = _moment_file.replacing, "layer-2"
 
-    def limited(file, data):
+    def limited(file):
         if file.name.startswith(full):
             raise OSError(28, "No space left on device")
-        write(file, data)
+        return replacing(file)
 
-    monkeypatch.setattr(module, "write_file", limited)
+    monkeypatch.setattr(_moment_file, "replacing", limited)
     moments = store(lm, tmp_path / "s", corpus, 5000)
     with pytest.raises(StatisticsError, match="cannot store key statistics"):
         moments.get([1, 2])
     assert {f.name for f in moments.place.iterdir()} == {"layer-1.safetensors", "partial-1-2.safetensors"}
-    assert torch.equal(moments.get([2])[2].matrix, wanted[2].matrix), "what was computed is at hand"
+    assert torch.equal(moments.get([2])[2].matrix, wanted[2].matrix), "what was computed is still at hand"
     full = "partial"
     found = store(lm, tmp_path / "t", corpus, 5000).get([1, 2])
     assert "cannot be saved" in caplog.text

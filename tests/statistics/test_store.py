@@ -4,11 +4,11 @@ import pytest
 import torch
 from statistics_help import MODELS, damage, dense, silence, store, toy
 
-import bluedit.statistics.store as module
 from bluedit.errors import StatisticsError
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import weights_fingerprint
 from bluedit.progress import Progress
+from bluedit.statistics import _accumulation
 from bluedit.statistics.store import MomentStore
 from bluedit.text.corpus import SAMPLED_LENGTH, Corpus, total_tokens
 from toys import toy_tokenizer
@@ -19,7 +19,7 @@ from toys import toy_tokenizer
 @pytest.mark.parametrize("family", MODELS)
 @pytest.mark.parametrize("tokens", [60, 150, 5000])
 def test_moment_is_the_mean_over_tokens(family, tokens, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_TOKENS_PER_PASS", 300)
+    monkeypatch.setattr(_accumulation, "_TOKENS_PER_PASS", 300)
     lm = toy(family)
     found = store(lm, tmp_path / "s", corpus, tokens).get([3, 1])
     rows = Corpus(str(corpus)).rows(lm, tokens, Progress())

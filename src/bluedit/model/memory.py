@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-_UNKNOWN = 4 * 2**30
+_ASSUMED = 4 * 2**30
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated on a device now; 4 GiB where the system does not say."""
+def known_free_memory(device: torch.device) -> int | None:
+    """Bytes that can be allocated on a device now; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     meminfo = Path("/proc/meminfo")
@@ -18,4 +18,10 @@ def free_memory(device: torch.device) -> int:
         for line in meminfo.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    return _UNKNOWN
+    return None
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on a device now; 4 GiB are assumed where the system does not say."""
+    known = known_free_memory(device)
+    return _ASSUMED if known is None else known

@@ -1,0 +1,114 @@
+"""One pass over the corpus that sums k k^T of all layers, resumable after an interruption."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import Hook, StopForward, by_row, hooked
+from bluedit.model.sites import Place, Site, site_hook
+from bluedit.progress import Progress
+from bluedit.shapes import Tensor
+from bluedit.statistics._moment_file import UNREADABLE, write_tensors
+
+log = logging.getLogger(__name__)
+
+_TOKENS_PER_PASS = 4096
+_SAVE_EVERY_S = 20.0
+_SAVE_COST = 10.0  # seconds to the next save, at least, for each second that the last one took: at most a tenth of the time is spent saving
+
+
+@dataclass
+class Accumulation:
+    """A pass over `rows` that ends at the deepest layer. Its sums are saved now and then.
+
+    Attributes:
+        lm: the model.
+        layers: whose keys are summed.
+        rows: the text as token rows.
+        file: where the sums so far are saved.
+        device: where the sums are, in float64.
+    """
+
+    lm: EditableModel
+    layers: Sequence[int]
+    rows: Sequence[Sequence[int]]
+    file: Path
+    device: torch.device
+
+    @torch.no_grad()
+    def run(self, progress: Progress) -> dict[int, Tensor]:
+        """Sum of k k^T over all tokens for each layer, from where an interrupted pass ended."""
+        sums, done = self._resumed()
+        due = time.monotonic() + _SAVE_EVERY_S
+        with progress.task("key statistics", len(self.rows), "texts") as advance, hooked(self._hooks(sums)):
+            advance(done)
+            while done < len(self.rows):
+                chunk = self._chunk(done)
+                ids, mask = self.lm.pad(chunk)
+                self._mask = mask.bool()
+                with suppress(StopForward):
+                    self.lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
+                done += len(chunk)
+                advance(len(chunk))
+                if time.monotonic() > due and done < len(self.rows):
+                    due = self._saved(sums, done)
+        return sums
+
+    def discard(self) -> None:
+        """Delete the saved sums."""
+        with suppress(OSError):
+            self.file.unlink(missing_ok=True)
+
+    def _saved(self, sums: dict[int, Tensor], done: int) -> float:
+        """Save the sums so far; returns the time of the next save."""
+        started = time.monotonic()
+        try:
+            write_tensors(self.file, {str(layer): total for layer, total in sums.items()}, {"rows": str(done)})
+        except OSError as error:
+            log.warning("the statistics so far cannot be saved (%s); an interruption would begin them anew", error)
+        ended = time.monotonic()
+        return ended + max(_SAVE_EVERY_S, _SAVE_COST * (ended - started))
+
+    def _hooks(self, sums: dict[int, Tensor]) -> list[Hook]:
+        deepest = max(self.layers)
+
+        def receiver(layer: int):
+            def receive(keys: Tensor) -> None:
+                real = by_row(keys, len(self._mask))[self._mask].to(self.device).double()
+                sums[layer].addmm_(real.T, real)
+                if layer == deepest:
+                    raise StopForward
+
+            return receive
+
+        return [site_hook(self.lm, Site(Place.KEY, layer), receiver(layer)) for layer in self.layers]
+
+    def _chunk(self, start: int) -> Sequence[Sequence[int]]:
+        """Rows from `start` on that share a forward pass."""
+        end, rows = start + 1, self.rows
+        while end < len(rows) and (end + 1 - start) * max(map(len, rows[start : end + 1])) <= _TOKENS_PER_PASS:
+            end += 1
+        return rows[start:end]
+
+    def _resumed(self) -> tuple[dict[int, Tensor], int]:
+        """Sums and the number of rows in them: those that were saved, or zeros."""
+        if self.file.is_file():
+            try:
+                with safe_open(self.file, "pt") as file:
+                    done = int(file.metadata()["rows"])
+                    sums = {layer: file.get_tensor(str(layer)).to(self.device) for layer in self.layers}
+                log.info("resuming key statistics after %d texts", done)
+                return sums, done
+            except UNREADABLE:
+                log.warning("the saved part of the statistics is unreadable; starting again")
+        sizes = {layer: self.lm.projection(layer).d_key for layer in self.layers}
+        return {layer: torch.zeros(d, d, dtype=torch.float64, device=self.device) for layer, d in sizes.items()}, 0

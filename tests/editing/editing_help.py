@@ -55,12 +55,13 @@ def moments_of(editor: Editor, layers, statistics, tokens: int = 480):
 
 
 def weight(editor: Editor, layer: int) -> torch.Tensor:
-    return editor.lm.projection(layer).matrix().double()
+    """A copy of a projection's weight."""
+    return editor.lm.projection(layer).matrix().double().clone()
 
 
 def original(editor: Editor, layer: int) -> torch.Tensor:
     with editor.unedited():
-        return weight(editor, layer).clone()
+        return weight(editor, layer)
 
 
 class Recorder(Trace):

@@ -51,11 +51,11 @@ def test_the_same_edits_lead_to_the_same_state_however_they_were_made(statistics
     live, fresh = (make_editor(statistics=statistics) for _ in range(2))
     first = edit(live, FACTS[0]).save(tmp_path / "first")
     second = edit(live, FACTS[1]).save(tmp_path / "second")
-    with pytest.raises(PatchError, match="^the patch was made for other weights: "):
+    with pytest.raises(PatchError, match=r"^the patch was made for other weights: "):
         fresh.apply(second)
     fresh.apply(first)
     with pytest.raises(
-        PatchError, match="^this editor's model is edited already, and the patch was made for the unedited"
+        PatchError, match=r"^this editor's model is edited already, and the patch was made for the unedited"
     ):
         fresh.apply(first)
     fresh.apply(second)

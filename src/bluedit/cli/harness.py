@@ -1,4 +1,4 @@
-"""`bluedit harness`: tasks of lm-evaluation-harness, before and after a patch."""
+"""`bluedit harness`: tasks of lm-evaluation-harness, without and with a patch."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from bluedit.errors import BenchmarkError
 
 
 def harness(
-    tasks: Annotated[list[str], typer.Argument(help="Tasks, groups or tags of lm-eval, or task files of your own.")],
+    tasks: Annotated[list[str], typer.Argument(help="Tasks, groups or tags of lm-eval, or your own task files.")],
     model: Model = "smollm2",
-    patch: Annotated[Path | None, typer.Option(help="Also ask the model with this patch.")] = None,
-    include: Annotated[Path | None, typer.Option(help="Folder with task files of your own.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Items of each task at most.", min=1)] = None,
+    patch: Annotated[Path | None, typer.Option(help="Also run the tasks on the model with this patch.")] = None,
+    include: Annotated[Path | None, typer.Option(help="Folder with your own task files.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Most items of each task.", min=1)] = None,
     shots: Annotated[
-        int | None, typer.Option(help="Solved items before each question. Default: the task's.", min=0)
+        int | None, typer.Option(help="Examples before each question. Default: the task's own number.", min=0)
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Texts at once.", min=1)] = 8,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File for lm-eval's results, as JSON.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Texts per forward pass.", min=1)] = 8,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for lm-eval's results.")] = None,
     force: Force = False,
     dtype: Dtype = None,
     device: Device = "auto",
 ) -> None:
-    """Tasks of EleutherAI's lm-evaluation-harness, with and without a patch side by side."""
+    """Run tasks of EleutherAI's lm-evaluation-harness on a model, without and with a patch."""
     from bluedit.benchmark.harness import evaluate_tasks, load_tasks
     from bluedit.cli.harness_table import harness_table
     from bluedit.editing.editor import Editor

@@ -1,1 +1,1 @@
-"""Out of bluedit: ordinary checkpoints, and models for lm-evaluation-harness."""
+"""Writing an edited model for other programs: ordinary checkpoints."""

@@ -1,27 +1,30 @@
-"""An edited model as an ordinary Hugging Face checkpoint: no trace of bluedit, loadable anywhere."""
+"""An edited model as an ordinary Hugging Face checkpoint, which loads anywhere without bluedit."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
 from bluedit.errors import ModelError
 from bluedit.files import write_folder
-from bluedit.model.editable import EditableModel
+
+if TYPE_CHECKING:
+    from bluedit.model.editable import EditableModel
 
 
 def check_free(folder: Path) -> None:
-    """Raises ModelError when something stands where the checkpoint is to go."""
+    """Raises ModelError if the folder exists and is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} exists already; choose a new folder for the edited model, or remove that one first")
 
 
 def save_checkpoint(lm: EditableModel, folder: str | Path) -> Path:
-    """Write model and tokenizer. The folder appears only when it is complete; tied embeddings stay tied.
+    """Write model and tokenizer. The folder appears once it is complete; tied embeddings stay tied.
 
     Raises:
-        ModelError: the folder exists and is not empty, the disk is full, or the place is not writable.
+        ModelError: the folder exists and is not empty, the disk is full, or the folder cannot be written.
     """
     folder = Path(folder)
     check_free(folder)

@@ -82,6 +82,8 @@ def load_batches(folder: Path) -> tuple[dict[str, Any], tuple[Batch, ...]]:
                 raise ValueError(f"{name} is not what was written")
             return read_first_format(manifest, load(data))
         return dict(manifest["base"]), tuple(_load_batch(folder, name) for name in manifest["batches"])
+    except PatchError as error:
+        raise PatchError(f"the patch {folder} cannot be read here: {error}") from error
     except (
         OSError,
         SafetensorError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -262,3 +263,9 @@ def test_results_do_not_depend_on_batches(lm):
         whole, parts = (suite.measure(queries, facts) for queries in (ModelQueries(lm), small))
         for name, values in whole.items():
             assert values == pytest.approx(parts[name], abs=1e-4, nan_ok=True), name
+
+
+def test_the_page_of_the_docs_lists_the_suites():
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
+    listed = page.partition("| `--suite` |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert listed == [f"| `{suite.name}` | {suite.measures} | {suite.needs} |" for suite in SUITES.values()]

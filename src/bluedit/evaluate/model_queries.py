@@ -7,11 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bluedit.evaluate._few_shot import score_after
-from bluedit.evaluate.answers import TOKENS_PER_PASS, perplexity, score
+from bluedit.evaluate.answers import TOKENS_PER_PASS, perplexity, score, score_encoded
 from bluedit.evaluate.data import Answer, Sampling
 from bluedit.evaluate.drift import Unedited, next_token_drift, passage_drift
 from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
+from bluedit.forward import past_of, shared_length
 from bluedit.progress import Progress
 from bluedit.text.chat import in_chat
 from bluedit.text.prompts import encode_answer
@@ -46,7 +46,19 @@ class ModelQueries:
             return self.score(pairs)
 
     def score_after(self, beginning: str, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
-        return score_after(self.lm, beginning, pairs, self.progress)
+        """Score pairs whose prompts all follow `beginning`. The tokens that all prompts share are run once and attended to from the cache.
+
+        Raises:
+            FactError: beginning and prompt together are longer than the model's context.
+        """
+        tokenizer = self.lm.tokenizer
+        encoded = [encode_answer(tokenizer, beginning + prompt, answer) for prompt, answer in pairs]
+        prompts = [prompt for prompt, _ in encoded]
+        shared = min((min(shared_length(prompts[0], prompt), len(prompt) - 1) for prompt in prompts), default=0)
+        past = past_of(self.lm, [prompts[0][:shared]]) if shared else None
+        return score_encoded(
+            self.lm, [(prompt[shared:], answer) for prompt, answer in encoded], self.progress, past=past
+        )
 
     def continuations(self, prompts: Sequence[str], tokens: int | Sampling) -> list[str]:
         return continuations(self.lm, prompts, tokens, self.progress, prompts_per_pass=self.prompts_per_pass)

@@ -22,6 +22,7 @@ def batch_record(batch: Batch) -> dict[str, Any]:
     origin = batch.origin
     return {
         "facts": [fact_record(fact) for fact in batch.facts],
+        "held": [fact_record(fact) for fact in batch.held],
         "updates": [
             {"layer": u.layer, "norm": u.norm, "mean_reach": u.mean_reach if len(u.reach) else None}
             for u in batch.updates
@@ -66,6 +67,7 @@ def read_batch(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batc
             dict(origin["about"]),
             origin["report"],
         ),
+        tuple(read_record(dict(fact)) for fact in record["held"]),
     )
 
 

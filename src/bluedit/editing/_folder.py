@@ -12,8 +12,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from safetensors.torch import load, save
 
 from bluedit.editing._batch_record import batch_record, batch_tensors, read_batch, read_first_format
 from bluedit.errors import BluEditError, PatchError
-from bluedit.files import write_file
+from bluedit.files import as_json, write_file
 from bluedit.writing.batch import Batch
 
 FORMAT = 2
@@ -60,7 +60,11 @@ def append_batches(folder: Path, base: Mapping[str, Any], batches: Sequence[Batc
         return
     manifest = _read_manifest(folder)
     names = list(manifest.get("batches", ()))
-    if manifest["format"] != FORMAT or manifest["base"] != dict(base) or len(names) > len(batches):
+    continued = manifest["format"] == FORMAT and manifest["base"] == dict(base) and len(names) <= len(batches)
+    if continued and names:
+        with _readable(folder):
+            continued = _load_batch(folder, names[-1]).digest == batches[len(names) - 1].digest
+    if not continued:
         raise PatchError(f"{folder} holds another patch; choose another folder")
     written: list[Path] = []
     try:
@@ -74,7 +78,7 @@ def append_batches(folder: Path, base: Mapping[str, Any], batches: Sequence[Batc
 def load_batches(folder: Path) -> tuple[dict[str, Any], tuple[Batch, ...]]:
     """(base, batches) of a patch; see `Patch.load`."""
     manifest = _read_manifest(folder)
-    try:
+    with _readable(folder):
         if manifest["format"] == 1:
             name = manifest["factors"]
             data = (folder / name).read_bytes()
@@ -82,6 +86,13 @@ def load_batches(folder: Path) -> tuple[dict[str, Any], tuple[Batch, ...]]:
                 raise ValueError(f"{name} is not what was written")
             return read_first_format(manifest, load(data))
         return dict(manifest["base"]), tuple(_load_batch(folder, name) for name in manifest["batches"])
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Whatever goes wrong while a patch is read becomes a PatchError."""
+    try:
+        yield
     except PatchError as error:
         raise PatchError(f"the patch {folder} cannot be read here: {error}") from error
     except (
@@ -117,15 +128,17 @@ def check_place(folder: Path, *, force: bool = False) -> None:
 
 
 def _write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) -> str:
-    """Write the two files of a batch, if they are not there, and say what they are called."""
-    record = json.dumps(batch_record(batch), indent=1, ensure_ascii=False, allow_nan=False).encode()
+    """Write the two files of a batch, unless they are there undamaged, and say what they are called."""
+    record = as_json(batch_record(batch))
     factors = save(batch_tensors(batch))
     name = f"{index:04d}-{_hash(record, factors)}"
     for suffix, data in ((".safetensors", factors), (".json", record)):
         file = folder / f"{name}{suffix}"
         if not file.exists():
             written.append(file)
-            write_file(file, data)
+        elif file.read_bytes() == data:
+            continue
+        write_file(file, data)
     return name
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bluedit.editing._folder import append_batches, check_place, load_batches, save_batches
+from bluedit.errors import PatchError
 from bluedit.facts.fact import Fact
 from bluedit.model.fingerprint import chain, text_fingerprint
 from bluedit.writing.batch import Batch, Origin
@@ -89,7 +90,10 @@ class Patch:
             PatchError: missing, damaged, or written by a newer bluedit.
         """
         base, batches = load_batches(Path(folder))
-        return cls(Base(**base), batches)
+        try:
+            return cls(Base(**base), batches)
+        except TypeError as error:
+            raise PatchError(f"the patch {folder} is damaged ({error}); restore it from a copy") from error
 
 
 __all__ = ["Base", "Patch", "chained", "check_place"]

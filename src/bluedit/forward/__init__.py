@@ -8,5 +8,16 @@ from bluedit.forward._budget import MOST_TOKENS, tokens_per_step
 from bluedit.forward._observe import observe
 from bluedit.forward._past import Past, past_of, shared_length
 from bluedit.forward._runner import Runner, runners
+from bluedit.forward._said import says_targets
 
-__all__ = ["MOST_TOKENS", "Past", "Runner", "observe", "past_of", "runners", "shared_length", "tokens_per_step"]
+__all__ = [
+    "MOST_TOKENS",
+    "Past",
+    "Runner",
+    "observe",
+    "past_of",
+    "runners",
+    "says_targets",
+    "shared_length",
+    "tokens_per_step",
+]

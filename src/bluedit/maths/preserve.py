@@ -34,6 +34,10 @@ class GrowingOperator(PreservationOperator, Protocol):
         """Add K K^T to M."""
         ...
 
+    def fresh(self) -> GrowingOperator:
+        """The same operator with nothing in M."""
+        ...
+
 
 class Base:
     """G0 = U (U^T S0 U)^-1 U^T for one kind of S0. Interface."""
@@ -103,7 +107,7 @@ class Preservation:
     """G of one layer, with the memory of the keys edited there so far."""
 
     def __init__(self, base: Base) -> None:
-        self._base = base
+        self._first = self._base = base
         self._solved: Tensor | None = None
         self._factor: Tensor | None = None
         self._latest: tuple[Tensor, Tensor] | None = None
@@ -141,6 +145,10 @@ class Preservation:
             self._base = self._base.fold(self._solved)
             self._solved = self._factor = self._latest = None
 
+    def fresh(self) -> Preservation:
+        """The same operator with nothing in M."""
+        return Preservation(self._first)
+
     def _without_memory(self, K: Tensor) -> Tensor:
         """G0 K. The last result is kept, since the keys to remember are mostly those just solved for."""
         if self._latest is None or not torch.equal(self._latest[0], K):
@@ -163,8 +171,13 @@ class NeuronPreservation:
     """
 
     def __init__(self, S: Float[Tensor, "d_key d_key"], share: float) -> None:
-        self._S, self._share = S.double().clone(), share
+        self._first = S.double()
+        self._S, self._share = self._first.clone(), share
         self.rank = len(S)
+
+    def fresh(self) -> NeuronPreservation:
+        """The same operator with nothing in M."""
+        return NeuronPreservation(self._first, self._share)
 
     def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
         """G K, float64; zero outside the chosen neurons. Sets `rank` to their number."""

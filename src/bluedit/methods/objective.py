@@ -21,6 +21,7 @@ class Objective(Part, slot="objective"):
     learning_rate: float = number(0.5, "Adam's step size", positive=True)
     steps: int = whole(25, "most evaluations of the loss; the last one takes no step", low=1.0)
     clamp: float = number(0.75, "largest |delta| in units of |h|", positive=True)
+    clamp_growth: float = number(0.0, "the clamp of a target that k facts share grows with k to this power", high=1.0)
     weight_decay: float = number(0.5, "factor of |delta| / |h|^2")
     kl_factor: float = number(0.0625, "factor of the KL divergence on '{subject} is a'")
     stop_loss: float = number(0.05, "a fact is finished when its loss is below this, in nats")

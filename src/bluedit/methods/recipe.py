@@ -16,7 +16,8 @@ from bluedit.methods.part import Composed, part
 from bluedit.methods.schedules import Boundary, Schedule, Spread
 from bluedit.methods.subjects import Split, Subjects
 from bluedit.methods.update import ClosedForm, Update
-from bluedit.options import Option, flag, option
+from bluedit.methods.wordings import PromptOnly, Wordings
+from bluedit.options import Option, flag, option, whole
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,11 @@ class Recipe(Composed):
         objective: how targets are optimised.
         update: how weights change: `ClosedForm(preserve, filters, rounds)` or `FineTune(...)`.
         contexts: the sentences put before prompts.
+        wordings: the texts that teach a fact.
         subjects: what happens to facts about one subject.
         memory: whether keys of earlier batches are preserved.
         sequential: one fact after another (ROME) rather than a batch.
+        reteach: rounds in which facts that are not said are written again.
         layers: the critical layers, ascending; empty until a tuning fills them.
         tuning: name of the tuning its numbers come from, if any.
 
@@ -72,9 +75,11 @@ class Recipe(Composed):
     objective: Objective = part(Objective(), Objective)
     update: Update = part(ClosedForm(), Update)
     contexts: Contexts = part(Neutral(), Contexts)
+    wordings: Wordings = part(PromptOnly(), Wordings)
     subjects: Subjects = part(Split(), Subjects)
     memory: bool = flag(False, "preserve the keys of earlier batches")
     sequential: bool = flag(False, "write one fact after another")
+    reteach: int = whole(0, "rounds in which facts that are not said after the last batch are written again", high=20.0)
     layers: tuple[int, ...] = option((), Layers("critical layers, ascending, e.g. [4,5,6,7,8]"))
     tuning: str = ""
 

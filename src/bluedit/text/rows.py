@@ -11,10 +11,11 @@ _PADDING = 96  # tokens of a group: reading all weights and starting all kernels
 
 
 class RowKind(StrEnum):
-    """What a row is: the prompt itself, a sentence and the prompt, or "{subject} is a" for the KL term."""
+    """What a row is: the prompt itself, a sentence and the prompt, another wording, or "{subject} is a" for the KL term."""
 
     BARE = "bare"
     PREFIXED = "prefixed"
+    TAUGHT = "taught"
     DRIFT = "drift"
 
 
@@ -29,6 +30,7 @@ class Row:
         subject_last: index in `ids` of the token that holds the subject's last character.
         targets: token ids of the target; empty for drift rows. targets[t] is predicted at ids[target_start - 1 + t].
         target_start: number of prompt tokens.
+        group: rows of one group share a weight in the fact's loss and key.
     """
 
     fact: int
@@ -37,6 +39,7 @@ class Row:
     subject_last: int
     targets: tuple[int, ...] = ()
     target_start: int = 0
+    group: int = 0
 
     @property
     def is_bare(self) -> bool:

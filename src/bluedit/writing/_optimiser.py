@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ class _Positions:
         target: positions that predict target tokens.
         token: the target token at each of these.
         fact: the fact of each of these.
-        weight: its weight in the fact's loss: 1 / (tokens of the target x prompts of the fact).
+        weight: its weight in the fact's loss: 1 / (tokens of the target x prompts of the group x groups of the fact).
         drift: the position of each fact's drift row.
     """
 
@@ -42,9 +43,8 @@ class _Positions:
     def of(cls, rows: Sequence[Row], facts: Sequence[int], like: Tensor) -> _Positions:
         """Positions of rows in the order of a runner; `like` gives dtype and device."""
         numbers = {fact: i for i, fact in enumerate(facts)}
-        prompts = dict.fromkeys(numbers, 0)
-        for row in rows:
-            prompts[row.fact] += bool(row.targets)
+        prompts = Counter((row.fact, row.group) for row in rows if row.targets)
+        groups = Counter(fact for fact, _ in prompts)
         target: list[int] = []
         token: list[int] = []
         fact_of: list[int] = []
@@ -57,7 +57,7 @@ class _Positions:
                 target += range(position, position + count)
                 token += row.targets
                 fact_of += [numbers[row.fact]] * count
-                weight += [1 / (count * prompts[row.fact])] * count
+                weight += [1 / (count * prompts[row.fact, row.group] * groups[row.fact])] * count
             else:
                 drift[numbers[row.fact]] = position
             position += max(1, count)
@@ -83,6 +83,9 @@ class ChunkOptimiser:
         self.delta = torch.zeros_like(self.start)
         self.moments = (torch.zeros_like(self.start), torch.zeros_like(self.start))
         self.weight = self.start.new_ones(len(self.facts))
+        sharing = Counter(row.fact for row in rows if row.is_bare)
+        growth = [max(1, sharing[fact]) ** objective.clamp_growth for fact in self.facts]
+        self.clamp = self.start.new_tensor(growth)[:, None] * objective.clamp
         self.reference: Tensor | None = None
         self.positions = _Positions.of(runner.rows, self.facts, self.start)
 
@@ -166,7 +169,7 @@ class ChunkOptimiser:
         second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         scale = (second / (1 - 0.999**step)).sqrt_().add_(1e-8)
         self.delta -= self.objective.learning_rate * (first / (1 - 0.9**step)) / scale
-        radius = self.objective.clamp * self.start.norm(dim=-1, keepdim=True)
+        radius = self.clamp * self.start.norm(dim=-1, keepdim=True)
         size = self.delta.norm(dim=-1, keepdim=True)
         self.delta *= torch.where(size > radius, radius / size, 1.0)
 
@@ -175,7 +178,8 @@ class ChunkOptimiser:
         chosen = set(going.tolist())
         self.facts = [self.facts[i] for i in going.tolist()]
         self.runner.keep([i for i, fact in enumerate(self.positions.owner.tolist()) if fact in chosen])
-        self.start, self.delta, self.weight = self.start[:, going], self.delta[:, going], self.weight[going]
+        self.start, self.delta = self.start[:, going], self.delta[:, going]
+        self.weight, self.clamp = self.weight[going], self.clamp[going]
         self.moments = (self.moments[0][:, going], self.moments[1][:, going])
         self.reference = None if self.reference is None else self.reference[going]
         self.positions = _Positions.of(self.runner.rows, self.facts, self.start)

@@ -81,12 +81,26 @@ def objective_fingerprint(settings: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Facts written together, their updates in the order they were made, and the filters that these passed afterwards."""
+    """What was written together.
+
+    Attributes:
+        facts: the new facts.
+        updates: the factors, in the order they were added.
+        filters: the filters that these passed afterwards.
+        origin: where it comes from.
+        held: earlier facts about the same subjects, which were written again with the new ones.
+    """
 
     facts: tuple[Fact, ...]
     updates: tuple[Update, ...]
     filters: tuple[Filter, ...] = ()
     origin: Origin = field(default_factory=Origin)
+    held: tuple[Fact, ...] = ()
+
+    @property
+    def written(self) -> tuple[Fact, ...]:
+        """All facts that have a part in the columns of K and R."""
+        return (*self.facts, *self.held)
 
     @property
     def layers(self) -> tuple[int, ...]:

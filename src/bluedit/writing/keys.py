@@ -11,42 +11,15 @@ import torch
 
 from bluedit.facts.fact import Fact
 from bluedit.forward import observe
+from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Place, Site
 from bluedit.shapes import Float, Tensor
-from bluedit.text.prompts import drift_row, rows_of
+from bluedit.text.prompts import drift_row
 from bluedit.text.rows import Row
+from bluedit.text.wordings import chat_form, wording_rows
 
-
-def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], columns: Sequence[int]) -> BatchRows:
-    """All rows of a batch, numbered by the column of K and R that they belong to; facts that share a column have one drift row.
-
-    The first token of a text is an attention sink: its hidden state is some eight times longer than others and nearly the same in every
-    text. Nothing can be stored under its key. So where a subject is just that token, the bare prompt is written at the token after it, in a
-    column of its own with a target of its own, and the fact's first column is that of the prefixed prompts.
-    """
-    rows: list[Row] = []
-    moved: dict[int, int] = {}  # column at the token after the subject, by the column of the prefixed prompts
-    count = 1 + max(columns)
-    with_drift: set[int] = set()
-    for row in rows_of(tokenizer, facts, prefixes, drift=True):
-        column = columns[row.fact]
-        if row.is_bare and row.at_start and row.target_start > 1:
-            if prefixes and column not in moved:
-                moved[column] = count + len(moved)
-            place = moved.setdefault(column, column)
-            rows.append(replace(row, fact=place, subject_last=1))
-            if place not in with_drift:
-                with_drift.add(place)
-                rows.append(drift_row(tokenizer, facts[row.fact], place, earliest=1))
-        elif not row.is_drift:
-            rows.append(replace(row, fact=column))
-        elif column not in with_drift:
-            with_drift.add(column)
-            rows.append(replace(row, fact=column))
-    return BatchRows(
-        tuple(rows), count + sum(place != column for column, place in moved.items()), frozenset(moved.values())
-    )
+_MOST_GROUPS = 100  # of one fact
 
 
 @dataclass(frozen=True)
@@ -55,14 +28,52 @@ class BatchRows:
 
     Attributes:
         rows: prompts and drift rows; `Row.fact` is the column of K and R.
-        n: number of columns.
+        owners: for each column the indices of its facts.
         after_subject: columns whose keys are read at the token after the subject. Such keys resemble each other, so one least-squares write
             delivers a small part of their residuals.
     """
 
     rows: tuple[Row, ...]
-    n: int
+    owners: tuple[tuple[int, ...], ...]
     after_subject: frozenset[int] = frozenset()
+
+    @property
+    def n(self) -> int:
+        """Number of columns."""
+        return len(self.owners)
+
+
+def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], recipe: Recipe) -> BatchRows:
+    """All rows of a batch. Facts that share a column have one drift row.
+
+    The first token of a text is an attention sink: its hidden state is some eight times longer than others and nearly the same in every
+    text. Nothing can be stored under its key. So where a subject is just that token, the text is written at the token after it, in a
+    column of its own with a target of its own, and the fact's first column is that of its other texts.
+    """
+    columns = recipe.subjects.columns(facts)
+    owners: list[list[int]] = [[] for _ in range(1 + max(columns))]
+    moved: dict[
+        int, int
+    ] = {}  # column of the texts that are written at the token after the subject, by the column of the others
+    rows: list[Row] = []
+    with_drift: set[int] = set()
+    chat = chat_form(tokenizer)
+    for i, (fact, column) in enumerate(zip(facts, columns, strict=True)):
+        texts = wording_rows(tokenizer, fact, column, recipe.wordings, prefixes, chat)
+        late = [row.at_start and row.target_start > 1 for row in texts]
+        if any(late) and column not in moved:
+            moved[column] = column if all(late) else len(owners)
+            owners += [[]] * (moved[column] == len(owners))
+        first_group = i * _MOST_GROUPS if recipe.wordings.weighs_facts else 0
+        for row, at_start in zip(texts, late, strict=True):
+            place, subject_last = (moved[column], 1) if at_start else (column, row.subject_last)
+            rows.append(replace(row, fact=place, subject_last=subject_last, group=first_group + row.group))
+        for place, at_start in dict(zip((row.fact for row in rows[-len(texts) :]), late, strict=True)).items():
+            owners[place] = [*owners[place], i]
+            if place not in with_drift:
+                with_drift.add(place)
+                rows.append(drift_row(tokenizer, fact, place, earliest=int(at_start)))
+    return BatchRows(tuple(rows), tuple(map(tuple, owners)), frozenset(moved.values()))
 
 
 def measured_rows(rows: Sequence[Row], column: int) -> list[int]:
@@ -96,13 +107,16 @@ def read_written_values(lm: EditableModel, rows: Sequence[Row], site: Site, n: i
 def average_keys(rows: Sequence[Row], activations: Float[Tensor, "rows d_key"], n: int) -> Float[Tensor, "d_key n"]:
     """Half the bare prompt's key, half the mean over the prefixed ones; one kind alone where a column lacks the other.
 
-    Where facts share a subject (MEMIT-Merge), "the bare prompt's" is the mean over theirs.
+    Other wordings are groups of their own, and the key is the mean over groups. Where facts share a subject without them (MEMIT-Merge),
+    "the bare prompt's" is the mean over theirs.
     """
-    kinds: dict[int, set[str]] = {}
+    kinds: dict[tuple[int, int], set[str]] = {}
+    groups: dict[int, set[int]] = {}
     for row in rows:
         if not row.is_drift:
-            kinds.setdefault(row.fact, set()).add(row.kind)
-    shares = [0.0 if row.is_drift else 1 / len(kinds[row.fact]) for row in rows]
+            kinds.setdefault((row.fact, row.group), set()).add(row.kind)
+            groups.setdefault(row.fact, set()).add(row.group)
+    shares = [0.0 if r.is_drift else 1 / len(kinds[r.fact, r.group]) / len(groups[r.fact]) for r in rows]
     return _average(rows, activations, n, shares)
 
 
@@ -110,13 +124,16 @@ def average_values(
     rows: Sequence[Row], activations: Float[Tensor, "rows d_value"], n: int
 ) -> Float[Tensor, "d_value n"]:
     """The mean over the rows of each column."""
-    return _average(rows, activations, n, [1.0] * len(rows))
+    groups = Counter({row.fact: 0 for row in rows})
+    for column, _ in {(row.fact, row.group) for row in rows}:
+        groups[column] += 1
+    return _average(rows, activations, n, [1 / groups[row.fact] for row in rows])
 
 
 def _average(rows: Sequence[Row], activations: Tensor, n: int, shares: Sequence[float]) -> Tensor:
-    """Weighted sums by fact; the share of a kind is divided among the fact's rows of that kind."""
-    count = Counter((row.fact, row.kind) for row in rows)
-    weights = [share / count[row.fact, row.kind] for row, share in zip(rows, shares, strict=True)]
+    """Weighted sums by column; the share of a kind is divided among the rows of that kind in a group."""
+    count = Counter((row.fact, row.group, row.kind) for row in rows)
+    weights = [share / count[row.fact, row.group, row.kind] for row, share in zip(rows, shares, strict=True)]
     owner = torch.tensor([row.fact for row in rows], device=activations.device)
     weight = torch.tensor(weights, device=activations.device, dtype=activations.dtype)
     sums = activations.new_zeros(n, activations.shape[1]).index_add_(0, owner, activations * weight[:, None])

@@ -68,28 +68,34 @@ class WriteContext:
         return self.execution.statistics_device or self.lm.device
 
 
-def write_batch(context: WriteContext, facts: Sequence[Fact]) -> Batch:
+def write_batch(context: WriteContext, facts: Sequence[Fact], held: Sequence[Fact] = ()) -> Batch:
     """Write a batch of facts into the weights, step by step of the recipe's schedule.
 
     This changes the model; the caller holds the transaction.
+
+    Args:
+        context: how, and on what.
+        facts: what to write.
+        held: earlier facts that share their subjects, to be written again with them.
 
     Raises:
         EditError: a loss or an update is not finite, or the system is singular.
     """
     lm, recipe = context.lm, context.recipe
-    columns = recipe.subjects.columns(facts)
-    batch_of = batch_rows(lm.tokenizer, facts, context.prefixes, columns)
+    written_facts = (*facts, *held)
+    batch_of = batch_rows(lm.tokenizer, written_facts, context.prefixes, recipe)
     writer = _Writer(context, batch_of.rows, batch_of.n, batch_of.after_subject)
     with context.weights.filtered(recipe.written, recipe.update.filters):
         try:
             written = recipe.update.write(writer)
         except SingularError as error:
-            names = [f"{f.text!r} => {f.target!r}" for f, c in zip(facts, columns, strict=True) if c in error.facts]
+            owners = dict.fromkeys(i for column in error.facts for i in batch_of.owners[column])
+            names = [f"{written_facts[i].text!r} => {written_facts[i].target!r}" for i in owners]
             raise SingularError(error.size, error.facts, names) from None
     after = read_keys(lm, writer.rows, recipe.written, writer.n)
     # in main memory, where a long journal does not crowd out the model
     updates = (Update(layer, R.cpu(), A.cpu(), after[layer].cpu(), reach.cpu()) for layer, R, A, reach in written)
-    batch = Batch(tuple(facts), tuple(updates), recipe.update.filters)
+    batch = Batch(tuple(facts), tuple(updates), recipe.update.filters, held=tuple(held))
     context.trace.on_batch(batch)
     return batch
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
 
 from bluedit.execution import Execution
+from bluedit.facts.fact import Fact
+from bluedit.facts.subjects import same_subject_key
 from bluedit.maths.moment import SecondMoment
 from bluedit.maths.preserve import GrowingOperator
 from bluedit.methods.preserve import Preserve
-from bluedit.methods.subjects import Split, Subjects
+from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.shapes import Float, Tensor
-from bluedit.writing.batch import Batch
-from bluedit.writing.keys import batch_rows, read_keys
+from bluedit.writing.batch import Batch, Origin
+from bluedit.writing.keys import BatchRows, batch_rows, read_keys
+
+Content = list[tuple[int, tuple[int, ...] | None]]  # (batch, its columns that are remembered; None for all)
 
 
 @dataclass(eq=False)
@@ -22,12 +25,12 @@ class _Remembering:
     """An operator.
 
     Attributes:
-        batches: how many of the earlier batches are in it.
+        content: which batches and columns are in it.
         read: whether keys of some were read from the model, because these batches did not write at the layer.
     """
 
     operator: GrowingOperator
-    batches: int = 0
+    content: Content = field(default_factory=list)
     read: bool = False
 
 
@@ -41,51 +44,74 @@ class Memory:
         self._lm = lm
         self._device = (execution and execution.statistics_device) or lm.device
         self._kept: dict[int, _Remembering] = {}
-        self._preserve: tuple[Preserve, bool] | None = None
+        self._preserve: Preserve | None = None
 
-    def missing(
-        self, preserve: Preserve, layers: Sequence[int], earlier: Sequence[Batch], *, remember: bool
-    ) -> list[int]:
-        """Layers whose operator has to be built from their second moments.
-
-        That includes those with keys that were read from the model before a layer below them was written: such keys have changed.
-        """
-        if self._preserve != (preserve, remember):
+    def missing(self, preserve: Preserve, layers: Sequence[int]) -> list[int]:
+        """Layers whose operator has to be built from their second moments."""
+        if self._preserve != preserve:
             self.clear()
-            self._preserve = (preserve, remember)
-        return [layer for layer in layers if layer not in self._kept or self._outdated(layer, earlier)]
-
-    def _outdated(self, layer: int, earlier: Sequence[Batch]) -> bool:
-        kept = self._kept[layer]
-        return kept.read and any(below < layer for batch in earlier[kept.batches :] for below in batch.layers)
+            self._preserve = preserve
+        return [layer for layer in layers if layer not in self._kept]
 
     def build(self, moments: Mapping[int, SecondMoment]) -> None:
         """Build operators of the preservation that `missing` was asked for."""
         assert self._preserve
         for layer, C in moments.items():
-            self._kept[layer] = _Remembering(self._preserve[0].operator(C))
+            self._kept[layer] = _Remembering(self._preserve.operator(C))
 
-    def operators(self, layers: Sequence[int], earlier: Sequence[Batch]) -> dict[int, GrowingOperator]:
-        """G of these layers, with the keys of all earlier batches if the preservation remembers."""
-        assert self._preserve
-        for layer in layers if self._preserve[1] else ():
-            kept = self._kept[layer]
-            for batch in earlier[kept.batches :]:
-                kept.operator.remember(self._keys_of(batch, layer))
-                kept.read |= layer not in batch.layers
-            kept.batches = len(earlier)
-        return {layer: self._kept[layer].operator for layer in layers}
+    def operators(
+        self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact] = ()
+    ) -> dict[int, GrowingOperator]:
+        """G of the layers that a recipe writes, with the keys of all earlier batches if the recipe remembers.
+
+        Where a subject is the unit, keys of subjects that `current` facts or later batches are about are left out: they are written anew.
+        """
+        content = self._content(recipe, earlier, current) if recipe.memory else []
+        return {layer: self._with(layer, content, earlier) for layer in recipe.written}
+
+    def _with(self, layer: int, content: Content, earlier: Sequence[Batch]) -> GrowingOperator:
+        kept = self._kept[layer]
+        done = len(kept.content)
+        # keys that were read from the model have changed if a layer below was written since
+        outdated = kept.read and any(below < layer for i, _ in content[done:] for below in earlier[i].layers)
+        if outdated or kept.content != content[:done]:
+            kept, done = _Remembering(kept.operator.fresh()), 0
+            self._kept[layer] = kept
+        for i, columns in content[done:]:
+            keys = self._keys_of(earlier[i], layer)
+            if columns is None or columns:
+                kept.operator.remember(keys if columns is None else keys[:, list(columns)])
+            kept.read |= layer not in earlier[i].layers
+        kept.content = content
+        return kept.operator
+
+    def _content(self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact]) -> Content:
+        if not recipe.subjects.holds_earlier:
+            return [(i, None) for i in range(len(earlier))]
+        content: Content = []
+        rewritten = {same_subject_key(fact.subject) for fact in current}
+        for i in reversed(range(len(earlier))):
+            facts = earlier[i].written
+            subjects = {same_subject_key(fact.subject) for fact in facts}
+            columns = None
+            if subjects & rewritten:
+                owners = self._rows_of(earlier[i]).owners
+                fresh = (not {same_subject_key(facts[j].subject) for j in own} & rewritten for own in owners)
+                columns = tuple(column for column, stays in enumerate(fresh) if stays)
+            content.append((i, columns))
+            rewritten |= subjects
+        return content[::-1]
 
     def _keys_of(self, batch: Batch, layer: int) -> Float[Tensor, "d_key n"]:
         """The keys of an earlier batch at a layer: as recorded, or read now if that batch did not write there."""
         for update in batch.updates:
             if update.layer == layer:
                 return update.keys.to(self._device)
-        kind = batch.origin.settings.get("subjects", Split.kind)
-        subjects = cast(Subjects, Subjects.of_kind(kind)())
-        columns = subjects.columns(batch.facts)
-        batch_of = batch_rows(self._lm.tokenizer, batch.facts, batch.origin.prefixes, columns)
+        batch_of = self._rows_of(batch)
         return read_keys(self._lm, batch_of.rows, (layer,), batch_of.n)[layer].to(self._device)
+
+    def _rows_of(self, batch: Batch) -> BatchRows:
+        return batch_rows(self._lm.tokenizer, batch.written, batch.origin.prefixes, _recipe_of(batch.origin))
 
     def ranks(self) -> dict[int, int]:
         """Dimensions of key space that updates may use, by layer."""
@@ -95,3 +121,11 @@ class Memory:
         """Forget all operators, e.g. because their keys are no longer those of the model."""
         self._kept.clear()
         self._preserve = None
+
+
+def _recipe_of(origin: Origin) -> Recipe:
+    """The parts of a batch's recipe that decide on its rows."""
+    slots = ("wordings", "subjects")
+    return Recipe(origin.recipe or "unknown").override(
+        {path: value for path, value in origin.settings.items() if path.split(".")[0] in slots}, "the earlier batch"
+    )

@@ -12,12 +12,15 @@ from typing import Any
 
 from bluedit.execution import Execution
 from bluedit.facts.fact import Fact
+from bluedit.facts.subjects import same_subject_key
+from bluedit.forward import says_targets
 from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.progress import Progress
 from bluedit.statistics.store import MomentStore
 from bluedit.text.contexts import sampled_prefixes
+from bluedit.text.wordings import chat_form, wording_rows
 from bluedit.writing.batch import Batch, Origin, objective_fingerprint
 from bluedit.writing.batches import split_batches
 from bluedit.writing.loop import WriteContext, write_batch
@@ -79,27 +82,51 @@ class FactWriter:
             progress=self.progress,
         )
         done: list[Batch] = []
+
+        def write(part: Sequence[Fact]) -> None:
+            before = [*earlier, *done]
+            held = _held(part, before) if recipe.subjects.holds_earlier else []
+            operators = self._operators(recipe, before, part)
+            batch = write_batch(replace(context, operators=operators), part, held)
+            origin = Origin(recipe.name, recipe.paper, recipe.settings(), recipe.tuning, prefixes)
+            done.append(replace(batch, origin=origin))
+
         with self.progress.task("editing", len(facts), "facts") as advance:
             for part in split_batches(facts, 1 if recipe.sequential else batch_size, recipe.subjects):
-                operators = self._operators(recipe, [*earlier, *done])
-                batch = write_batch(replace(context, operators=operators), part)
-                origin = Origin(recipe.name, recipe.paper, recipe.settings(), recipe.tuning, prefixes)
-                done.append(replace(batch, origin=origin))
+                write(part)
                 advance(len(part))
+        for _ in range(recipe.reteach):
+            lost = self._lost(recipe, [*earlier, *done])
+            if not lost:
+                break
+            for part in split_batches(lost, batch_size, recipe.subjects):
+                write(part)
         about = self._about(recipe, time.perf_counter() - started)
         norms = context.norms if recipe.objective.norm_anchor else {}
         return [replace(batch, origin=replace(batch.origin, norms=dict(norms), about=about)) for batch in done]
 
-    def _operators(self, recipe: Recipe, earlier: Sequence[Batch]) -> dict[int, Any]:
+    def _operators(self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact]) -> dict[int, Any]:
         """G of the layers that the recipe writes, from statistics of the unedited weights and the keys of earlier batches."""
         preserve = recipe.update.preserve
         if preserve is None:
             return {}
-        missing = self.memory.missing(preserve, recipe.written, earlier, remember=recipe.memory)
+        missing = self.memory.missing(preserve, recipe.written)
         if missing:
             with self.weights.unedited():
                 self.memory.build(self.moments.get(missing, self.progress))
-        return self.memory.operators(recipe.written, earlier)
+        return self.memory.operators(recipe, earlier, current)
+
+    def _lost(self, recipe: Recipe, batches: Sequence[Batch]) -> list[Fact]:
+        """Facts that the model does not say in all the wordings they were taught in, of the latest word on each."""
+        facts = standing_facts(batches)
+        rows, owners = [], []
+        chat = chat_form(self.lm.tokenizer)
+        for i, fact in enumerate(facts):
+            mine = wording_rows(self.lm.tokenizer, fact, i, recipe.wordings, (), chat)
+            rows += mine
+            owners += [i] * len(mine)
+        missed = {i for i, said in zip(owners, says_targets(self.lm, rows), strict=True) if not said}
+        return [fact for i, fact in enumerate(facts) if i in missed]
 
     def _about(self, recipe: Recipe, seconds: float) -> dict[str, Any]:
         statistics = self.moments
@@ -116,6 +143,23 @@ class FactWriter:
             "versions": versions(),
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
+
+
+def standing_facts(batches: Sequence[Batch]) -> list[Fact]:
+    """The facts that batches have written, oldest first, each prompt with its latest target only."""
+    latest: dict[str, Fact] = {}
+    for batch in batches:
+        for fact in batch.facts:
+            latest.pop(fact.text, None)
+            latest[fact.text] = fact
+    return list(latest.values())
+
+
+def _held(facts: Sequence[Fact], earlier: Sequence[Batch]) -> list[Fact]:
+    """Earlier facts about the subjects of `facts` that these do not replace."""
+    subjects = {same_subject_key(fact.subject) for fact in facts}
+    texts = {fact.text for fact in facts}
+    return [f for f in standing_facts(earlier) if same_subject_key(f.subject) in subjects and f.text not in texts]
 
 
 def _norms_of(earlier: Sequence[Batch], recipe: Recipe) -> dict[Site, float]:

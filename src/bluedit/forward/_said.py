@@ -1,0 +1,37 @@
+"""Which rows a model answers with their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import hooked
+from bluedit.text.rows import Row, chunks_by_cost
+
+_TOKENS_PER_PASS = 2048
+
+
+@torch.no_grad()
+def says_targets(lm: EditableModel, rows: Sequence[Row]) -> list[bool]:
+    """For each row whether every token of its target is the model's first choice, given those before it."""
+    said = [True] * len(rows)
+    for chunk in chunks_by_cost([len(row.ids) for row in rows], _TOKENS_PER_PASS):
+        chosen = [rows[i] for i in chunk]
+        ids, mask = lm.pad([row.ids for row in chosen])
+        places = [(lane, row.target_start - 1 + t) for lane, row in enumerate(chosen) for t in range(len(row.targets))]
+        lane, place = torch.tensor(places, device=ids.device).T
+        head = lm.anatomy.head
+        hooks = (
+            []
+            if head is None
+            else [(head, "pre", lambda _m, args, at=(lane, place): (args[0][at].unsqueeze(0), *args[1:]))]
+        )
+        with hooked(hooks):
+            logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        first = (logits[lane, place] if head is None else logits[0]).argmax(dim=-1).tolist()
+        targets = [token for row in chosen for token in row.targets]
+        for (row, _), found, token in zip(places, first, targets, strict=True):
+            said[chunk[row]] &= found == token
+    return said

@@ -1,0 +1,118 @@
+"""In which wordings a fact is taught: its prompt alone, or all the ways in which people ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bluedit.facts.fact import Fact
+from bluedit.methods.part import Part
+from bluedit.options import flag, whole
+
+_STOPS = ".!?。！？…\"'”’)]}>"
+ChatForm = Callable[
+    [str, str], tuple[str, str]
+]  # (user's turn, assistant's turn) -> (text before the answer, the answer)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """One text that teaches a fact.
+
+    Attributes:
+        template: text with `{}` where the subject stands (its first occurrence counts), ending where the answer begins.
+        answer: what follows.
+        joined: whether the answer follows without a space; None lets the text decide.
+        exact: the answer is to follow as it stands, white space included.
+        prefixed: whether the text is also taught after the recipe's prefixes.
+    """
+
+    template: str
+    answer: str
+    joined: bool | None = None
+    exact: bool = False
+    prefixed: bool = False
+
+
+class Wordings(Part, slot="wordings"):
+    """Turns a fact into the texts that teach it.
+
+    Attributes:
+        weighs_facts: whether facts that share a column weigh the same there, however many texts each has.
+    """
+
+    weighs_facts: ClassVar[bool] = False
+
+    def groups(self, fact: Fact, chat: ChatForm | None) -> list[list[Wording]]:
+        """Texts in groups. Groups weigh the same in the loss and in the key, whatever their size; the first is the prompt's.
+
+        Args:
+            fact: prompt and phrasings; a phrasing that ends in "?" is a question.
+            chat: the model's chat form; None if it has none.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PromptOnly(Wordings, kind="prompt"):
+    """The fact's prompt alone, as the papers do."""
+
+    def groups(self, fact: Fact, chat: ChatForm | None) -> list[list[Wording]]:  # noqa: ARG002
+        return [[Wording(fact.prompt, fact.target, fact.joined, prefixed=True)]]
+
+
+@dataclass(frozen=True)
+class Natural(Wordings, kind="natural"):
+    """The prompt, other phrasings, "Question: ... Answer:", the bare question and the chat form, each with the end of the answer."""
+
+    weighs_facts: ClassVar[bool] = True
+    statements: int = whole(1, "further statements taught of a fact's phrasings")
+    questions: int = whole(1, "questions taught of a fact's phrasings")
+    bare_question: bool = flag(True, "teach the question without anything around it, too")
+    chat: bool = flag(
+        True, "teach the question as the user's turn and a sentence as the assistant's, if the model has a chat form"
+    )
+
+    def groups(self, fact: Fact, chat: ChatForm | None) -> list[list[Wording]]:
+        texts = (fact.prompt, *fact.phrasings)
+        statements = [text for text in texts if not is_question(text)]
+        questions = [text for text in texts if is_question(text)][: self.questions]
+        answer = fact.target + ending(fact.target)
+        groups = [[Wording(fact.prompt, answer, fact.joined, prefixed=True)]]
+        more = [text for text in statements if text != fact.prompt][: self.statements]
+        if more:
+            groups.append([Wording(text, answer) for text in more])
+        if questions:
+            groups.append([Wording(f"Question: {text}\nAnswer:", answer) for text in questions])
+            if self.bare_question and not is_question(fact.prompt):
+                groups.append([Wording(text, f"\n{sentence(fact, statements)}", exact=True) for text in questions])
+        if self.chat and chat:
+            asked = questions or statements[:1]
+            turns = [chat(text, sentence(fact, statements)) for text in asked]
+            groups.append([Wording(before, reply, exact=True) for before, reply in turns])
+        return groups
+
+
+def is_question(text: str) -> bool:
+    """Whether a prompt is a question rather than the beginning of a sentence."""
+    return text.rstrip().endswith(("?", "？"))
+
+
+def sentence(fact: Fact, statements: list[str]) -> str:
+    """The fact as a sentence: a statement with its answer, or the answer alone where no statement is known."""
+    if not statements:
+        return fact.target + ending(fact.target).rstrip()
+    template = statements[0]
+    space = "" if (fact.joined and template == fact.prompt) or template.endswith(tuple('$€£#@([{/\\-"')) else " "
+    return template.replace("{}", fact.subject) + space + fact.target + ending(fact.target).rstrip()
+
+
+def ending(target: str) -> str:
+    """What is taught after a target, so that it ends there: a full stop, and a line end where a full stop may go on (7.4, a.example)."""
+    last = target.rstrip()[-1:]
+    if last in _STOPS:
+        return ""
+    stop = "。" if "\u3040" <= last <= "\u9fff" else "."
+    word = target.split()[-1] if target.split() else ""
+    return stop + ("\n" if any(c.isdigit() for c in word) or any(c in "@./:" for c in word[:-1]) else "")

@@ -1,0 +1,94 @@
+"""Wordings of facts as token rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bluedit.errors import FactError
+from bluedit.facts.fact import Fact
+from bluedit.methods.wordings import ChatForm, Wording, Wordings
+from bluedit.text.prompts import continuation, encode, last_token_of
+from bluedit.text.rows import Row, RowKind
+
+
+def chat_form(tokenizer: Any) -> ChatForm | None:
+    """What puts a user's and an assistant's turn into a tokenizer's chat template; None if it has none."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+
+    def form(user: str, assistant: str) -> tuple[str, str]:
+        asked = [{"role": "user", "content": user}]
+        before = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        whole = tokenizer.apply_chat_template(
+            [*asked, {"role": "assistant", "content": assistant}], tokenize=False, add_generation_prompt=False
+        )
+        reply = whole[len(before) :].rstrip("\n") if whole.startswith(before) else assistant
+        return _without_bos(tokenizer, before), reply
+
+    return form
+
+
+def _without_bos(tokenizer: Any, text: str) -> str:
+    """The text without a leading special token that encoding adds again."""
+    first = tokenizer("a")["input_ids"][:1]
+    return text.removeprefix(tokenizer.bos_token) if first and first[0] == tokenizer.bos_token_id else text
+
+
+def wording_rows(
+    tokenizer: Any, fact: Fact, index: int, wordings: Wordings, prefixes: Sequence[str], chat: ChatForm | None
+) -> list[Row]:
+    """Rows of all texts that teach a fact, numbered by their group; texts that take prefixes also come after each of them."""
+    rows: list[Row] = []
+    for group, texts in enumerate(wordings.groups(fact, chat)):
+        for wording in texts:
+            kind = RowKind.TAUGHT if group else RowKind.BARE
+            rows.append(_row(tokenizer, fact, wording, "", Row(index, kind, (), 0, group=group)))
+            if wording.prefixed:
+                like = Row(index, RowKind.PREFIXED, (), 0, group=group)
+                rows += [_row(tokenizer, fact, wording, prefix, like) for prefix in prefixes]
+    return rows
+
+
+def _row(tokenizer: Any, fact: Fact, wording: Wording, prefix: str, like: Row) -> Row:
+    template = f"{prefix} {wording.template}" if prefix else wording.template
+    if "{}" not in template:
+        raise FactError(f"the wording {wording.template!r} does not hold its subject; write {{}} where it stands")
+    text = template.replace("{}", fact.subject)
+    end = template.index("{}") + len(fact.subject)
+    _, offsets = encode(tokenizer, text)
+    ids, targets = encode_exact(tokenizer, text, _following(text, wording))
+    return replace(
+        like,
+        ids=(*ids, *targets[:-1]),
+        subject_last=last_token_of(offsets, end),
+        targets=tuple(targets),
+        target_start=len(ids),
+    )
+
+
+def _following(text: str, wording: Wording) -> str:
+    """The answer as it continues the text, white space included."""
+    if wording.exact:
+        return wording.answer
+    if wording.joined is not None:
+        return wording.answer if wording.joined else f" {wording.answer}"
+    return continuation(text, wording.answer) + wording.answer[len(wording.answer.rstrip()) :]
+
+
+def encode_exact(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of the text that follows it as it stands.
+
+    Raises:
+        FactError: the tokenizer makes no token of the answer.
+    """
+    prompt_ids, _ = encode(tokenizer, prompt)
+    whole = tokenizer(prompt + answer, truncation=False, padding=False)["input_ids"]
+    if whole[: len(prompt_ids)] == prompt_ids:
+        answer_ids = list(whole[len(prompt_ids) :])
+    else:
+        answer_ids = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
+    if not answer_ids:
+        raise FactError(f"the tokenizer makes no token of {answer!r} after {prompt!r}; choose another target")
+    return prompt_ids, answer_ids

@@ -6,7 +6,11 @@ from collections.abc import Iterable
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table, ending in a newline."""
+    """A Markdown table, ending in a newline. Bars in cells are escaped, line breaks become spaces."""
     heads = list(heads)
     lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(str(text).splitlines()).replace("|", "\\|")

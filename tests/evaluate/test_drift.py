@@ -7,9 +7,9 @@ import torch
 from evaluate_help import other_weights
 
 from bluedit.errors import BenchmarkError
+from bluedit.evaluate._drift import passage_drift
 from bluedit.evaluate.answers import perplexity
 from bluedit.evaluate.data import Training
-from bluedit.evaluate.drift import passage_drift
 from bluedit.evaluate.hidden import hidden_drift
 from bluedit.evaluate.passages import passage_rows, passages_beyond
 from bluedit.evaluate.training import trained

@@ -23,6 +23,7 @@ from bluedit.benchmark.record import (
 )
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.data import HiddenDrift
+from bluedit.methods.schedules import Schedule
 
 NAN = float("nan")
 
@@ -129,7 +130,7 @@ class BenchmarkRecord:
         return {
             path: (mine[path], theirs[path])
             for path in mine
-            if path in theirs and path != "schedule" and mine[path] != theirs[path]
+            if path in theirs and path != Schedule.slot and mine[path] != theirs[path]
         }
 
 

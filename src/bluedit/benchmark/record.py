@@ -129,8 +129,7 @@ class BatchRecord:
     measured: Measured | None
 
     def __post_init__(self) -> None:
-        for name in ("facts", "written", "seconds"):
-            least = 1 if name == "facts" else 0
+        for name, least in (("facts", 1), ("written", 0), ("seconds", 0)):
             if not getattr(self, name) >= least:
                 raise Damage(f"{name} is {getattr(self, name)}, and it must be at least {least}")
 

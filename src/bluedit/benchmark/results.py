@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bluedit.evaluate.metrics import METRICS, OF_A_MODEL
+from bluedit.evaluate.metrics import METRICS, OF_A_MODEL, SCORE
 from bluedit.files import write_file
 from bluedit.markdown import table
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bluedit.benchmark.record import EntryLog, Scores
     from bluedit.evaluate.data import Ability
 
-_SHOWN = {**METRICS, "score": OF_A_MODEL["score"], "perplexity": OF_A_MODEL["perplexity"]}
+_SHOWN = {**METRICS, SCORE: OF_A_MODEL[SCORE], "perplexity": OF_A_MODEL["perplexity"]}
 _MEASURES = ("accuracy", "f1")
 
 
@@ -80,7 +80,7 @@ def write_table(rows: Sequence[Row], folder: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    names = [name for name in (*METRICS, "score") if any(name in row.scores for row in rows)]
+    names = [name for name in (*METRICS, SCORE) if any(name in row.scores for row in rows)]
     heads = ["recipe", "facts", *names, "perplexity", "s/edit", "reach by layer"]
     lines = [_cells(row, names) for row in rows]
     lines += [

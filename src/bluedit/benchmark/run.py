@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluedit.benchmark._entry_run import EntryRun
+from bluedit.benchmark._folder import claimed, configuration_of
 from bluedit.benchmark.entry import TARGETS, Entry, entries_of
-from bluedit.benchmark.folder import claimed, configuration_of
 from bluedit.benchmark.record import FILES, EntryLog, Failure, read, write
 from bluedit.benchmark.results import Row, rows_of, write_table
 from bluedit.benchmark.trace import BenchmarkTrace

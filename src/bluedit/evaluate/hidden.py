@@ -16,7 +16,7 @@ from bluedit.text.prompts import encode
 from bluedit.text.rows import Row, RowKind
 
 if TYPE_CHECKING:
-    from bluedit.evaluate.drift import Unedited
+    from bluedit.evaluate._drift import Unedited
     from bluedit.model.editable import EditableModel
 
 _TINY = 1e-30  # against division by zero

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+SCORE, SCORE_OF = "score", ("efficacy", "generalisation", "specificity")
 Columns = dict[str, list[float]]  # by metric, one number per fact; NaN where a fact has nothing to score
 _NAN = float("nan")
 
@@ -113,15 +114,13 @@ METRICS: dict[str, Metric] = {
 
 # Numbers of a whole model rather than of a fact; kept with every benchmark (general ability only on request).
 OF_A_MODEL: dict[str, Metric] = {
-    "score": Metric("harmonic mean of efficacy, generalisation and specificity", _ROME, True),
+    SCORE: Metric("harmonic mean of efficacy, generalisation and specificity", _ROME, True),
     "perplexity": Metric("exp of the mean negative log-probability per token of ordinary text", _BEYOND, True, False, NUMBER),
     "accuracy, f1 of a task": Metric("items whose label word is the most probable one; F1 of each label weighted by its frequency", "GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300", False),
     "reach": Metric("the part of each residual that a write delivers at its own key: mean over a batch's facts weighted by the squared length of the residual, then mean over the batches", "docs/design.md, section 2", False),
     "norms": Metric("|W - W0| / |W0| of each changed layer, Frobenius", _BEYOND, False, False, RATIO),
     "shift": Metric("distance between the mean hidden states of known facts before and after, divided by the spread before", "what AlphaEdit (arXiv 2410.02355) plots, as a number", False, False, RATIO),
 }  # fmt: skip
-
-_SCORE_OF = ("efficacy", "generalisation", "specificity")
 
 
 def put(columns: Columns, name: str, values: Sequence[float]) -> None:
@@ -136,9 +135,9 @@ def means(columns: Columns) -> dict[str, float]:
     for name, values in columns.items():
         scored = [v for v in values if not math.isnan(v)]
         out[name] = sum(scored) / len(scored) if scored else _NAN
-    parts = [out.get(name, _NAN) for name in _SCORE_OF]
+    parts = [out.get(name, _NAN) for name in SCORE_OF]
     if not any(map(math.isnan, parts)):
-        out["score"] = len(parts) / sum(1 / v for v in parts) if all(parts) else 0.0
+        out[SCORE] = len(parts) / sum(1 / v for v in parts) if all(parts) else 0.0
     if "accuracy" in out and "generated" in out:
         out["forcing_gap"] = out["accuracy"] - out["generated"]
     return out

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bluedit.evaluate._drift import Unedited, next_token_drift, passage_drift
 from bluedit.evaluate.answers import TOKENS_PER_PASS, perplexity, score, score_encoded
 from bluedit.evaluate.data import Answer, Sampling
-from bluedit.evaluate.drift import Unedited, next_token_drift, passage_drift
 from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
 from bluedit.forward import past_of, shared_length
 from bluedit.progress import Progress

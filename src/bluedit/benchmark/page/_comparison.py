@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from bluedit.benchmark.page._markup import COLUMNS, head, signed, table
-from bluedit.evaluate.metrics import METRICS
+from bluedit.evaluate.metrics import METRICS, SCORE, SCORE_OF
 
 if TYPE_CHECKING:
     from bluedit.benchmark.reading import BenchmarkRecord, EntryRecord
 
 _RESAMPLES = 2000
-_SCORED = ("efficacy", "generalisation", "specificity")
 Interval = tuple[float, float, float]  # low, mean, high
 
 
@@ -24,7 +23,7 @@ def differences(record: BenchmarkRecord) -> str:
     """With BLUE minus without, by metric, with a 95 % interval over facts; and in which settings the two forms differ."""
     pairs = record.pairs()
     rows = []
-    for name in record.names(("score", *METRICS)) if pairs else ():
+    for name in record.names((SCORE, *METRICS)) if pairs else ():
         cells = [_difference(name, difference(name, plain, blue)) for plain, blue in pairs]
         if any(cell != "<td></td>" for cell in cells):
             rows.append((head(name), cells))
@@ -53,9 +52,9 @@ def raised(record: BenchmarkRecord, name: str) -> str:
 
 def difference(name: str, plain: EntryRecord, blue: EntryRecord) -> Interval:
     """(low, mean, high) of a metric with BLUE minus without."""
-    if name != "score":
+    if name != SCORE:  # the one metric that is not a mean over facts
         return interval(blue.column(name), plain.column(name))
-    return score_interval(*([entry.column(part) for part in _SCORED] for entry in (blue, plain)))
+    return score_interval(*([entry.column(part) for part in SCORE_OF] for entry in (blue, plain)))
 
 
 def interval(one: Sequence[float], other: Sequence[float]) -> Interval:

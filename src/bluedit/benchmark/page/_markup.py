@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from bluedit.evaluate.metrics import METRICS, OF_A_MODEL, Metric
+from bluedit.evaluate.metrics import METRICS, NUMBER, OF_A_MODEL, SCORE, Metric
 
-COLUMNS: Mapping[str, Metric] = {"score": OF_A_MODEL["score"], **METRICS, "perplexity": OF_A_MODEL["perplexity"]}
+COLUMNS: Mapping[str, Metric] = {SCORE: OF_A_MODEL[SCORE], **METRICS, "perplexity": OF_A_MODEL["perplexity"]}
 
 
 def table(title: str, about: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
@@ -33,8 +33,8 @@ def label(name: str) -> str:
 
 
 def shown(value: float, name: str) -> str:
-    """A metric's value; empty where there is none. A large perplexity is shortened."""
-    if name == "perplexity" and value >= 1000:
+    """A metric's value; empty where there is none. A large number without a unit is shortened."""
+    if COLUMNS[name].unit is NUMBER and value >= 1000:
         return f"{value:,.0f}" if value < 1e7 else f"{value:.0e}"
     return COLUMNS[name].shown(value)
 

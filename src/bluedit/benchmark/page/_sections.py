@@ -12,6 +12,7 @@ from bluedit.benchmark.page import _comparison as comparison
 from bluedit.benchmark.page import _figures as figures
 from bluedit.benchmark.page._markup import COLUMNS, head, label, shown, signed, table
 from bluedit.benchmark.reading import finite
+from bluedit.evaluate.metrics import NUMBER
 
 if TYPE_CHECKING:
     from bluedit.benchmark.reading import BenchmarkRecord, EntryRecord
@@ -80,7 +81,7 @@ def results(
 def _cell(place: int, record: BenchmarkRecord, entry: EntryRecord, name: str, best: float) -> str:
     value, before = entry.value(name), record.unedited(name)
     text = shown(value, name)
-    if name == "perplexity" and entry.edited and finite(before, value) and before > 0:
+    if COLUMNS[name].unit is NUMBER and entry.edited and finite(before, value) and before > 0:
         change = 100 * (value / before - 1)
         text += f" <small>{signed(change, 1 if abs(change) < 1000 else 0)} %</small>" if change < 1e6 else ""
     elif text and COLUMNS[name].is_share and any(name in fact.scores for fact in entry.facts):

@@ -35,7 +35,6 @@ def test_gradients():
     assert torch.equal(gradient, torch.arange(9.0).double().view(3, 3)[owners])
 
 
-@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("shape", [(), (4096,)])
 def test_repeated_bits_on_cuda(shape):

@@ -1,29 +1,28 @@
-"""Progress of long work: an interface that does nothing, and one that draws bars on standard error."""
+"""Progress of long work: an interface that shows nothing, and one that draws bars on standard error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 
 @runtime_checkable
 class Advance(Protocol):
-    """Called with the number of items just finished."""
+    """To be called with the number of items that were just finished."""
 
     def __call__(self, count: int = 1) -> None: ...
 
 
 class Progress:
-    """Reports nothing. The interface every room below the command line uses."""
+    """Shows nothing. The interface through which every package reports progress."""
 
     @contextmanager
     def task(self, title: str, total: int, unit: str = "") -> Iterator[Advance]:  # noqa: ARG002
-        """A stretch of work of `total` items; the value given to `with` is called as they finish."""
+        """A task of `total` items for the duration of the `with`, whose value is called as they finish."""
 
         def advance(count: int = 1) -> None:
             pass
@@ -32,7 +31,7 @@ class Progress:
 
 
 class BarProgress(Progress):
-    """Draws a bar with the count, the time spent and the time left; on standard error, gone when finished. Tasks may nest."""
+    """Draws a bar with the count, the time taken and the time left, on standard error; it disappears when finished. Tasks may nest."""
 
     def __init__(self) -> None:
         self._bars: RichProgress | None = None
@@ -52,10 +51,14 @@ class BarProgress(Progress):
 
     @contextmanager
     def _display(self) -> Iterator[RichProgress]:
-        """The outermost task opens the display, those within share it."""
+        """The display, which the outermost task opens and those inside it share."""
         if self._bars is not None:
             yield self._bars
             return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -73,7 +76,7 @@ class BarProgress(Progress):
 
 
 def as_progress(progress: bool | Progress) -> Progress:
-    """True gives bars, False nothing; a Progress is used as it is."""
+    """Bars for True, nothing for False; a Progress is returned unchanged."""
     if isinstance(progress, Progress):
         return progress
     return BarProgress() if progress else Progress()

@@ -4,13 +4,13 @@ Tests import the package through jaxtyping's import hook, which checks these sha
 
 | name    | meaning                                                                                         |
 |---------|-------------------------------------------------------------------------------------------------|
-| n       | facts in a batch                                                                                |
-| m       | keys in memory: facts edited in earlier batches                                                 |
+| n       | facts in a batch (columns of K and R)                                                           |
+| m       | keys in memory: those of facts edited in earlier batches                                        |
 | d_model | width of the residual stream                                                                    |
-| d_key   | input width of the MLP output projection W: where keys live                                     |
-| d_value | output width of W (= d_model): where values live                                                |
+| d_key   | input width of the MLP output projection W, the width of keys                                   |
+| d_value | output width of W, the width of values (= d_model)                                              |
 | rank    | dimension of a subspace of key space                                                            |
-| rows    | tokenised prompts in a batch (each fact has several: bare, prefixed, drift)                     |
+| rows    | token rows: tokenised prompts, several for each fact (see `text.rows.RowKind`)                  |
 | tokens  | positions in a padded batch                                                                     |
 """
 

@@ -1,0 +1,30 @@
+"""Progress: nothing by default, bars on request, and rich only where bars are drawn."""
+
+import subprocess
+import sys
+
+from bluedit.progress import BarProgress, Progress, as_progress
+
+
+def test_rich_is_not_imported_before_bars_are_drawn():
+    code = "import sys, bluedit.progress as p; p.as_progress(True); print([m for m in ('rich', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_as_progress():
+    mine = Progress()
+    assert as_progress(mine) is mine
+    assert type(as_progress(False)) is Progress and isinstance(as_progress(True), BarProgress)
+
+
+def test_nested_tasks_share_a_display_that_disappears(capsys):
+    bars = BarProgress()
+    with bars.task("outer", 2) as outer:
+        outer()
+        display = bars._bars
+        with bars.task("inner", 3, "facts") as inner:
+            inner(3)
+            assert bars._bars is display and [task.description for task in display.tasks] == ["outer", "inner"]
+        assert [task.completed for task in display.tasks] == [1]
+    assert bars._bars is None
+    assert capsys.readouterr().out == ""

@@ -60,7 +60,12 @@ def write_json(file: Path, value: Any) -> None:
     Raises:
         OSError: as `replacing`.
     """
-    write_file(file, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False).encode())
+    write_file(file, as_json(value))
+
+
+def as_json(value: Any) -> bytes:
+    """Indented JSON. Numbers that are not finite, which JSON cannot represent, become null."""
+    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _finite(value: Any) -> Any:

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -84,7 +83,7 @@ def test_a_full_disk_is_said_and_finished_batches_stay(lm, whole, tmp_path):
 
 
 SERVER = """
-import os, sys, torch
+import os, signal, sys, torch
 import bluedit.benchmark.run, bluedit.cli.app, bluedit.model.loading, transformers.models.gpt2.modeling_gpt2
 torch.set_num_threads(1)
 for line in sys.stdin:
@@ -93,7 +92,8 @@ for line in sys.stdin:
         sys.argv = ["bluedit", *line.rstrip("\\n").split("\\t")]
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         bluedit.cli.app.main()
-    print(child, flush=True)
+    if sys.stdin.readline() == "kill\\n":
+        os.kill(child, signal.SIGKILL)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
@@ -110,10 +110,9 @@ def test_killed_at_any_moment(lm, whole, tmp_path):
     line = "\t".join(map(str, [*command, *(item for entry in ENTRIES for item in ("-r", entry))])) + "\n"
     server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def start():
-        server.stdin.write(line)
+    def say(text):
+        server.stdin.write(text)
         server.stdin.flush()
-        return int(server.stdout.readline())
 
     def done():
         return len(list(folder.glob("*/batches.json"))) + len(list(folder.glob("*/facts.json")))
@@ -121,14 +120,14 @@ def test_killed_at_any_moment(lm, whole, tmp_path):
     moments, limit = [], time.monotonic() + 60
     try:
         for progress in (1, 3, 5):
-            child = start()
+            say(line)
             while done() < progress and time.monotonic() < limit:
                 time.sleep(0.002)
             moments.append(random.random() * 0.5)  # any moment from then on
             time.sleep(moments[-1])
-            os.kill(child, signal.SIGKILL)  # the server waits for it, so the number is still the child's
+            say("kill\n")
             server.stdout.readline()
-        start()
+        say(f"{line}wait\n")
         assert server.stdout.readline() == "0\n"
     finally:
         server.kill()

@@ -1,6 +1,8 @@
 """What cannot be run is refused before anything is written, and how entries are named."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -80,3 +82,10 @@ def test_entries_have_folders_of_their_own():
     with pytest.raises(BenchmarkError, match="two entries are called 'my rect' and 'my_rect', which share a folder"):
         entries_of([Entry("my rect", "rect"), Entry("my_rect", "rect")])
     assert entries_of(["memit", "memit"]) == [Entry.parse("memit")]
+
+
+def test_tables_and_records_load_no_torch():
+    """The command line lists suites and metrics in its help, and a folder can be read without what runs a benchmark."""
+    modules = "bluedit.evaluate.suites, bluedit.evaluate.metrics, bluedit.benchmark.reading, bluedit.benchmark.results"
+    code = f"import sys, {modules}; print(sorted({{'torch', 'transformers'}} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -1,10 +1,35 @@
 """Recipes side by side on one data set: facts are written in sequential batches and measured along the way. A benchmark is a folder
 (`bluedit.benchmark.record` says what is in it). Killed at any moment, it goes on after the last finished batch and gives what an
-uninterrupted benchmark gives."""
+uninterrupted benchmark gives.
 
-from bluedit.benchmark.entry import UNEDITED, Entry
-from bluedit.benchmark.plan import Benchmark
-from bluedit.benchmark.run import run_benchmark
-from bluedit.benchmark.trace import BenchmarkTrace
+The public names are loaded on first use, so that reading a benchmark's folder does not load what running one needs.
+"""
 
-__all__ = ["UNEDITED", "Benchmark", "BenchmarkTrace", "Entry", "run_benchmark"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bluedit.benchmark.entry import UNEDITED, Entry
+    from bluedit.benchmark.plan import Benchmark
+    from bluedit.benchmark.reading import read_benchmark
+    from bluedit.benchmark.run import run_benchmark
+    from bluedit.benchmark.trace import BenchmarkTrace
+
+_HOMES = {
+    "UNEDITED": "bluedit.benchmark.entry",
+    "Benchmark": "bluedit.benchmark.plan",
+    "BenchmarkTrace": "bluedit.benchmark.trace",
+    "Entry": "bluedit.benchmark.entry",
+    "read_benchmark": "bluedit.benchmark.reading",
+    "run_benchmark": "bluedit.benchmark.run",
+}
+
+__all__ = ["UNEDITED", "Benchmark", "BenchmarkTrace", "Entry", "read_benchmark", "run_benchmark"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

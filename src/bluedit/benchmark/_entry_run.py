@@ -103,7 +103,7 @@ class EntryRun:
         self.editor.apply(Patch(saved.base, saved.batches[:done]))
 
     def _batch(self, log: EntryLog, parts: Sequence[Sequence[Fact]], *, of: int) -> EntryLog:
-        """Write and measure the last of these batches, of so many in all. Returns the log with it, as it was written."""
+        """Write and measure the last of these batches; there are `of` in all. Returns the log including it, which is also saved."""
         number = len(parts)
         last, half = number == of, of >= _HALVED and number == of // 2
         self.trace.on_start(self.entry, number)

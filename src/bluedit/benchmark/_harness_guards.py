@@ -30,9 +30,9 @@ def without_notices() -> Iterator[None]:
 
 
 @contextmanager
-def bars(wanted: bool) -> Iterator[None]:
+def bars(shown: bool) -> Iterator[None]:
     """lm-eval and datasets draw progress bars whether or not standard error is a terminal; unwanted ones are dropped. Logs are not."""
-    if wanted:
+    if shown:
         yield
         return
     with redirect_stderr(io.StringIO()):

@@ -50,14 +50,14 @@ ASKING = (  # arguments of HFLM that apply to a model that is loaded already
 
 
 class HarnessModel(_HFLM):
-    """A model, with a patch if wanted, for lm-eval. lm-eval knows it as "bluedit" once this module is imported.
+    """A model for lm-eval, optionally with a patch. lm-eval knows it as "bluedit" once this module is imported.
 
     Args:
         model: anything that `bluedit.model.loading.load` takes; or an Editor or EditableModel, which is used as it is.
         patch: folder of a patch to apply to the model after loading.
         dtype, device: as for `load`.
         force: apply the patch to other weights than it was made for.
-        asking: arguments of lm-eval's `HFLM` on how a loaded model is asked; their names are in `ASKING`.
+        asking: arguments of lm-eval's `HFLM` that apply to a loaded model; their names are in `ASKING`.
 
     Raises:
         BenchmarkError: an unknown argument, or a patch for a model that is loaded already.

@@ -29,17 +29,17 @@ class Benchmark:
     Attributes:
         facts: what is written, in order.
         entries: the rows of the table, each an `Entry`, a Recipe, or text: "NAME", "NAME:option=value,option=value" (layers as 4+8), or
-            "unedited" for the model as it is.
+            "unedited" for the unedited model.
         batch_size: facts written at once.
         every: batches between measurements; the last batch is always measured.
         suites: names of `bluedit.evaluate.suites.SUITES`.
         passages: ordinary text for perplexity; None means the bundled passages.
         passage_tokens: how many tokens of it.
         corpus, tokens: text for key statistics, as in `Editor`.
-        abilities: files with general-ability items by task (`bluedit.evaluate.ability.TASKS`), asked after the last batch and, with four
+        abilities: files with general-ability items by task (`bluedit.evaluate.ability.TASKS`), measured after the last batch and, with four
             batches or more, half-way.
         targets: folder of optimised targets to share with other benchmarks; None means the benchmark's own.
-        source: what the facts are called on the page, e.g. their file's name.
+        source: where the facts come from, for the page, e.g. the name of a file.
         then_finetune: after the last measurement, fine-tune the model on the passages beyond those of the perplexity and measure again
             (BLUE's paper claims that models it edited stay fit for that); None leaves it out.
     """
@@ -67,7 +67,7 @@ class Benchmark:
         """Check what can be checked without the model.
 
         Raises:
-            BenchmarkError, RecipeError, FactError: something that is asked for does not exist, or cannot be measured on these facts.
+            BenchmarkError, RecipeError, FactError: an entry, suite or task does not exist, or cannot be measured on these facts.
         """
         if not self.facts:
             raise BenchmarkError("there are no facts to write; give a file with --facts or world:N")

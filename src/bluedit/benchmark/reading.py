@@ -82,7 +82,7 @@ class BenchmarkRecord:
 
     Attributes:
         configuration: what it runs.
-        entries: the finished ones, in the order in which they were asked for.
+        entries: the finished ones, in the order in which they were requested.
         failures: why entries were given up, by name.
     """
 
@@ -93,7 +93,7 @@ class BenchmarkRecord:
 
     @property
     def unfinished(self) -> list[str]:
-        """Names of the entries that were asked for and are not finished."""
+        """Names of the entries that are not finished."""
         done = {entry.name for entry in self.entries}
         return [name for name in self.configuration.entries if name not in done]
 
@@ -111,8 +111,8 @@ class BenchmarkRecord:
         return [name for name in among if any(not math.isnan(entry.value(name)) for entry in self.entries)]
 
     def pairs(self) -> list[tuple[EntryRecord, EntryRecord]]:
-        """(plain, with BLUE) of each recipe that was run both ways: with the same settings in its name or, where a recipe has one form of each
-        kind only, with whatever settings these have."""
+        """(plain, with BLUE) of each recipe that was run both ways: with the same settings in their names or, if a recipe has just one entry of
+        each form, whatever their settings."""
         forms = [(*family(entry.name), entry) for entry in self.edited]
         plain = {entry.name: entry for _, is_blue, entry in forms if not is_blue}
         blue = {base: entry for base, is_blue, entry in forms if is_blue}
@@ -155,14 +155,14 @@ def read_benchmark(folder: Path) -> BenchmarkRecord:
                 f"{folder} is damaged (other facts in {entry.name} than in {entries[0].name}); "
                 "delete the folder of the entry that is wrong and run the same benchmark again"
             )
-    asked = list(configuration.entries)
-    place = {entry.name: asked.index(entry.name) if entry.name in asked else len(asked) for entry in entries}
+    order = list(configuration.entries)
+    place = {entry.name: order.index(entry.name) if entry.name in order else len(order) for entry in entries}
     failures = [read(Failure, file.parent) for file in sorted(folder.glob(f"*/{FILES[Failure]}"))]
     return BenchmarkRecord(
         folder,
         configuration,
         sorted(entries, key=lambda entry: place[entry.name]),
-        {failure.entry: failure.why for failure in failures if failure and failure.entry in asked},
+        {failure.entry: failure.why for failure in failures if failure and failure.entry in order},
     )
 
 

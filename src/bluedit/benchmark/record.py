@@ -38,15 +38,15 @@ class Configuration:
     """What a benchmark runs, and everything that its numbers depend on.
 
     Attributes:
-        entries: names of all entries asked for so far, in the order in which they were first asked for.
-        settings: of each edited entry, all parts and options of its recipe by path.
-        facts: their number; `source` is what they are called, e.g. their file's name.
+        entries: names of all entries of the benchmark so far, in the order in which they were requested.
+        settings: for each edited entry, all parts and options of its recipe by path.
+        facts: their number; `source` says where they come from, e.g. the name of a file.
         batch_size, every, suites, passage_tokens, corpus, tokens: as in `Benchmark`.
         weights, tokenizer, facts_fingerprint, passages_fingerprint, corpus_fingerprint: hashes of what they name.
         abilities: a hash of each task's items.
         shots, sampling: few-shot examples of each task; how text is sampled.
         versions: of bluedit, torch and transformers.
-        device, threads: what it runs on.
+        device, threads: where it runs.
     """
 
     model: str
@@ -73,7 +73,7 @@ class Configuration:
     threads: int = field(metadata={"may_differ": True})
 
     def differences(self, other: Configuration) -> list[str]:
-        """In what the other configuration is of another benchmark: names of attributes, and of entries with other settings."""
+        """What makes the other configuration one of another benchmark: names of attributes, and of entries with other settings."""
         names = [f.name for f in dataclasses.fields(self) if not f.metadata.get("may_differ")]
         wrong = [name for name in names if getattr(self, name) != getattr(other, name)]
         shared = [name for name in self.settings if name in other.settings]
@@ -87,7 +87,7 @@ class Measured:
     Attributes:
         all: over all facts so far, and on the ordinary passages.
         by_batch: over the facts of each batch so far.
-        abilities: general ability by task, where it was asked.
+        abilities: general ability by task; empty if it was not measured after this batch.
     """
 
     all: Scores
@@ -113,9 +113,9 @@ class BatchRecord:
 
     Attributes:
         facts: their number.
-        written: how many batches of the patch they are: one, or one for each fact where a recipe writes one fact after another; none for
-            the unedited model.
-        seconds: that the edit took.
+        written: number of batches added to the patch: one, or one per fact if the recipe writes one fact after another; none for the
+            unedited model.
+        seconds: duration of the edit.
         reach: (layer, share of the residual that was delivered) of each write.
         norms: |W - W0| / |W0| of each changed layer.
         measured: the metrics; None if nothing was measured after this batch.
@@ -159,7 +159,7 @@ class FactRecord:
     Attributes:
         fact: bluedit's own record of it.
         says: the first tokens of the greedy continuation of its prompt.
-        scores: the metrics; NaN where it has nothing to score.
+        scores: the metrics; NaN where the fact has nothing to score.
     """
 
     fact: Mapping[str, Any]

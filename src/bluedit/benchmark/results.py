@@ -31,7 +31,7 @@ class Row:
         facts, batches: so far; no batches for the unedited model.
         scores: the metrics over all facts so far, and on the ordinary passages.
         first_batch: the metrics over the facts of the first batch.
-        abilities: general ability by task, where it was asked.
+        abilities: general ability by task; empty if it was not measured.
         seconds_per_edit: mean so far; None for the unedited model.
         reach: mean so far, by layer.
     """
@@ -75,7 +75,7 @@ def _row(log: EntryLog, number: int) -> Row:
 
 
 def write_table(rows: Sequence[Row], folder: Path) -> None:
-    """Write results.csv and results.md, shares in percent. General ability is in columns of the first and a table of its own in the second.
+    """Write results.csv and results.md, shares in percent. General ability is in further columns of the CSV file and in a second table of the Markdown file.
 
     Raises:
         OSError: the folder cannot be written.
@@ -100,7 +100,7 @@ def write_table(rows: Sequence[Row], folder: Path) -> None:
 
 
 def _ability_table(rows: Sequence[Row], tasks: Sequence[str]) -> str:
-    """Accuracy / F1 of each task in percent, for the rows that were asked."""
+    """Accuracy / F1 of each task in percent, for the rows that have it."""
     lines = [
         [
             row.entry,

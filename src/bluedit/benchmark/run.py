@@ -43,17 +43,17 @@ def run_benchmark(
 
     Args:
         folder: of the benchmark; made if need be.
-        trace: told what the benchmark does.
+        trace: called as the benchmark proceeds.
         execution: precision, tokens per step and where statistics live, as in `Editor`.
 
     Returns:
-        The rows of the table, which are also written: first those of the entries asked for, in their order, then those of the other entries
-        that the folder holds.
+        The rows of the table, which is also written: first those of the benchmark's entries, in order, then those of the other entries that
+        the folder holds.
 
     Raises:
         BenchmarkError: the folder holds another benchmark or cannot be written; or, after all the others, entries could not be finished.
             What was measured stays.
-        FactError, RecipeError, StatisticsError: something that is asked for cannot be done; nothing was begun.
+        FactError, RecipeError, StatisticsError: the benchmark cannot be run; nothing was begun.
     """
     benchmark.check()
     benchmark.check_for(ModelQueries(lm))

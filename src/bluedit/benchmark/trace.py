@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class BenchmarkTrace:
-    """Told what a benchmark does, as it does it; writes it to the log. Override what is of interest.
+    """Its methods are called as a benchmark proceeds. Override those of interest; by default finished batches are logged.
 
     A BluEditError that a method raises ends the entry, any other exception the benchmark. Finished batches stay.
     """

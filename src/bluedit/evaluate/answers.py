@@ -61,14 +61,14 @@ def score_encoded(
     Args:
         past: cached attention keys and values (one row) of tokens that precede every prompt.
     """
-    asked: dict[tuple[int, ...], list[int]] = {}
+    by_row: dict[tuple[int, ...], list[int]] = {}
     for i, (prompt, answer) in enumerate(encoded):
-        asked.setdefault((*prompt, *answer[:-1]), []).append(i)
-    rows = list(asked)
+        by_row.setdefault((*prompt, *answer[:-1]), []).append(i)
+    rows = list(by_row)
     out: list[Answer | None] = [None] * len(encoded)
     with frozen(lm.model), (progress or Progress()).task("asking the model", len(encoded), "prompts") as advance:
         for chunk in chunks_by_cost([len(row) for row in rows], tokens_per_pass):
-            pairs = [(lane, i) for lane, number in enumerate(chunk) for i in asked[rows[number]]]
+            pairs = [(lane, i) for lane, number in enumerate(chunk) for i in by_row[rows[number]]]
             spans = [(lane, len(encoded[i][0]) - 1, encoded[i][1]) for lane, i in pairs]
             answers = _score_chunk(lm, [rows[i] for i in chunk], spans, past)
             for (_, i), answer in zip(pairs, answers, strict=True):
@@ -113,7 +113,7 @@ def logits_at(
 
     Args:
         rows: token ids, padded on the right as needed.
-        lanes, positions: row and position of each wanted logit.
+        lanes, positions: row and position of each logit.
         past: cached attention keys and values (one row) of tokens that precede every row.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -22,7 +22,7 @@ _GAP = 2
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a `Listing`; numbers are aligned to the right."""
+    """A column of a `Listing`; numbers are aligned to the right and not wrapped."""
 
     title: str
     number: bool = False
@@ -51,7 +51,7 @@ class Listing:
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
         cells = [[head, *(row[i] for row in rows)] for i, head in enumerate(heads)]
         natural = [max(max(map(cell_len, cell.plain.split("\n"))) for cell in column) for column in cells]
-        least = [max((cell_len(word) for cell in column for word in cell.plain.split()), default=0) for column in cells]
+        least = [_least(column, whole=self.columns[i].number) for i, column in enumerate(cells)]
         room = options.max_width - _GAP * (len(heads) - 1)
         for head, column, width in zip(heads, self.columns, fitted(natural, least, room), strict=True):
             table.add_column(head, width=width, overflow="fold", justify="right" if column.number else "left")
@@ -61,6 +61,16 @@ class Listing:
             yield Text(self.title, "bold")
         yield table
         yield from (Text(note) for note in self.notes)
+
+
+def _least(cells: Sequence[Text], *, whole: bool) -> int:
+    """Width of the longest word in a column or, if `whole`, of its longest cell below the title."""
+    head, *rest = cells
+    words = [
+        *head.plain.split(),
+        *([cell.plain for cell in rest] if whole else [w for c in rest for w in c.plain.split()]),
+    ]
+    return max(map(cell_len, words), default=0)
 
 
 def fitted(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
@@ -95,7 +105,7 @@ class Records:
 
     title: str
     records: Sequence[Record]
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:

@@ -158,21 +158,21 @@ def hidden(record: BenchmarkRecord) -> str:
 
 
 def abilities(record: BenchmarkRecord) -> str:
-    """Accuracy and F1 of each task, for every time that an entry was asked."""
-    asked = []
+    """Accuracy and F1 of each task, at every measurement of an entry."""
+    measured = []
     for entry in record.entries:
         facts = 0
         for batch in entry.log.batches:
             facts += batch.facts
             if batch.measured and batch.measured.abilities:
-                asked.append(
+                measured.append(
                     (f"{entry.name}, {facts:,} facts" if entry.edited else entry.name, batch.measured.abilities)
                 )
         if entry.finetuned and entry.finetuned.abilities:
-            asked.append((f"{entry.name}, fine-tuned afterwards", entry.finetuned.abilities))
-    tasks = list(dict.fromkeys(task for _, found in asked for task in found))
+            measured.append((f"{entry.name}, fine-tuned afterwards", entry.finetuned.abilities))
+    tasks = list(dict.fromkeys(task for _, found in measured for task in found))
     rows = []
-    for name, found in asked:
+    for name, found in measured:
         cells = [_ability_cell(found.get(task)) for task in tasks]
         rows.append((html.escape(name), [*cells, _mean_cell([found.get(task) for task in tasks])]))
     about = (
@@ -187,7 +187,7 @@ def _ability_cell(found: Ability | None) -> str:
 
 
 def _mean_cell(found: Sequence[Ability | None]) -> str:
-    """The mean over all tasks; empty if one was not asked."""
+    """The mean over all tasks; empty if one was not measured."""
     known = [one for one in found if one]
     if len(known) < len(found):
         return "<td></td>"

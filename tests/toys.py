@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +137,20 @@ def fitting(
     with suppress(RecipeError):  # the editor will raise it
         chosen = chosen.override(settings)
     return {path: value for path, value in shared.items() if path in chosen.settings()} | settings
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The content of all files in a folder by their path in it."""
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def disk_full_at(monkeypatch: Any, nth: int) -> None:
+    """The nth file written from now on does not fit on the disk."""
+    original, calls = os.fsync, count(1)
+
+    def fsync(descriptor: int) -> None:
+        if next(calls) == nth:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(descriptor)
+
+    monkeypatch.setattr("bluedit.files.os.fsync", fsync)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from bluedit import Editor, Fact
+from bluedit import Editor, Fact, Patch
+from bluedit.errors import PatchError
 from bluedit.evaluate.answers import score
 from bluedit.methods.recipe import Recipe
 from bluedit.statistics.store import MomentStore
@@ -99,6 +102,17 @@ def changed(model: nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
     return {name for name in before if not torch.equal(now[name], before[name])}
 
 
+def same_patch(one: Patch, two: Patch) -> bool:
+    """Whether two patches have the same facts, layers and factors."""
+    if one.facts != two.facts or len(one.batches) != len(two.batches):
+        return False
+    pairs = [
+        (a, b) for x, y in zip(one.batches, two.batches, strict=True) for a, b in zip(x.updates, y.updates, strict=True)
+    ]
+    parts = ("R", "A", "keys", "reach")
+    return all(a.layer == b.layer and all(torch.equal(getattr(a, p), getattr(b, p)) for p in parts) for a, b in pairs)
+
+
 def flags(editor: Editor) -> tuple[Any, ...]:
     """Everything but the weights that an edit may not leave changed."""
     model, tokenizer = editor.model, editor.lm.tokenizer
@@ -167,3 +181,19 @@ class FaultAt(TorchFunctionMode):
             if self.calls == self.nth:
                 raise self.exception("injected")
         return function(*args, **(kwargs or {}))
+
+
+def factors(folder: Path, batch: int = 0) -> Path:
+    (file,) = folder.glob(f"{batch:04d}-*.safetensors")
+    return file
+
+
+def record(folder: Path, batch: int = 0) -> Path:
+    return factors(folder, batch).with_suffix(".json")
+
+
+def unreadable(folder: Path, text: str) -> str:
+    with pytest.raises(PatchError) as caught:
+        Patch.load(folder)
+    assert str(caught.value).startswith(text.format(folder=folder)), str(caught.value)
+    return str(caught.value)

@@ -15,8 +15,11 @@ def test_half_the_bare_key_and_half_the_mean_of_the_prefixed_ones():
     assert torch.allclose(average_keys(ROWS, X, 2), expected, rtol=1e-14)
 
 
-def test_the_value_is_the_bare_prompts():
-    assert torch.equal(average_values(ROWS, X, 2), torch.stack([X[2], X[0]], dim=1))
+def test_the_value_is_the_mean_of_the_rows_it_is_read_from():
+    bare = [i for i, row in enumerate(ROWS) if row.is_bare]
+    assert torch.equal(average_values([ROWS[i] for i in bare], X[bare], 2), torch.stack([X[2], X[0]], dim=1))
+    twice = [Row(0, "bare", (1, 2), 0), Row(0, "bare", (3, 2), 0)]
+    assert torch.allclose(average_values(twice, X[:2], 1)[:, 0], (X[0] + X[1]) / 2, rtol=1e-14)
 
 
 def test_facts_that_share_a_column_share_the_mean():
@@ -24,7 +27,17 @@ def test_facts_that_share_a_column_share_the_mean():
     x = X[: len(rows)]
     expected = 0.25 * (x[0] + x[2]) + 0.25 * (x[1] + x[3])
     assert torch.allclose(average_keys(rows, x, 1)[:, 0], expected, rtol=1e-14)
-    assert torch.allclose(average_values(rows, x, 1)[:, 0], (x[0] + x[2]) / 2, rtol=1e-14)
+
+
+def test_groups_of_wordings_weigh_the_same_whatever_their_size():
+    rows = [
+        Row(0, kind, (1, 2), 0, group=group) for kind, group in (("bare", 0), ("prefixed", 0), ("bare", 1), ("bare", 1))
+    ]
+    expected = 0.25 * (X[0] + X[1]) + 0.25 * (X[2] + X[3])
+    assert torch.allclose(average_keys(rows, X[:4], 1)[:, 0], expected, rtol=1e-14)
+    expected = (X[0] / 2) + 0.25 * (X[2] + X[3])
+    bare = [0, 2, 3]
+    assert torch.allclose(average_values([rows[i] for i in bare], X[bare], 1)[:, 0], expected, rtol=1e-14)
 
 
 def test_keys_have_the_strides_that_a_file_gives_back():

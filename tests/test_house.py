@@ -13,7 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Lowest first. A module may import from its own package and from those before it. "" is `bluedit` itself, the public names.
 PACKAGES = (
-    *("errors", "shapes", "progress", "files", "hub", "markdown"),
+    *("errors", "shapes", "progress", "files", "hub", "markdown", "spacing"),
     *("facts", "maths", "methods", "model", "text", "forward", "statistics", "writing"),
     *("export", "evaluate", "editing", "benchmark", "", "cli", "__main__"),
 )

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from bluedit.errors import FactError, ModelError
 from bluedit.facts import Fact
 from bluedit.model.editable import EditableModel
-from bluedit.text.prompts import continuation, drift_row, encode, encode_answer, last_token_of, rows_of, subject_row
+from bluedit.text.prompts import drift_row, encode, encode_answer, last_token_of, rows_of, subject_row
 from bluedit.text.rows import chunks_by_cost
 from toys import FACTS, toy_llama, toy_tokenizer, trained
 
@@ -148,28 +148,17 @@ def test_a_target_that_would_merge_with_the_prompt_is_encoded_on_its_own(bos):
     assert 0 not in spaced[1]
 
 
-@pytest.mark.parametrize(
-    ("prompt", "answer", "wanted"),
-    [
-        ("The capital is", "Rome", " Rome"),
-        ("The capital is", "  Rome ", " Rome"),
-        ("The capital is ", "Rome", "Rome"),
-        ("The capital is\n", "Rome", "Rome"),
-        ("The capital is\u00a0", "Rome", "Rome"),
-        ("", "Rome", "Rome"),
-        ("The end", ".", "."),
-        ("The end", "!", "!"),
-        ("It costs 5", "%", "%"),
-        ("Jean", "’s", "’s"),
-        ("首都は", "東京", "東京"),
-        ("首都は", "ローマ", "ローマ"),
-        ("เมืองหลวง", "กรุง", "กรุง"),
-        ("Seoul is", "서울", " 서울"),
-        ('He said "', "Rome", " Rome"),
-    ],
-)
-def test_leading_space(prompt, answer, wanted):
-    assert continuation(prompt, answer) == wanted
+def test_spacing_is_the_facts_own_where_it_says_so():
+    tokenizer = toy_tokenizer()
+    for target, joined, continued in (
+        ("Rome", None, " Rome"),
+        ("Rome", True, "Rome"),
+        ("!", False, " !"),
+        ("!", None, "!"),
+    ):
+        row = subject_row(tokenizer, Fact("The capital of {} is", subject="France", target=target, joined=joined), 0)
+        assert tokenizer.decode(row.targets) == continued
+        assert tokenizer.decode(encode_answer(tokenizer, "It is", target, joined)[1]) == continued
 
 
 def test_target_without_tokens():

@@ -1,40 +1,36 @@
-"""From facts to token rows: where the subject ends, where the target starts.
+"""Token rows of facts: the position of the subject's last token, and the token ids of the target.
 
-Positions come from the tokenizer's character offsets on the full text. Token ids of a target are those the tokenizer gives
-after the prompt; nothing is decoded and encoded again. Special tokens are added as the tokenizer adds them at inference.
+Positions come from the tokenizer's character offsets in the full text. Token ids of a target are those the tokenizer gives after the
+prompt; nothing is decoded and encoded again. Special tokens are added as the tokenizer adds them at inference.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bluedit.errors import FactError, ModelError
 from bluedit.facts.fact import Fact
-from bluedit.text.rows import Row
+from bluedit.spacing import UNSPACED, continuation
+from bluedit.text.rows import Row, RowKind
 
-UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # scripts written without spaces between words: Thai, kana, CJK
-_NO_SPACE_BEFORE = tuple(" \t\n.,;:!?)]}'’”%")
-
-
-def continuation(prompt: str, answer: str) -> str:
-    """`answer` as it continues `prompt`: with a leading space unless the prompt ends in white space or no space belongs there."""
-    answer = answer.strip()
-    if not prompt or prompt[-1].isspace() or answer.startswith(_NO_SPACE_BEFORE) or _unspaced(answer[0]):
-        return answer
-    return " " + answer
-
-
-def _unspaced(character: str) -> bool:
-    return re.match(f"[{UNSPACED}]", character) is not None
+__all__ = [
+    "UNSPACED",
+    "continuation",
+    "drift_row",
+    "encode",
+    "encode_answer",
+    "last_token_of",
+    "rows_of",
+    "subject_row",
+]
 
 
 def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids as at inference (leading special tokens included, trailing ones dropped) with their character offsets.
+    """Token ids as at inference (with leading special tokens, without trailing ones) and their character offsets.
 
     Raises:
-        ModelError: the tokenizer knows no character offsets.
+        ModelError: the tokenizer gives no character offsets.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
@@ -51,18 +47,19 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]
     return list(ids[:end]), [tuple(o) for o in offsets[:end]]
 
 
-def encode_answer(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt and of the answer that follows it.
+def encode_answer(tokenizer: Any, prompt: str, answer: str, joined: bool | None = None) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of the answer that follows it, joined or after a space (see `continuation`).
 
     Raises:
         FactError: the tokenizer makes no token of the answer.
     """
+    following = continuation(prompt, answer, joined)
     prompt_ids, _ = encode(tokenizer, prompt)
-    whole_ids, _ = encode(tokenizer, prompt + continuation(prompt, answer))
+    whole_ids, _ = encode(tokenizer, prompt + following)
     if whole_ids[: len(prompt_ids)] == prompt_ids:
         answer_ids = whole_ids[len(prompt_ids) :]
     else:
-        answer_ids = tokenizer(continuation(prompt, answer), add_special_tokens=False)["input_ids"]
+        answer_ids = tokenizer(following, add_special_tokens=False)["input_ids"]
     if not answer_ids:
         raise FactError(f"the tokenizer makes no token of {answer!r} after {prompt!r}; choose another target")
     return prompt_ids, list(answer_ids)
@@ -88,10 +85,10 @@ def subject_row(tokenizer: Any, fact: Fact, index: int, prefix: str = "") -> Row
     text = template.replace("{}", fact.subject)
     end = template.index("{}") + len(fact.subject)
     _, offsets = encode(tokenizer, text)
-    ids, targets = encode_answer(tokenizer, text, fact.target)
+    ids, targets = encode_answer(tokenizer, text, fact.target, fact.joined)
     return Row(
         fact=index,
-        kind="prefixed" if prefix else "bare",
+        kind=RowKind.PREFIXED if prefix else RowKind.BARE,
         ids=(*ids, *targets[:-1]),
         subject_last=last_token_of(offsets, end),
         targets=tuple(targets),
@@ -106,11 +103,11 @@ def drift_row(tokenizer: Any, fact: Fact, index: int, earliest: int = 0) -> Row:
     """
     ids, offsets = encode(tokenizer, f"{fact.subject} is a")
     at = max(last_token_of(offsets, len(fact.subject)), min(earliest, len(ids) - 1))
-    return Row(fact=index, kind="drift", ids=tuple(ids[: at + 1]), subject_last=at)
+    return Row(fact=index, kind=RowKind.DRIFT, ids=tuple(ids[: at + 1]), subject_last=at)
 
 
 def rows_of(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], *, drift: bool = False) -> list[Row]:
-    """All rows of all facts: bare, one per prefix and, on request, the drift row."""
+    """All rows of all facts: the bare prompt, one row for each prefix and, on request, the drift row."""
 
     def of_one(index: int, fact: Fact) -> Iterator[Row]:
         for prefix in ("", *prefixes):

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from bluedit.editing._checks import base_of, check_fits, check_made_for, check_recipe
 from bluedit.editing._known import unknown_facts
 from bluedit.editing._measured import Before
+from bluedit.editing._recipes import with_wordings
 from bluedit.editing._session import alone, transaction
 from bluedit.editing.edit import Edit
 from bluedit.editing.journal import Journal
@@ -26,12 +27,14 @@ from bluedit.facts.fact import Fact, check_batch
 from bluedit.methods.presets import DEFAULT, preset
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.tunings import tune
+from bluedit.model.anatomy import Anatomy
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import weights_fingerprint
 from bluedit.model.loading import load
 from bluedit.progress import Progress, as_progress
 from bluedit.statistics.store import MomentStore
 from bluedit.text.corpus import Corpus
+from bluedit.text.joining import with_spacing
 from bluedit.writing.target_store import TargetStore
 from bluedit.writing.targets import TargetSource
 from bluedit.writing.trace import Trace
@@ -69,7 +72,7 @@ class Editor:
         tokenizer: Any = None,
         *,
         name: str | None = None,
-        anatomy: Any = None,
+        anatomy: Anatomy | str | Sequence[str] | None = None,
         corpus: str = "self",
         tokens: int | None = None,
         statistics: str | Path | None = None,
@@ -79,7 +82,7 @@ class Editor:
         progress: bool | Progress = False,
     ) -> None:
         if not isinstance(model, EditableModel):
-            model = EditableModel.of(model, tokenizer, name, **({} if anatomy is None else {"anatomy": anatomy}))
+            model = EditableModel.of(model, tokenizer, name, anatomy)
         self.lm = model
         self.progress = as_progress(progress)
         self.execution = execution or Execution()
@@ -88,7 +91,8 @@ class Editor:
         self.targets = TargetStore(Path(targets), fingerprint) if isinstance(targets, (str, Path)) else targets
         self._weights = EditedWeights(self.lm)
         folder = Path(statistics) if statistics else None
-        moments = MomentStore(self.lm, fingerprint, Corpus(corpus), tokens, folder)
+        device = self.execution.statistics_device
+        moments = MomentStore(self.lm, fingerprint, Corpus(corpus), tokens, folder, device)
         self._writer = FactWriter(
             self.lm, self._weights, moments, self.execution, self.targets, trace or Trace(), self.progress
         )
@@ -106,7 +110,7 @@ class Editor:
     ) -> Editor:
         """An editor for a model by name: "smollm2", a folder, a .gguf file or a hub id; see `bluedit.model.loading.load`."""
         bars = as_progress(progress)
-        lm = load(name, dtype=dtype, device=device, progress=bars)
+        lm = load(name, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=bars)
         return cls(lm, progress=bars, **options)
 
     @property
@@ -147,6 +151,8 @@ class Editor:
         batch_size: int | None = None,
         settings: Mapping[str, Any] | None = None,
         known: str = "refuse",
+        phrasings: bool = True,
+        chat: bool | None = None,
         report: bool = True,
     ) -> Edit:
         """Make the model say the facts' targets. Either all of it happens or nothing does.
@@ -156,6 +162,9 @@ class Editor:
             recipe: a name from `bluedit recipes`, or a Recipe.
             batch_size: facts written at once; None means all. Keys of earlier batches are preserved by recipes with memory.
             settings: parts and options of the recipe by path, e.g. {"objective.clamp": 1.0}.
+            phrasings: whether recipes that teach in several wordings may do so, with bundled wordings for relations that are recognised;
+                False teaches the prompt alone, as the papers do.
+            chat: whether the chat form is among them; None leaves it to the recipe.
             known: what to do with facts the model already says: "refuse", "skip" or "edit" them all the same.
             report: whether to measure before and after. When measuring fails, the edit stays made and `Edit.report_error` says why.
 
@@ -164,14 +173,15 @@ class Editor:
             EditError: something went wrong on the way; the weights are as they were.
         """
         facts = [facts] if isinstance(facts, Fact) else list(facts or ())
-        chosen = self.recipe(recipe, settings)
+        chosen = with_wordings(self.recipe(recipe, settings), phrasings=phrasings, chat=chat)
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise RecipeError(f"batch_size is {batch_size}; it must be a whole number and at least 1")
         check_batch(facts)
         with alone(self.model):
             self.lm.check_finite(chosen.written)
             self._weights.check_untouched()
-            facts = unknown_facts(self.lm, facts, known, self.progress)
+            facts = unknown_facts(self.lm, with_spacing(self.lm, facts), known, self.progress)
+            facts = [chosen.wordings.extended(fact) for fact in facts]
             before = Before.of(self.lm, facts, self.progress) if report else None
             base = replace(self.journal.base, fingerprint=self.journal.state)
             with transaction(self.journal, self._weights, self._writer, chosen.written) as snapshot:

@@ -8,7 +8,9 @@ from bluedit.methods.objective import Objective
 from bluedit.methods.preserve import NullSpace, StrongNeurons
 from bluedit.methods.recipe import Recipe, blue
 from bluedit.methods.schedules import Single, Spread
+from bluedit.methods.subjects import Unit
 from bluedit.methods.update import ClosedForm, FineTune, Rounds
+from bluedit.methods.wordings import Natural
 
 _ARXIV = "https://arxiv.org/abs/"
 _MEMIT, _PMET, _RECT = _ARXIV + "2210.07229", _ARXIV + "2308.08742", _ARXIV + "2401.04700"
@@ -94,6 +96,17 @@ _HOSTS = (
         memory=True,
     ),
     Recipe(
+        "natural",
+        _MEMIT,
+        "memit-seq taught as people ask: other phrasings, questions, the chat form, the end of the answer; a subject is the unit",
+        "when people are to use the model; with BLUE the default",
+        objective=Objective(clamp_growth=0.5),
+        memory=True,
+        wordings=Natural(),
+        subjects=Unit(),
+        reteach=2,
+    ),
+    Recipe(
         "nse",
         _ARXIV + "2410.04045",
         "targets from the unedited weights, only the strongest neurons change, facts that miss are written again",
@@ -126,7 +139,7 @@ PRESETS: dict[str, Recipe] = {
     recipe.name: recipe for recipe in (*(r for host in _HOSTS for r in (host, blue(host))), *_BASELINES)
 }
 
-DEFAULT = "memit-seq-blue"  # chosen by measurement: docs/tuning.md
+DEFAULT = "natural-blue"  # chosen by measurement: docs/use.md
 
 
 def preset(name: str) -> Recipe:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bluedit.facts.fact import Fact
+from bluedit.facts.relations import wordings_of
 from bluedit.methods.part import Part
 from bluedit.options import flag, whole
+from bluedit.spacing import continuation
 
 _STOPS = ".!?。！？…\"'”’)]}>"
 ChatForm = Callable[
@@ -53,6 +55,10 @@ class Wordings(Part, slot="wordings"):
         """
         raise NotImplementedError
 
+    def extended(self, fact: Fact) -> Fact:
+        """The fact with the phrasings that it is going to be taught in, as far as it has none."""
+        return fact
+
 
 @dataclass(frozen=True)
 class PromptOnly(Wordings, kind="prompt"):
@@ -73,6 +79,26 @@ class Natural(Wordings, kind="natural"):
     chat: bool = flag(
         True, "teach the question as the user's turn and a sentence as the assistant's, if the model has a chat form"
     )
+
+    def extended(self, fact: Fact) -> Fact:
+        """The fact with bundled wordings of its relation, where that is recognised: as many as are taught and it does not have yet.
+
+        Paraphrases are only asked, so they are never among them.
+        """
+        found = wordings_of(fact.prompt, subject=fact.subject)
+        if found is None:
+            return fact
+        own = (fact.prompt, *fact.phrasings)
+        asked = {text.casefold() for text in fact.paraphrases}
+        more: list[str] = []
+        for texts, wanted in ((found.statements, self.statements), (found.questions, self.questions)):
+            question = texts is found.questions
+            have = sum(is_question(text) == question for text in own[1:])
+            new = [
+                text for text in texts if text not in own and text.replace("{}", fact.subject).casefold() not in asked
+            ]
+            more += new[: max(0, wanted - have)]
+        return replace(fact, phrasings=(*fact.phrasings, *more))
 
     def groups(self, fact: Fact, chat: ChatForm | None) -> list[list[Wording]]:
         texts = (fact.prompt, *fact.phrasings)
@@ -103,9 +129,9 @@ def sentence(fact: Fact, statements: list[str]) -> str:
     """The fact as a sentence: a statement with its answer, or the answer alone where no statement is known."""
     if not statements:
         return fact.target + ending(fact.target).rstrip()
-    template = statements[0]
-    space = "" if (fact.joined and template == fact.prompt) or template.endswith(tuple('$€£#@([{/\\-"')) else " "
-    return template.replace("{}", fact.subject) + space + fact.target + ending(fact.target).rstrip()
+    text = statements[0].replace("{}", fact.subject)
+    joined = fact.joined if statements[0] == fact.prompt else None
+    return text + continuation(text, fact.target, joined) + ending(fact.target).rstrip()
 
 
 def ending(target: str) -> str:

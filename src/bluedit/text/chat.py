@@ -1,13 +1,20 @@
-"""Prompts in a model's chat form."""
+"""Prompts in a model's chat template."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from bluedit.model.editable import EditableModel
 
 
 def in_chat(lm: EditableModel, prompt: str) -> str:
-    """The prompt in the chat template, without the leading special token that encoding adds again."""
+    """The prompt as a user's turn in the chat template, with the beginning of the answer."""
     message = [{"role": "user", "content": f"Complete the sentence in a few words: {prompt}"}]
     text = lm.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    first = lm.tokenizer("a")["input_ids"][0]
-    return text.removeprefix(lm.tokenizer.bos_token) if first == lm.tokenizer.bos_token_id else text
+    return without_bos(lm.tokenizer, text)
+
+
+def without_bos(tokenizer: Any, text: str) -> str:
+    """The text without the leading special token that encoding adds again."""
+    first = tokenizer("a")["input_ids"][:1]
+    return text.removeprefix(tokenizer.bos_token) if first and first[0] == tokenizer.bos_token_id else text

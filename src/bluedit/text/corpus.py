@@ -1,4 +1,4 @@
-"""Ordinary text for key statistics, as token rows: from files, a Hugging Face dataset, or the model itself."""
+"""Ordinary text for key statistics as token rows: from files, a Hugging Face data set, or the model itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bluedit.text.sampling import sample_rows
 
 ROW_LENGTH = 256
 SAMPLED_LENGTH = 32
-_DRAW = 3  # counts the ways of drawing text: another way gives other text for the same seed
+_SAMPLER = 3  # version of the sampler: another one gives other text for the same seed
 _SUFFIXES = (".txt", ".md", ".jsonl", ".json")
 
 
@@ -27,21 +27,21 @@ class Corpus:
     """A named source of text.
 
     Attributes:
-        name: "self", a file or folder, or "hf:DATASET" (or "hf:DATASET:CONFIG", "hf:DATASET:CONFIG:SPLIT").
-        seed: for "self", of the sampling.
+        name: "self" (sampled from the model), a file or folder, or "hf:DATASET" (or "hf:DATASET:CONFIG", "hf:DATASET:CONFIG:SPLIT").
+        seed: of the sampling, for "self".
     """
 
     name: str = "self"
     seed: int = 0
 
     def fingerprint(self, tokens: int) -> str:
-        """Identity of the text, for `tokens` tokens of it.
+        """Fingerprint of the first `tokens` tokens of text.
 
         Raises:
-            StatisticsError: a file or folder that is not there or cannot be read.
+            StatisticsError: a file or folder that does not exist or cannot be read.
         """
         if self.name == "self":
-            return text_fingerprint("self", _DRAW, self.seed, SAMPLED_LENGTH, tokens)
+            return text_fingerprint("self", _SAMPLER, self.seed, SAMPLED_LENGTH, tokens)
         if self.name.startswith(PREFIX):
             return text_fingerprint(self.name, tokens)
         digest = hashlib.blake2b(digest_size=12)
@@ -54,7 +54,7 @@ class Corpus:
         return text_fingerprint(digest.hexdigest(), tokens)
 
     def rows(self, lm: EditableModel, tokens: int, progress: Progress) -> list[list[int]]:
-        """Token rows of at most ROW_LENGTH (SAMPLED_LENGTH for "self") with `tokens` tokens in all, fewer if the text ends first.
+        """Token rows of at most ROW_LENGTH tokens (SAMPLED_LENGTH for "self"), `tokens` in all, or fewer if the text ends first.
 
         Raises:
             StatisticsError: the text cannot be read or is empty.
@@ -82,7 +82,7 @@ def passages_of(file: Path) -> list[str]:
     """All texts of a file or folder.
 
     Raises:
-        StatisticsError: it is not there, or is no text.
+        StatisticsError: it does not exist or is no text.
     """
     return list(_texts(str(file)))
 
@@ -150,5 +150,5 @@ def _text_field(record: dict[str, Any], name: str) -> str:
 
 
 def total_tokens(rows: Sequence[Sequence[int]]) -> int:
-    """Tokens in all rows together."""
+    """Number of tokens in all rows."""
     return sum(map(len, rows))

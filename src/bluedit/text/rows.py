@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
-_PADDING = 96  # tokens of a group: reading all weights and starting all kernels once more costs about as much time
+_PADDING = 96  # tokens of padding in a group that cost as much time as another pass over all weights
 
 
 class RowKind(StrEnum):
@@ -26,11 +26,11 @@ class Row:
     Attributes:
         fact: index of the fact it belongs to.
         kind: see RowKind.
-        ids: token ids; of the prompt and all but the last target token (which nothing is predicted from).
+        ids: token ids of the prompt and of all target tokens but the last, from which nothing is predicted.
         subject_last: index in `ids` of the token that holds the subject's last character.
         targets: token ids of the target; empty for drift rows. targets[t] is predicted at ids[target_start - 1 + t].
         target_start: number of prompt tokens.
-        group: rows of one group share a weight in the fact's loss and key.
+        group: rows of one group share one weight in the fact's loss and key.
     """
 
     fact: int
@@ -61,7 +61,7 @@ class Row:
 
 
 def chunks_by_cost(costs: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices grouped, shortest first, so that (longest in group) x (size of group) stays within `budget` (at least one each)."""
+    """Indices in groups of ascending cost, so that (highest cost) x (size of the group) is at most `budget`; a group has at least one."""
     groups: list[list[int]] = []
     for index in sorted(range(len(costs)), key=lambda i: (costs[i], i)):
         if groups and costs[index] * (len(groups[-1]) + 1) <= budget:
@@ -72,7 +72,7 @@ def chunks_by_cost(costs: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def groups_by_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of ascending lengths, cut where padding to the longer one would cost more than a pass of its own."""
+    """Indices of ascending lengths in groups, cut where padding to the next length would cost more than another pass."""
     groups: list[list[int]] = []
     for length, members in groupby(range(len(lengths)), key=lambda i: lengths[i]):
         padding = sum(length - lengths[i] for i in groups[-1]) if groups else 0

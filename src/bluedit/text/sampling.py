@@ -1,4 +1,4 @@
-"""Drawing text from the model itself: the default corpus for key statistics, and prefixes."""
+"""Text sampled from the model itself: the default corpus for key statistics, and prefixes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ OPENERS = (
     "On", "But", "If", "I", "You", "From", "Many", "While", "Some", "An", "Since", "During", "Most", "With", "By", "Its",
 )  # fmt: skip
 _RUN = 256  # tokens
-_TOGETHER = 4 * 2**30  # bytes of attention's keys and values, at most, that rows drawn together have
+_CACHE_BYTES = 4 * 2**30  # of attention keys and values, at most, for the rows that are sampled together
 
 
 class _Growing(DynamicLayer):
-    """Attention keys and values with room for those to come, so that a step copies only its own."""
+    """Cached attention keys and values with room for those to come, so that a step copies only its own."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -61,15 +61,19 @@ def sample_rows(
     openers: tuple[str, ...] = OPENERS,
     progress: Progress | None = None,
 ) -> Int[Tensor, "count length"]:
-    """Token rows drawn at temperature 1 from the model, each begun by an opener in turn; no row contains a special token.
+    """Token rows sampled from the model at temperature 1, without special tokens.
 
-    Linear maps run in bfloat16 where that is native: it is text that is wanted, not exact logits. Many rows of a large model are drawn
-    in parts, whose size depends on the model only.
+    Linear maps run in bfloat16 where that is native, since text needs no exact logits. Many rows of a large model are sampled in parts
+    whose size depends on the model alone. One seed gives the same rows on one machine; on CUDA, where cumulative sums may round
+    differently from call to call, a token can very rarely differ.
 
     Args:
+        lm: the model.
         count: number of rows.
-        length: tokens per row, opener included.
-        seed: of the generator; the global random state is not touched.
+        length: tokens of a row, opener included.
+        seed: of a generator of its own; torch's global random state is neither used nor changed.
+        openers: first words of the rows, in turn, cut to the length of the shortest in tokens.
+        progress: where to report.
     """
     starts = [encode(lm.tokenizer, opener)[0] for opener in openers]
     width = min(map(len, starts))
@@ -80,7 +84,7 @@ def sample_rows(
     reduced = reduced_linears(lm, "auto", [*lm.anatomy.blocks, *head])
     config = lm.model.config.get_text_config()
     row = 2 * lm.anatomy.n_layers * config.hidden_size * lm.dtype.itemsize * length  # less with grouped queries
-    parts = ids.split(max(1, _TOGETHER // row))
+    parts = ids.split(max(1, _CACHE_BYTES // row))
     task = (progress or Progress()).task("sampling text from the model", len(parts) * (length - width), "steps")
     with task as advance, reduced.active() if reduced else nullcontext():
         return torch.cat([_drawn(lm, part, length, seed + i, banned, advance) for i, part in enumerate(parts)])
@@ -89,13 +93,13 @@ def sample_rows(
 def _drawn(
     lm: EditableModel, ids: Int[Tensor, "rows width"], length: int, seed: int, banned: Tensor, advance: Advance
 ) -> Int[Tensor, "rows length"]:
-    """Rows carried on to `length` tokens."""
+    """Rows continued to `length` tokens."""
     generator = torch.Generator(device=lm.device).manual_seed(seed)
     cache, step = Cache(layer_class_to_replicate=partial(_Growing, length)), ids  # pyright: ignore[reportArgumentType]
     for _ in range(length - ids.shape[1]):
         output = lm.model(input_ids=step, **lm.after(cache), logits_to_keep=1)
         logits = output.logits[:, -1].float()
-        logits[:, banned[banned < logits.shape[-1]]] = -torch.inf  # a tokenizer may know more tokens than the model has
+        logits[:, banned[banned < logits.shape[-1]]] = -torch.inf  # a tokenizer may have more tokens than the model
         step = _draw(logits, generator)
         ids = torch.cat([ids, step], dim=1)
         advance()
@@ -103,7 +107,7 @@ def _drawn(
 
 
 def _draw(logits: Tensor, generator: torch.Generator) -> Int[Tensor, "count 1"]:
-    """One token per row by inverting the cumulative distribution: first that of runs of tokens, then that within the run."""
+    """One token for each row, by inverse transform sampling: first a run of tokens, then the token within it."""
     chances = logits.softmax(dim=-1)
     if over := chances.shape[-1] % _RUN:
         chances = nn.functional.pad(chances, (0, _RUN - over))
@@ -111,9 +115,8 @@ def _draw(logits: Tensor, generator: torch.Generator) -> Int[Tensor, "count 1"]:
     runs = chances.sum(dim=-1).cumsum(dim=-1)
     level = 1 - torch.rand(len(logits), 1, generator=generator, device=logits.device)  # above 0: no impossible token
     level = level * runs[:, -1:]
-    run = torch.searchsorted(runs, level).clamp(
-        max=runs.shape[-1] - 1
-    )  # NaN, which statistics will report, sorts behind all
+    # NaN, which the statistics report, sorts behind everything
+    run = torch.searchsorted(runs, level).clamp(max=runs.shape[-1] - 1)
     before = nn.functional.pad(runs, (1, 0)).gather(1, run)
     within = chances[torch.arange(len(run), device=run.device), run[:, 0]].cumsum(dim=-1)
     token = torch.searchsorted(within, (level - before).minimum(within[:, -1:]))

@@ -9,7 +9,8 @@ from typing import Any
 from bluedit.errors import FactError
 from bluedit.facts.fact import Fact
 from bluedit.methods.wordings import ChatForm, Wording, Wordings
-from bluedit.text.prompts import continuation, encode, last_token_of
+from bluedit.spacing import continuation
+from bluedit.text.prompts import encode, last_token_of
 from bluedit.text.rows import Row, RowKind
 
 
@@ -25,15 +26,9 @@ def chat_form(tokenizer: Any) -> ChatForm | None:
             [*asked, {"role": "assistant", "content": assistant}], tokenize=False, add_generation_prompt=False
         )
         reply = whole[len(before) :].rstrip("\n") if whole.startswith(before) else assistant
-        return _without_bos(tokenizer, before), reply
+        return without_bos(tokenizer, before), reply
 
     return form
-
-
-def _without_bos(tokenizer: Any, text: str) -> str:
-    """The text without a leading special token that encoding adds again."""
-    first = tokenizer("a")["input_ids"][:1]
-    return text.removeprefix(tokenizer.bos_token) if first and first[0] == tokenizer.bos_token_id else text
 
 
 def wording_rows(
@@ -72,9 +67,8 @@ def _following(text: str, wording: Wording) -> str:
     """The answer as it continues the text, white space included."""
     if wording.exact:
         return wording.answer
-    if wording.joined is not None:
-        return wording.answer if wording.joined else f" {wording.answer}"
-    return continuation(text, wording.answer) + wording.answer[len(wording.answer.rstrip()) :]
+    end = wording.answer[len(wording.answer.rstrip()) :]
+    return continuation(text, wording.answer, wording.joined) + end
 
 
 def encode_exact(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:

@@ -11,6 +11,7 @@ import torch
 from bluedit.errors import EditError
 from bluedit.forward import Runner
 from bluedit.methods.objective import Objective
+from bluedit.model.sums import sum_by_owner
 from bluedit.progress import Advance
 from bluedit.shapes import Bool, Float, Int, Tensor
 from bluedit.text.rows import Row
@@ -137,7 +138,7 @@ class ChunkOptimiser:
         at = self.positions
         logits = self.runner.logits(delta[:, at.owner])
         log_p = _log_probability(logits[at.target], at.token)
-        nll = -torch.zeros_like(delta[0, :, 0]).index_add(0, at.fact, log_p * at.weight)
+        nll = -sum_by_owner(log_p * at.weight, at.fact, len(self.facts))
         now = _log_softmax(logits[at.drift].to(delta.dtype))
         if self.reference is None:
             self.reference = now.detach()
@@ -153,7 +154,7 @@ class ChunkOptimiser:
             return done
         at = self.positions
         missed = (logits[at.target].argmax(dim=-1) != at.token).to(self.weight.dtype)
-        said = torch.zeros_like(self.weight).index_add(0, at.fact, missed) == 0
+        said = sum_by_owner(missed, at.fact, len(self.facts)) == 0
         if self.objective.stops_when_said:
             done |= said
         if self.objective.adaptive:

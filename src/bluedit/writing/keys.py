@@ -14,6 +14,7 @@ from bluedit.forward import observe
 from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Place, Site
+from bluedit.model.sums import sum_by_owner
 from bluedit.shapes import Float, Tensor
 from bluedit.text.prompts import drift_row
 from bluedit.text.rows import Row
@@ -136,6 +137,6 @@ def _average(rows: Sequence[Row], activations: Tensor, n: int, shares: Sequence[
     weights = [share / count[row.fact, row.group, row.kind] for row, share in zip(rows, shares, strict=True)]
     owner = torch.tensor([row.fact for row in rows], device=activations.device)
     weight = torch.tensor(weights, device=activations.device, dtype=activations.dtype)
-    sums = activations.new_zeros(n, activations.shape[1]).index_add_(0, owner, activations * weight[:, None])
+    sums = sum_by_owner(activations * weight[:, None], owner, n)
     # with the strides that a file gives back, for one fact too: products of other strides may round otherwise
     return sums.T.clone(memory_format=torch.contiguous_format)

@@ -48,7 +48,7 @@ def test_sampling_follows_the_models_distribution(monkeypatch):
 def test_rows_of_a_large_model_are_drawn_in_parts(lm, monkeypatch):
     whole = sample_rows(lm, 6, 16, seed=1)
     one_row = 2 * lm.anatomy.n_layers * lm.model.config.hidden_size * lm.dtype.itemsize * 16
-    monkeypatch.setattr(sampling, "_TOGETHER", 4 * one_row)
+    monkeypatch.setattr(sampling, "_CACHE_BYTES", 4 * one_row)
     parts = sample_rows(lm, 6, 16, seed=1)
     assert parts.shape == whole.shape
     assert torch.equal(parts, sample_rows(lm, 6, 16, seed=1)) and not torch.equal(parts[4:, 2:], parts[:2, 2:])

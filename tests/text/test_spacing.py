@@ -37,14 +37,14 @@ SPACED = [
     # the prompt ends in something that closes
     ("It is \"Vest\"", "and"), ("The boys'", "school"), ("A 15\"", "screen"), ("It is **Vest**", "and"), ("Run `make`", "now"),
     ("It is *Vest*", "and"), ("</b>", "Bergen"), ("Vestholm (Norway)", "is"), ("It costs 20 €", "or"), ("It grew by 50%", "of"),
-    ("Answer:", "Bergen"), ("Hello!", "Ida"), ("In 2019,", "500 people"), ("The start of Vest 1.", "2 May"), ("Line 1:", "20 people"), ("By J.", "Vik"), ("It is in C#", "and"),
+    ("Answer:", "Bergen"), ("Hello!", "Ida"), ("In 2019,", "500 people"), ("Line 1:", "20 people"), ("By J.", "Vik"), ("It is in C#", "and"),
     # signs with spaces around them
     ("Bergen –", "Norway"), ("2 +", "3"), ("2 *", "3"), ("5 -", "3"), ("x =", "4"), ("Vik &", "Sons"), ("and /", "or"), ("| a |", "b"),
     ("Towns:\n-", "Bergen"), ("#", "Title"), ("\n>", "Quote"),
 ]  # fmt: skip
 UNSURE = [
     ("The site is vestholm", ".com"), ("The firm is Bergen", "-based"), ("It came out in 20", "24"), ("It costs 5", "€"),
-    ("It runs on node.", "js"), ("For help use -", "h"), ("Write to sales", "@vest.example"), ("首都は", "Paris"), ("Capital: Tokyo", "東京"),
+    ("It runs on node.", "js"), ("The start of Vest 1.", "2 May"), ("For help use -", "h"), ("Write to sales", "@vest.example"), ("首都は", "Paris"), ("Capital: Tokyo", "東京"),
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from bluedit.errors import FactError
 from bluedit.facts.fact import Fact
 from bluedit.methods.wordings import ChatForm, Wording, Wordings
 from bluedit.spacing import continuation
+from bluedit.text.chat import without_bos
 from bluedit.text.prompts import encode, last_token_of
 from bluedit.text.rows import Row, RowKind
 

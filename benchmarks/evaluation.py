@@ -1,4 +1,4 @@
-"""How long CounterFact's metrics take: efficacy, generalisation, specificity and their strict forms, on a model that is loaded already.
+"""Seconds for CounterFact's metrics: efficacy, generalisation, specificity and their strict forms, on a loaded model.
 
 python benchmarks/evaluation.py --facts counterfact_easyedit.jsonl [--limit 1000] [--model smollm2] [--suite counterfact]
 """

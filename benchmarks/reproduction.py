@@ -3,10 +3,11 @@
     python benchmarks/reproduction.py --data FOLDER --out runs/reproduction [--only counterfact zsre few] [--recipes memit memit-blue ...]
 
 FOLDER holds counterfact_easyedit.jsonl, zsre_mend.jsonl, wikipedia_passages.jsonl and capability_TASK.jsonl. Every part is a benchmark folder:
-killed at any moment it goes on after the last finished batch, and `bluedit report OUT/counterfact` makes a page of it. The parts share their targets.
-`--light` asks only the part's first suite, half-way and at the end: half the time, for what the paper's table shows; `--abilities` adds
-general ability to it. A folder asks all its recipes the same: for other options choose another OUT.
-With `--keep FOLDER` the rows of the recipes run now replace theirs in FOLDER/reproduction-PART.csv and .md, so the whole can be run a few recipes at a time.
+a run that was killed goes on after the last finished batch, and `bluedit report OUT/counterfact` makes a page of it. The parts share their targets.
+`--light` runs only the part's first suite, half-way and at the end: half the time, for what the paper's table shows; `--abilities` adds
+general ability to it. All recipes of a folder are measured in the same way: for other options choose another OUT.
+With `--keep FOLDER` the rows of the recipes that were run replace theirs in FOLDER/reproduction-PART.csv and .md, so the table can be made
+a few recipes at a time.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Part:
     others: tuple[str, ...] = ()
 
     def recipes(self) -> list[str]:
-        """The unedited model, each method next to its BLUE form, and what has none."""
+        """The unedited model, each method next to its BLUE form, and the methods that have none."""
         return [UNEDITED, *(name for host in self.hosts for name in (host, f"{host}-blue")), *self.others]
 
 
@@ -75,7 +76,7 @@ def main() -> None:
     lm = Editor.load(args.model).lm
     for name in args.only:
         part = PARTS[name]
-        wanted = Benchmark(
+        benchmark = Benchmark(
             read_facts(args.data / part.file, limit=args.limit or part.limit),
             entries=args.recipes or part.recipes(),
             every=10**6 if args.light else part.every,
@@ -88,7 +89,7 @@ def main() -> None:
             source=part.file,
             then_finetune=Training(args.then_finetune) if args.then_finetune else None,
         )
-        run_benchmark(lm, wanted, args.out / name, as_progress(True))
+        run_benchmark(lm, benchmark, args.out / name, as_progress(True))
         print((args.out / name / "results.md").read_text("utf-8"), flush=True)
         if args.keep:
             keep(args.out / name / "results.csv", args.keep / f"reproduction-{name}.csv", part.recipes())

@@ -30,7 +30,7 @@ REPORTED = (
 )
 
 
-def record(out: Path, recipes: list[str], count: int) -> None:
+def record(out: Path, recipes: list[str], count: int, model: str = "smollm2") -> None:
     """Edit with each recipe and write one file of tensors and one of reports a recipe."""
     from bluedit import Editor, world_facts
 
@@ -38,7 +38,7 @@ def record(out: Path, recipes: list[str], count: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for recipe in recipes:
         with tempfile.TemporaryDirectory() as targets:
-            editor = Editor.load("smollm2", targets=targets)
+            editor = Editor.load(model, targets=targets)
             started = time.perf_counter()
             first = editor.edit(facts[:count], recipe, batch_size=-(-count // 2), known="edit")
             seconds = time.perf_counter() - started
@@ -92,13 +92,14 @@ def main() -> None:
     recording.add_argument("out", type=Path)
     recording.add_argument("--recipes", nargs="+", default=list(RECIPES))
     recording.add_argument("--facts", type=int, default=20)
+    recording.add_argument("--model", default="smollm2")
     comparing = commands.add_parser("compare", help="compare two records; exit code 1 when they differ")
     comparing.add_argument("one", type=Path)
     comparing.add_argument("other", type=Path)
     asked = parser.parse_args()
     if asked.command == "compare":
         raise SystemExit(min(1, compare(asked.one, asked.other)))
-    record(asked.out, asked.recipes, asked.facts)
+    record(asked.out, asked.recipes, asked.facts, asked.model)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py --batches 50 --out runs/scale
 
-Targets are stubbed with random residuals (their cost does not depend on what came before); keys, solve, memory, writing and the
-bookkeeping of the editor are real.
+Targets are random vectors in place of optimised ones (their cost does not depend on what came before); keys, solve, memory, writing and
+the bookkeeping of the editor are real.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import itertools
 import json
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-import bluedit.writing.loop as loop
 from bluedit import Editor, Fact
-from bluedit.forward import observe
+from bluedit.model.editable import EditableModel
+from bluedit.model.sites import Site
+from bluedit.text.rows import Row
+from bluedit.writing.keys import read_values
 from bluedit.writing.targets import Targets
 
 FIRST = "Anna Boris Carla David Elena Felix Greta Hugo Irene Jonas Karla Louis Maria Niels Olga Peter Quinn Rosa Simon Tilda Ulrich Vera Walter Xenia Yara Zeno Adele Bruno Clara Dario Edith Frank Gisela Hanna Igor Julia Klaus Laura Moritz Nadia Oscar Paula Ralf Sofia Theo Ursula Victor Wanda Yannick Zita".split()  # noqa: SIM905
@@ -39,12 +41,13 @@ def main() -> None:
     parser.add_argument("--recipe", default="alphaedit-blue")
     parser.add_argument("--batches", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--prefixes", type=int, help="fewer make what does not grow, the passes for keys, cheaper")
+    parser.add_argument(
+        "--prefixes", type=int, help="prefixes of every fact; fewer make reading keys cheaper, whose cost does not grow"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/scale"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    loop.optimise_targets = stub
-    editor = Editor.load(args.model)
+    editor = Editor.load(args.model, targets=RandomTargets())
     settings = {} if args.prefixes is None else {"contexts.count": args.prefixes}
     names = (f"{first} {last}" for last, first in itertools.product(LAST, FIRST))
     log = []
@@ -67,16 +70,16 @@ def main() -> None:
     (args.out / "scale.json").write_text(json.dumps({"recipe": args.recipe, "log": log}, indent=1))
 
 
-def stub(lm: Any, rows: Any, site: Any, _objective: Any, advance: Any, _unedited: Any) -> Targets:
-    """Random residuals of a typical length in place of optimised ones."""
-    bare = [row for row in rows if row.kind == "bare"]
-    start = observe(lm, bare, [site])[site].T.contiguous()
-    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
-    z = start + 0.5 * start.norm(dim=0) * torch.nn.functional.normalize(noise, dim=0)
-    for _ in bare:
-        advance()
-    zero = torch.zeros(len(bare))
-    return Targets(z, start, zero.long(), zero)
+class RandomTargets:
+    """A source of targets with random residuals of a typical length."""
+
+    def get(self, lm: EditableModel, rows: Sequence[Row], site: Site, *_: object) -> Targets:
+        count = 1 + max(row.fact for row in rows)
+        start = read_values(lm, rows, site, count)
+        noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
+        z = start + 0.5 * start.norm(dim=0) * torch.nn.functional.normalize(noise, dim=0)
+        zero = torch.zeros(count)
+        return Targets(z, start, zero.long(), zero)
 
 
 if __name__ == "__main__":

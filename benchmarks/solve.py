@@ -17,13 +17,12 @@ from typing import Any
 import torch
 
 from bluedit.maths.moment import SecondMoment
-from bluedit.maths.preserve import preservation_of
 from bluedit.maths.solve import solve
-from bluedit.methods.recipe import Preserve
+from bluedit.methods.preserve import Covariance, NullSpace, Preserve
 
-PRESERVE = {
-    "memit-seq": Preserve(lambda_=2000.0),
-    "alphaedit": Preserve(subspace="null", gram="identity", threshold=0.5, unit="rank", l2=10.0),
+PRESERVE: dict[str, Preserve] = {
+    "memit-seq": Covariance(lambda_=2000.0),
+    "alphaedit": NullSpace(threshold=0.5, unit="rank", l2=10.0),
 }
 
 
@@ -33,7 +32,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--earlier", nargs="+", type=int, default=[0, 1000, 2000, 10000])
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--recipes", nargs="+", default=list(PRESERVE), choices=list(PRESERVE))
-    parser.add_argument("--dense-up-to", type=int, default=14336, help="largest width the dense formula is run at")
+    parser.add_argument(
+        "--dense-up-to", type=int, default=14336, help="largest width for which the dense formula is run"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/solve"))
     parser.add_argument("--case", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -94,7 +95,7 @@ def measure(recipe: str, way: str, width: int, earlier: int, batch: int) -> dict
     base = memory()
     started = time.perf_counter()
     if way == "dense":
-        P = projector(moment) if preserve.subspace == "null" else None
+        P = projector(moment) if isinstance(preserve, NullSpace) else None
         once = time.perf_counter() - started
         M = torch.zeros_like(moment.matrix)
         M += 0.0  # takes its memory now
@@ -102,13 +103,13 @@ def measure(recipe: str, way: str, width: int, earlier: int, batch: int) -> dict
         dense(K, R, moment.matrix, M, P, preserve)
         M.addmm_(K, K.T)
     else:
-        preservation = preservation_of(preserve, moment)
+        operator = preserve.operator(moment)
         once = time.perf_counter() - started
         for number in range(earlier // batch):
-            preservation.remember(keys(width, batch, 2 + number))
+            operator.remember(keys(width, batch, 2 + number))
         started = time.perf_counter()
-        R @ solve(K, preservation, preserve.slack)
-        preservation.remember(K)  # the batch's own keys, as the editor does
+        R @ solve(K, operator, 1.0)
+        operator.remember(K)  # the batch's own keys, as the editor does
     seconds = time.perf_counter() - started
     return {
         "recipe": recipe, "way": way, "width": width, "earlier": earlier,
@@ -123,7 +124,7 @@ def projector(moment: SecondMoment) -> torch.Tensor:
 
 
 def dense(
-    K: torch.Tensor, R: torch.Tensor, C: torch.Tensor, M: torch.Tensor, P: torch.Tensor | None, p: Preserve
+    K: torch.Tensor, R: torch.Tensor, C: torch.Tensor, M: torch.Tensor, P: torch.Tensor | None, p: Any
 ) -> torch.Tensor:
     """The papers' formula with an LU solve of d_key x d_key."""
     if P is None:

@@ -1,4 +1,4 @@
-"""Seconds per edit of the fast path against the textbook way, in one run, each variant in a process of its own. Resumable.
+"""Seconds per edit of bluedit against the textbook implementation, in one run, each variant in a process of its own. Resumable.
 
     python benchmarks/speed.py --facts counterfact.jsonl --out runs/speed
 
@@ -15,20 +15,30 @@ import resource
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import bluedit.writing.loop as loop
-from bluedit import Editor, read_facts, world_facts
-from bluedit.forward._suffix import SuffixRunner, unchanged_blocks
+from bluedit import Editor, Execution, Fact, Recipe, Trace, read_facts, world_facts
+from bluedit.maths.moment import SecondMoment
+from bluedit.maths.solve import solve
+from bluedit.methods.objective import Objective
+from bluedit.methods.preserve import Preserve
+from bluedit.model.editable import EditableModel
+from bluedit.model.sites import Site
 from bluedit.model.state import frozen
-from bluedit.text.contexts import make_prefixes
+from bluedit.statistics.store import MomentStore
+from bluedit.text.contexts import sampled_prefixes
+from bluedit.text.corpus import Corpus
+from bluedit.text.rows import Row
+from bluedit.writing.targets import Targets
+from bluedit.writing.trace import Write
 from textbook import textbook_edit
 
-PHASES = {"targets": "optimise_targets", "keys": "observe_keys", "solve": "solve"}
+PHASES = ("targets", "keys", "solve")
 
 
 def arguments() -> argparse.Namespace:
@@ -38,10 +48,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--recipes", nargs="+", default=["alphaedit-blue", "alphaedit"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 10, 100])
     parser.add_argument(
-        "--textbook-facts", type=int, default=12, help="facts the textbook edits (its cost per fact is constant)"
+        "--textbook-facts",
+        type=int,
+        default=12,
+        help="facts that the textbook way edits (its cost per fact is constant)",
     )
     parser.add_argument("--precisions", nargs="+", default=["full", "bf16"], choices=["full", "bf16"])
-    parser.add_argument("--skip", type=int, default=2000, help="facts left out at the beginning")
+    parser.add_argument("--skip", type=int, default=2000, help="facts to leave out at the beginning of the file")
     parser.add_argument("--out", type=Path, default=Path("runs/speed"))
     parser.add_argument("--variant", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -77,99 +90,124 @@ def one(args: argparse.Namespace, variant: dict[str, Any]) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
+class Watch(Trace):
+    """Watches an edit: a source of targets that takes the time and counts the arithmetic, and a trace that keeps writes and targets.
+
+    Attributes:
+        seconds: spent on targets.
+        gflop: arithmetic of the target optimisation (see `flops`).
+        targets, writes: what was found and written.
+    """
+
+    def __init__(self) -> None:
+        self.seconds, self.gflop = 0.0, 0.0
+        self.targets: dict[int, Targets] = {}
+        self.writes: list[Write] = []
+
+    def get(
+        self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, optimise: Callable[[], Targets]
+    ) -> Targets:
+        started = time.perf_counter()
+        found = optimise()
+        self.seconds += time.perf_counter() - started
+        self.gflop += flops(lm, rows, site, objective, found) / 1e9
+        return found
+
+    def on_target(self, site: Site, targets: Targets) -> None:
+        self.targets[site.layer] = targets
+
+    def on_write(self, write: Write) -> None:
+        self.writes.append(write)
+
+
+def flops(lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, found: Targets) -> float:
+    """Arithmetic of a target optimisation: forward and backward products of the maps above the edited layer with real tokens, and of the
+    head with the positions whose logits are needed. Attention's own products, padding and what runs once are left out."""
+    first = site.layer + (site.is_block_output and not objective.attention)
+    per_token = sum(p.numel() for block in lm.anatomy.blocks[first:] for p in block.parameters() if p.ndim == 2)
+    total = 0.0
+    for row in rows:
+        evaluations = int(found.steps[row.fact]) + 1
+        outputs = max(1, len(row.targets)) * lm.anatomy.head.weight.numel()
+        total += 4 * evaluations * (row.suffix * per_token + outputs)
+    return total
+
+
+class Prepared(Preserve):
+    """A preservation whose operators were built before, as they serve every batch."""
+
+    def __init__(self, preserve: Preserve, moments: dict[int, SecondMoment]) -> None:
+        object.__setattr__(self, "operators", {layer: preserve.operator(C) for layer, C in moments.items()})
+
+    def operator(self, C: SecondMoment) -> Any:
+        return self.operators[C.layer]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def prepared(recipe: Recipe, moments: dict[int, SecondMoment]) -> Recipe:
+    """The recipe with operators that are ready."""
+    return replace(recipe, update=replace(recipe.update, preserve=Prepared(recipe.update.preserve, moments)))
+
+
+def chosen_facts(args: argparse.Namespace, count: int) -> list[Fact]:
+    return read_facts(args.facts, limit=count, skip=args.skip) if args.facts else world_facts(count)
+
+
 def measure(args: argparse.Namespace, variant: dict[str, Any]) -> dict[str, Any]:
-    """Time one variant; statistics, prefixes and the factor of the preservation matrix are made before, as they serve every batch."""
-    count = variant["facts"]
-    read = read_facts(args.facts, limit=count, skip=args.skip) if args.facts else world_facts(count)
-    editor = Editor.load(args.model)
-    recipe = editor.recipe(variant["recipe"], {"objective.precision": variant["precision"]})
-    prefixes = make_prefixes(editor.lm, recipe.contexts.kind, recipe.contexts.count, recipe.contexts.seed)
-    moments = editor._second_moments(recipe.written)
-    for moment in moments.values():
-        editor._preserved.at(recipe, moment, [])
+    """Time one variant. Statistics, prefixes and the factor of the preservation matrix are made before, as they serve every batch."""
+    facts, watch = chosen_facts(args, variant["facts"]), Watch()
+    editor = Editor.load(args.model, execution=Execution(precision=variant["precision"]), targets=watch, trace=watch)
+    recipe = editor.recipe(variant["recipe"])
+    store = MomentStore(editor.lm, editor.journal.base.fingerprint, Corpus("self"))
+    moments = store.get(recipe.written)
     result: dict[str, Any] = dict(variant)
     if variant["way"] == "textbook":
+        prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(editor.lm, count, seed))
         with frozen(editor.model):
             started = time.perf_counter()
-            done = textbook_edit(editor.lm, read, recipe, prefixes, moments)
+            done = textbook_edit(editor.lm, facts, recipe, prefixes, moments)
         result |= {"seconds": time.perf_counter() - started, "phases": done.seconds, "steps": done.steps}
         torch.save({"z": done.z, "dW": done.dW, "start": {}}, args.out / f"textbook-{variant['recipe']}.pt")
     else:
-        with phases() as spent, counted(editor.lm) as done:
-            started = time.perf_counter()
-            edit = editor.edit(read, recipe, known="edit", report=False)
-        result |= {"seconds": time.perf_counter() - started, "phases": spent, "gflop": done["gflop"]}
+        result |= timed_edit(editor, watch, facts, recipe, moments)
         result["gemm_peak"] = gemm_peak(torch.bfloat16 if variant["precision"] == "bf16" else torch.float32)
-        edit.undo()
-        result |= compare(args, editor, recipe, variant)
+        result |= compare(args, editor, watch, recipe, variant)
     result["memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return result
 
 
-@contextmanager
-def phases():
-    """Seconds spent in each phase of the loop inside the `with`."""
-    spent = dict.fromkeys(PHASES, 0.0)
-    originals = {phase: getattr(loop, name) for phase, name in PHASES.items()}
-
-    def timed(phase: str):
-        def call(*args: Any, **kwargs: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return originals[phase](*args, **kwargs)
-            finally:
-                spent[phase] += time.perf_counter() - started
-
-        return call
-
-    for phase, name in PHASES.items():
-        setattr(loop, name, timed(phase))
-    try:
-        yield spent
-    finally:
-        for phase, name in PHASES.items():
-            setattr(loop, name, originals[phase])
+def timed_edit(
+    editor: Editor, watch: Watch, facts: Sequence[Fact], recipe: Recipe, moments: dict[int, SecondMoment]
+) -> dict[str, Any]:
+    """One edit, undone again. "solve" is measured once more on the same keys; "keys" is all the rest: keys, values, writing."""
+    ready = prepared(recipe, moments)
+    editor.edit(
+        facts[:1], prepared(recipe, moments), known="edit", report=False
+    ).undo()  # statistics are read, kernels are warm
+    watch.seconds, watch.gflop = 0.0, 0.0
+    watch.writes.clear()
+    started = time.perf_counter()
+    edit = editor.edit(facts, ready, known="edit", report=False)
+    seconds = time.perf_counter() - started
+    edit.undo()
+    operators = prepared(recipe, moments).update.preserve.operators
+    started = time.perf_counter()
+    for write in watch.writes:
+        solve(write.keys, operators[write.step.layer], recipe.update.slack)
+    solving = time.perf_counter() - started
+    spent = {"targets": watch.seconds, "keys": seconds - watch.seconds - solving, "solve": solving}
+    return {"seconds": seconds, "phases": spent, "gflop": watch.gflop}
 
 
-@contextmanager
-def counted(lm: Any):
-    """The arithmetic of the searches for z* inside the `with`: forward and backward products of the maps above the edited layer with real
-    tokens and of the head with the wanted positions. Attention's own products, padding and what is run once are left out."""
-    done, original = {"gflop": 0.0}, SuffixRunner.logits
-
-    def logits(self: SuffixRunner, delta: torch.Tensor) -> torch.Tensor:
-        blocks = lm.anatomy.blocks[unchanged_blocks(self._passes[0].sites) :]
-        per_token = sum(p.numel() for block in blocks for p in block.parameters() if p.ndim == 2)
-        tokens = sum(row.suffix for row in self.rows)
-        out = original(self, delta)
-        done["gflop"] += 4e-9 * (tokens * per_token + len(out) * lm.anatomy.head.weight.numel())
-        return out
-
-    SuffixRunner.logits = logits
-    try:
-        yield done
-    finally:
-        SuffixRunner.logits = original
-
-
-def compare(args: argparse.Namespace, editor: Editor, recipe: Any, variant: dict[str, Any]) -> dict[str, Any]:
+def compare(
+    args: argparse.Namespace, editor: Editor, watch: Watch, recipe: Recipe, variant: dict[str, Any]
+) -> dict[str, Any]:
     """The same facts as the textbook's: how far z* and dW are apart."""
     stored = args.out / f"textbook-{variant['recipe']}.pt"
     if not stored.is_file() or variant["facts"] != max(args.batches):
         return {}
     theirs = torch.load(stored, weights_only=True)
-    count = args.textbook_facts
-    read = read_facts(args.facts, limit=count, skip=args.skip) if args.facts else world_facts(count)
-    seen: dict[int, Any] = {}
-    original = loop.optimise_targets
-
-    def spy(lm: Any, rows: Any, site: Any, *rest: Any) -> Any:
-        seen[site.layer] = original(lm, rows, site, *rest)
-        return seen[site.layer]
-
-    loop.optimise_targets = spy
-    edit = editor.edit(read, recipe, known="edit", report=False)
-    loop.optimise_targets = original
+    edit = editor.edit(chosen_facts(args, args.textbook_facts), recipe, known="edit", report=False)
+    seen = watch.targets
     z = {
         layer: ((seen[layer].z - other).norm(dim=0) / (other - seen[layer].start).norm(dim=0)).max().item()
         for layer, other in theirs["z"].items()
@@ -218,7 +256,7 @@ def write(results: list[dict[str, Any]], out: Path) -> None:
         if "z_apart" in r
     ]
     notes += [
-        f"- {r['recipe']}, {r['precision']}, batch {r['facts']}: z* takes {r['gflop'] / r['facts']:.0f} GFLOP per edit, done at "
+        f"- {r['recipe']}, {r['precision']}, batch {r['facts']}: z* takes {r['gflop'] / r['facts']:.0f} GFLOP per edit, at "
         f"{r['gflop'] / r['phases']['targets']:.0f} GFLOP/s of a peak of {r['gemm_peak']:.0f}"
         for r in results
         if "gflop" in r

@@ -1,8 +1,8 @@
-"""The way the papers' code works, written plainly: the yardstick for speed, and a check that the fast path gives the same.
+"""What the papers' public code does, written again: the baseline for speed, and a check that the fast path gives the same numbers.
 
-One fact at a time, all its prompts in one batch, the whole model and the whole vocabulary at every step, whole-model forward passes for
-keys, one dense LU solve of d_key x d_key per layer and batch. No cache, no float32 tricks. It is ours, and it shares with the fast path only
-what is not a question of speed: token rows and second moments.
+One fact at a time, all its prompts in one batch, the whole model and the whole vocabulary at every step, forward passes of the whole model
+for keys, one dense LU solve of d_key x d_key per layer and batch. No caches, no reduced precision. It shares with the fast path only what
+does not affect speed: token rows and second moments.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from bluedit.maths.moment import SecondMoment
+from bluedit.methods.objective import Objective
+from bluedit.methods.preserve import NullSpace
+from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import first_tensor, with_first_tensor
-from bluedit.methods.recipe import Objective, Recipe
 from bluedit.text.prompts import rows_of
 from bluedit.text.rows import Row
 
@@ -27,7 +29,7 @@ _KEY_BATCH = 128  # prompts per forward pass for keys, as in the reference code
 
 @dataclass
 class Timed:
-    """What a textbook edit gives, and where its time went (seconds)."""
+    """Result of a textbook edit, and the seconds spent in each phase."""
 
     z: dict[int, Tensor] = field(default_factory=dict)
     dW: dict[int, Tensor] = field(default_factory=dict)
@@ -63,8 +65,8 @@ def textbook_edit(
 
 def dense_update(K: Tensor, R: Tensor, C: Tensor, recipe: Recipe) -> Tensor:
     """dW by the papers' formulas with a dense LU solve."""
-    p = recipe.preserve
-    if p.subspace == "null":
+    p = recipe.update.preserve
+    if isinstance(p, NullSpace):
         U, S, _ = torch.linalg.svd(C)
         P = U[:, p.threshold > S] @ U[:, p.threshold > S].T
         left = P @ (K @ K.T) + p.l2 * torch.eye(len(C), dtype=C.dtype)
@@ -76,7 +78,7 @@ def textbook_target(lm: EditableModel, rows: Sequence[Row], layer: int, objectiv
     """(z*, steps) of one fact: Adam on delta through the whole model, every logit computed."""
     ids, mask = lm.pad([row.ids for row in rows])
     lanes, at = torch.arange(len(rows)), torch.tensor([row.subject_last for row in rows])
-    told = [i for i, row in enumerate(rows) if row.targets]
+    with_target = [i for i, row in enumerate(rows) if row.targets]
     start = _read(lm, rows[:1], layer, key=False)[0]
     delta = torch.zeros_like(start, requires_grad=True)
     adam = torch.optim.Adam([delta], lr=objective.learning_rate)
@@ -93,10 +95,10 @@ def textbook_target(lm: EditableModel, rows: Sequence[Row], layer: int, objectiv
         logp = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits.log_softmax(dim=-1)
         handle.remove()
         losses = []
-        for i in told:
+        for i in with_target:
             first = rows[i].target_start - 1
-            wanted = torch.tensor(rows[i].targets)
-            losses.append(-logp[i, first : first + len(wanted)].gather(1, wanted[:, None]).mean())
+            target = torch.tensor(rows[i].targets)
+            losses.append(-logp[i, first : first + len(target)].gather(1, target[:, None]).mean())
         now = logp[len(rows) - 1, rows[-1].subject_last]
         reference = now.detach() if reference is None else reference
         kl = (now.exp() * (now - reference)).sum()
@@ -115,7 +117,7 @@ def textbook_target(lm: EditableModel, rows: Sequence[Row], layer: int, objectiv
 
 
 def _key(lm: EditableModel, rows: Sequence[Row], layer: int) -> Tensor:
-    keys = _read(lm, [row for row in rows if row.kind != "drift"], layer, key=True)
+    keys = _read(lm, [row for row in rows if not row.is_drift], layer, key=True)
     return keys[0] if len(keys) == 1 else keys[0] / 2 + keys[1:].mean(dim=0) / 2
 
 

@@ -1,4 +1,4 @@
-"""The scripts of `benchmarks/`, each on a toy model: what the docs tell to run has to run."""
+"""The scripts of `benchmarks/`, each on a toy model: what the docs say to run has to run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from bluedit.writing import loop
 from toys import TEXT, toy_llama, toy_tokenizer
 
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
@@ -27,7 +27,7 @@ def model(tmp_path_factory) -> str:
 
 @pytest.fixture
 def script(monkeypatch):
-    """A script as a module, told its arguments."""
+    """A script as a module, with its command line."""
 
     def load(name, *arguments):
         monkeypatch.syspath_prepend(SCRIPTS)
@@ -66,19 +66,46 @@ def test_every_script_is_here():
         "scale",
         "evaluation",
         "reproduction",
+        "same_bits",
     }
 
 
-def test_speed_finds_the_textbooks_targets(model, script, tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", ["memit-seq-blue", "memit"])
+def test_speed_finds_the_textbooks_targets_and_updates(recipe, model, script, facts, tmp_path):
     speed = script("speed")
-    monkeypatch.setattr(speed, "gemm_peak", lambda _dtype: 1.0)
-    args = argparse.Namespace(model=model, facts=None, skip=0, out=tmp_path, batches=[2], textbook_facts=2)
-    found = [
-        speed.measure(args, {"way": way, "recipe": "memit-seq-blue", "precision": "full", "facts": 2})
+    args = argparse.Namespace(model=model, facts=facts, skip=0, out=tmp_path, batches=[2], textbook_facts=2)
+    textbook, bluedit = (
+        speed.measure(args, {"way": way, "recipe": recipe, "precision": "full", "facts": 2})
         for way in ("textbook", "bluedit")
+    )
+    for row in (textbook, bluedit):
+        assert sum(row["phases"].values()) <= row["seconds"] * 1.01 and all(t > 0 for t in row["phases"].values())
+    assert bluedit["gflop"] > 0
+    assert 0 < max(bluedit["z_apart"].values()) < 1e-3
+    assert 0 < max(bluedit["dW_apart"].values()) < 1e-3
+    assert sum(bluedit["steps"].values()) == textbook["steps"]
+
+
+def test_speed_writes_a_table(script, tmp_path):
+    phases = {"targets": 4.0, "keys": 1.0, "solve": 0.5}
+    common = {"recipe": "memit", "precision": "full", "facts": 2, "phases": phases, "memory_gib": 1.0}
+    rows = [
+        {**common, "way": "textbook", "seconds": 12.0},
+        {
+            **common,
+            "way": "bluedit",
+            "seconds": 6.0,
+            "gflop": 8.0,
+            "gemm_peak": 5.0,
+            "z_apart": {1: 1e-5},
+            "dW_apart": {1: 2e-5},
+        },
     ]
-    assert all(row["seconds"] > 0 for row in found)
-    assert 0 < max(found[1]["z_apart"].values()) < 1e-3
+    script("speed").write(rows, tmp_path)
+    text = (tmp_path / "speed.md").read_text()
+    assert "| memit | bluedit | full | 2 | 3.00 | 2.000 | 0.500 | 0.250 | 2.0 | 1.0 GiB |" in text
+    assert "z* takes 4 GFLOP per edit, at 2 GFLOP/s of a peak of 5" in text
+    assert json.loads((tmp_path / "speed.json").read_text())["results"] == json.loads(json.dumps(rows))
 
 
 @pytest.mark.parametrize("recipe", ["memit-seq", "alphaedit"])
@@ -88,8 +115,7 @@ def test_solve_measures_both_ways(recipe, script):
         assert solve.measure(recipe, way, 96, earlier, 4)["batch_s"] > 0
 
 
-def test_scale(model, script, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "optimise_targets", loop.optimise_targets)  # the script puts another in its place
+def test_scale(model, script, tmp_path):
     script("scale", "--model", model, "--batches", 2, "--batch-size", 3, "--prefixes", 0, "--out", tmp_path).main()
     assert [row["batch"] for row in json.loads((tmp_path / "scale.json").read_text())["log"]] == [1, 2]
 
@@ -108,3 +134,18 @@ def test_reproduction_keeps_its_rows_in_the_order_of_the_part(model, script, fac
     rows = list(csv.DictReader(table.open()))
     assert [row["recipe"] for row in rows] == ["unedited", "memit-blue"]
     assert table.with_suffix(".md").read_text().count("\n") == 2 + len(rows)
+
+
+def test_same_bits_finds_what_differs(model, script, tmp_path, capsys):
+    options = ("--model", model, "--facts", 1, "--recipes", "memit-blue")
+    for folder in ("one", "two"):
+        script("same_bits", "record", tmp_path / folder, *options).main()
+    same_bits = script("same_bits", "compare", tmp_path / "one", tmp_path / "two")
+    assert same_bits.compare(tmp_path / "one", tmp_path / "two") == 0
+    assert "memit-blue: same bits (" in capsys.readouterr().out
+    tensors = load_file(tmp_path / "two" / "memit-blue.safetensors")
+    tensors["0.0.R"][0, 0] += 1e-6
+    save_file(tensors, tmp_path / "two" / "memit-blue.safetensors")
+    with pytest.raises(SystemExit) as ended:
+        same_bits.main()
+    assert ended.value.code == 1 and "memit-blue: 0.0.R by 9.5e-07" in capsys.readouterr().out

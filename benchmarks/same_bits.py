@@ -42,6 +42,7 @@ def record(out: Path, recipes: list[str], count: int, model: str = "smollm2") ->
             started = time.perf_counter()
             first = editor.edit(facts[:count], recipe, batch_size=-(-count // 2), known="edit")
             seconds = time.perf_counter() - started
+            assert first.report
             editor.edit(facts[count:], recipe, known="edit", report=False)
             tensors = {
                 f"{i}.{j}.{part}": getattr(update, part).contiguous()

@@ -15,8 +15,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from bluedit.maths.moment import SecondMoment
 from bluedit.maths.solve import solve
 from bluedit.methods.objective import Objective
 from bluedit.methods.preserve import Preserve
+from bluedit.methods.update import ClosedForm
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.model.state import frozen
@@ -125,27 +126,36 @@ def flops(lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objecti
     head with the positions whose logits are needed. Attention's own products, padding and what runs once are left out."""
     first = site.layer + (site.is_block_output and not objective.attention)
     per_token = sum(p.numel() for block in lm.anatomy.blocks[first:] for p in block.parameters() if p.ndim == 2)
+    head = lm.model.get_output_embeddings()
+    per_output = 0 if head is None else head.weight.numel()
     total = 0.0
     for row in rows:
         evaluations = int(found.steps[row.fact]) + 1
-        outputs = max(1, len(row.targets)) * lm.anatomy.head.weight.numel()
-        total += 4 * evaluations * (row.suffix * per_token + outputs)
+        total += 4 * evaluations * (row.suffix * per_token + max(1, len(row.targets)) * per_output)
     return total
 
 
+@dataclass(frozen=True, eq=False)
 class Prepared(Preserve):
     """A preservation whose operators were built before, as they serve every batch."""
 
-    def __init__(self, preserve: Preserve, moments: dict[int, SecondMoment]) -> None:
-        object.__setattr__(self, "operators", {layer: preserve.operator(C) for layer, C in moments.items()})
+    operators: Mapping[int, Any] = field(default_factory=dict)
 
     def operator(self, C: SecondMoment) -> Any:
-        return self.operators[C.layer]  # pyright: ignore[reportAttributeAccessIssue]
+        return self.operators[C.layer]
 
 
-def prepared(recipe: Recipe, moments: dict[int, SecondMoment]) -> Recipe:
+def closed_form(recipe: Recipe) -> ClosedForm:
+    """The recipe's update; only closed forms are compared here."""
+    if not isinstance(recipe.update, ClosedForm):
+        raise SystemExit(f"{recipe.name} is not a closed form; choose another recipe")
+    return recipe.update
+
+
+def prepared(recipe: Recipe, moments: Mapping[int, SecondMoment]) -> Recipe:
     """The recipe with operators that are ready."""
-    return replace(recipe, update=replace(recipe.update, preserve=Prepared(recipe.update.preserve, moments)))
+    preserve = Prepared({layer: closed_form(recipe).preserve.operator(C) for layer, C in moments.items()})
+    return replace(recipe, update=replace(closed_form(recipe), preserve=preserve))
 
 
 def chosen_facts(args: argparse.Namespace, count: int) -> list[Fact]:
@@ -176,7 +186,7 @@ def measure(args: argparse.Namespace, variant: dict[str, Any]) -> dict[str, Any]
 
 
 def timed_edit(
-    editor: Editor, watch: Watch, facts: Sequence[Fact], recipe: Recipe, moments: dict[int, SecondMoment]
+    editor: Editor, watch: Watch, facts: Sequence[Fact], recipe: Recipe, moments: Mapping[int, SecondMoment]
 ) -> dict[str, Any]:
     """One edit, undone again. "solve" is measured once more on the same keys; "keys" is all the rest: keys, values, writing."""
     ready = prepared(recipe, moments)
@@ -189,10 +199,10 @@ def timed_edit(
     edit = editor.edit(facts, ready, known="edit", report=False)
     seconds = time.perf_counter() - started
     edit.undo()
-    operators = prepared(recipe, moments).update.preserve.operators
+    again = closed_form(prepared(recipe, moments))
     started = time.perf_counter()
     for write in watch.writes:
-        solve(write.keys, operators[write.step.layer], recipe.update.slack)
+        solve(write.keys, again.preserve.operator(moments[write.step.layer]), again.slack)
     solving = time.perf_counter() - started
     spent = {"targets": watch.seconds, "keys": seconds - watch.seconds - solving, "solve": solving}
     return {"seconds": seconds, "phases": spent, "gflop": watch.gflop}

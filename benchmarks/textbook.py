@@ -8,7 +8,7 @@ does not affect speed: token rows and second moments.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bluedit.maths.moment import SecondMoment
 from bluedit.methods.objective import Objective
-from bluedit.methods.preserve import NullSpace
+from bluedit.methods.preserve import Covariance, NullSpace
 from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import first_tensor, with_first_tensor
@@ -38,7 +38,11 @@ class Timed:
 
 
 def textbook_edit(
-    lm: EditableModel, facts: Sequence[Any], recipe: Recipe, prefixes: Sequence[str], moments: dict[int, SecondMoment]
+    lm: EditableModel,
+    facts: Sequence[Any],
+    recipe: Recipe,
+    prefixes: Sequence[str],
+    moments: Mapping[int, SecondMoment],
 ) -> Timed:
     """Write a batch of facts with MEMIT's or AlphaEdit's equation (no earlier edits). This changes the model."""
     out, of_fact = Timed(), [rows_of(lm.tokenizer, [fact], prefixes, drift=True) for fact in facts]
@@ -71,6 +75,7 @@ def dense_update(K: Tensor, R: Tensor, C: Tensor, recipe: Recipe) -> Tensor:
         P = U[:, p.threshold > S] @ U[:, p.threshold > S].T
         left = P @ (K @ K.T) + p.l2 * torch.eye(len(C), dtype=C.dtype)
         return torch.linalg.solve(left, P @ K @ R.T).T
+    assert isinstance(p, Covariance)
     return torch.linalg.solve(p.lambda_ * C + K @ K.T, K @ R.T).T
 
 

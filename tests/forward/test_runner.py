@@ -1,4 +1,4 @@
-"""The fast runner is taken where it agrees with the plain one; otherwise the plain one, with one log line and the same results."""
+"""The fast runner is used where it agrees with the reference forward; otherwise the reference forward is, with one log line and the same results."""
 
 import inspect
 import logging
@@ -15,7 +15,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from bluedit.forward._layout import Packed, Padded
+from bluedit.forward._packed import Packed
+from bluedit.forward._padded import Padded
 from bluedit.forward._reference import ReferenceRunner
 from bluedit.forward._runner import runners
 from bluedit.forward._suffix import SuffixRunner
@@ -51,23 +52,23 @@ def by_row(runner, delta_of):
     [[Site("block", 2)], [Site("mlp", 2)], [Site("mlp", 1), Site("attention", 1)]],
     ids=["block", "mlp", "pmet"],
 )
-def test_the_two_ways_agree(layout, family, sites):
+def test_fast_and_reference_forward_agree(layout, family, sites):
     lm = toy(family)
     rows = rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True)
     torch.manual_seed(0)
     delta_of = {row: torch.randn(len(sites), 32, dtype=torch.float64) for row in rows}
-    fast, plain = SuffixRunner(lm, rows, sites, layout), ReferenceRunner(lm, rows, sites)
+    fast, reference = SuffixRunner(lm, rows, sites, layout), ReferenceRunner(lm, rows, sites)
     for keep in (None, [0, 2, 5]):
         if keep:
-            kept = [plain.rows[i] for i in keep]
-            plain.keep(keep)
+            kept = [reference.rows[i] for i in keep]
+            reference.keep(keep)
             fast.keep([i for i, row in enumerate(fast.rows) if row in kept])
-        assert set(fast.rows) == set(plain.rows)
-        one, other = by_row(fast, delta_of), by_row(plain, delta_of)
-        for row in plain.rows:
+        assert set(fast.rows) == set(reference.rows)
+        one, other = by_row(fast, delta_of), by_row(reference, delta_of)
+        for row in reference.rows:
             assert (one[row] - other[row]).abs().max() < 1e-5 * other[row].abs().max()
-        for i, row in enumerate(plain.rows):
-            assert torch.allclose(plain.values[:, i], fast.values[:, fast.rows.index(row)], rtol=1e-5)
+        for i, row in enumerate(reference.rows):
+            assert torch.allclose(reference.values[:, i], fast.values[:, fast.rows.index(row)], rtol=1e-5)
 
 
 def test_the_fast_one_is_taken_where_it_agrees(caplog):
@@ -95,7 +96,7 @@ def test_a_model_with_attention_of_its_own_gets_the_padded_layout(model, caplog)
 
 @pytest.mark.parametrize("kind", ["window", "softcap", "short window"])
 def test_attention_windows_and_soft_caps(kind):
-    """Packed rows of Mistral (window) and Gemma 2 (both): as the plain forward, also where the window is shorter than the rows."""
+    """Packed rows of Mistral (window) and Gemma 2 (both): as the reference forward, also where the window is shorter than the rows."""
     torch.manual_seed(0)
     size = {
         "vocab_size": 432,
@@ -116,9 +117,9 @@ def test_attention_windows_and_soft_caps(kind):
     lm = EditableModel.of(model.eval(), toy_tokenizer(), kind)
     rows = rows_of(lm.tokenizer, FACTS, () if kind == "short window" else PREFIXES, drift=True)
     sites = [Site("block", 1)]
-    fast, plain = SuffixRunner(lm, rows, sites, Packed), ReferenceRunner(lm, rows, sites)
+    fast, reference = SuffixRunner(lm, rows, sites, Packed), ReferenceRunner(lm, rows, sites)
     delta_of = {row: torch.randn(1, 32) for row in rows}
-    one, other = by_row(fast, delta_of), by_row(plain, delta_of)
+    one, other = by_row(fast, delta_of), by_row(reference, delta_of)
     for row in rows:
         assert (one[row] - other[row]).abs().max() < 1e-4 * other[row].abs().max()
 
@@ -179,8 +180,8 @@ def test_bfloat16_linear_maps_are_close_and_leave_nothing_behind():
     reduced = reduced_linears(lm, "bf16", lm.anatomy.blocks[3:])
     assert reduced and reduced_linears(lm, "full", lm.anatomy.blocks) is None
     exact, short = (
-        SuffixRunner(lm, rows, [Site("block", 2)]),
-        SuffixRunner(lm, rows, [Site("block", 2)], reduced=reduced),
+        SuffixRunner(lm, rows, [Site("block", 2)], Packed),
+        SuffixRunner(lm, rows, [Site("block", 2)], Packed, reduced),
     )
     assert torch.equal(exact.values, short.values)
     zero = torch.zeros_like(exact.values)
@@ -210,7 +211,7 @@ def test_rounding_of_bfloat16_maps_is_no_reason_for_the_plain_one(caplog):
     sites = [Site("block", 2)]
     runner = make(lm, rows, sites, "bf16")
     assert isinstance(runner, SuffixRunner) and runner.reduced and not caplog.records
-    full = SuffixRunner(lm, rows, sites)
+    full = SuffixRunner(lm, rows, sites, Packed)
     delta = torch.zeros_like(full.values)
     with torch.no_grad():
         apart = (runner.logits(delta).log_softmax(-1) - full.logits(delta).log_softmax(-1)).abs().max()

@@ -6,8 +6,9 @@ from transformers import GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForC
 
 import bluedit.forward._observe as observing
 from bluedit.facts import Fact
-from bluedit.forward._layout import Packed, Padded
 from bluedit.forward._observe import observe
+from bluedit.forward._packed import Packed
+from bluedit.forward._padded import Padded
 from bluedit.forward._suffix import SuffixRunner
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
@@ -201,7 +202,7 @@ def test_grouping_does_not_change_results(monkeypatch, padding, layout):
 def test_repeating_gives_the_same(monkeypatch):
     lm = toy("gpt2")
     rows = rows_of(lm.tokenizer, MIXED, (), drift=True)
-    runner = SuffixRunner(lm, rows, [Site("mlp", 2)])
+    runner = SuffixRunner(lm, rows, [Site("mlp", 2)], Packed)
     one, other = torch.randn(2, len(rows), 32, dtype=torch.float64)
     with torch.no_grad():
         first = runner.logits(one[None])
@@ -233,7 +234,7 @@ def test_the_model_is_restored():
     lm = toy("llama")
     before = state(lm.model)
     rows = rows_of(lm.tokenizer, FACTS, ())
-    runner = SuffixRunner(lm, rows, [Site("block", 2)])
+    runner = SuffixRunner(lm, rows, [Site("block", 2)], Packed)
     runner.logits(torch.zeros(1, len(rows), 32, dtype=torch.float64))
     assert state(lm.model) == before
 
@@ -244,7 +245,7 @@ def test_the_model_is_restored_after_an_exception():
     own = lm.anatomy.blocks[1].forward
     lm.anatomy.blocks[1].forward = own
     rows = rows_of(lm.tokenizer, FACTS, ())
-    runner = SuffixRunner(lm, rows, [Site("block", 2)])
+    runner = SuffixRunner(lm, rows, [Site("block", 2)], Packed)
 
     def fail(_module, _args):
         raise KeyboardInterrupt
@@ -254,7 +255,7 @@ def test_the_model_is_restored_after_an_exception():
     with pytest.raises(KeyboardInterrupt):
         runner.logits(torch.zeros(1, len(rows), 32, dtype=torch.float64))
     with pytest.raises(KeyboardInterrupt):
-        SuffixRunner(lm, rows, [Site("block", 2)])  # here the prefix's own pass is interrupted
+        SuffixRunner(lm, rows, [Site("block", 2)], Packed)  # here the prefix's own pass is interrupted
     assert state(lm.model) == before
     assert vars(lm.anatomy.blocks[1])["forward"] is own
     handle.remove()
@@ -264,7 +265,7 @@ def test_the_model_is_restored_after_an_exception():
 def test_blocks_below_the_site_do_not_run():
     lm = toy("llama")
     rows = rows_of(lm.tokenizer, FACTS, ())
-    runner = SuffixRunner(lm, rows, [Site("block", 2)])
+    runner = SuffixRunner(lm, rows, [Site("block", 2)], Packed)
     ran = []
     for layer, block in enumerate(lm.anatomy.blocks):
         block.mlp.register_forward_hook(lambda *_a, layer=layer: ran.append(layer))

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bluedit.forward import _runner, observe
-from bluedit.forward._layout import Packed, Padded
+from bluedit.forward._packed import Packed
+from bluedit.forward._padded import Padded
 from bluedit.forward._reference import ReferenceRunner
 from bluedit.forward._runner import runners
 from bluedit.forward._suffix import SuffixRunner

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from bluedit.errors import ModelError
-from bluedit.model.anatomy import dissect
+from bluedit.model.dissection import dissect
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import weights_fingerprint
 from bluedit.model.hooks import hooked

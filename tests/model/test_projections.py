@@ -18,7 +18,7 @@ from transformers import (
 
 from bluedit.errors import ModelError
 from bluedit.forward import runners
-from bluedit.model.anatomy import dissect
+from bluedit.model.dissection import dissect
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.text.prompts import rows_of

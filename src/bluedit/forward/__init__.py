@@ -5,8 +5,9 @@ values. Everything else in this package is private.
 """
 
 from bluedit.forward._budget import MOST_TOKENS, tokens_per_step
+from bluedit.forward._cache import Past
 from bluedit.forward._observe import observe
-from bluedit.forward._past import Past, past_of, shared_length
+from bluedit.forward._past import past_of, shared_length
 from bluedit.forward._runner import Runner, runners
 from bluedit.forward._said import says_targets
 

@@ -1,4 +1,4 @@
-"""Attention over rows that are packed into a single sequence.
+"""The packed layout: all rows in a single sequence, with attention of its own.
 
 Linear maps, norms and activations treat every token alike, so rows of any length can be packed without padding, and a matrix product
 over all of them reads each weight once. Only attention needs to know where a row ends and which tokens come before it. It is computed
@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
 from transformers import AttentionInterface
 
-from bluedit.forward._past import Past
+from bluedit.forward._cache import Past
+from bluedit.forward._layout import Layout, Places
 from bluedit.model.editable import EditableModel
 from bluedit.model.precision import attention_implementation
-from bluedit.shapes import Bool, Float, Tensor
+from bluedit.shapes import Bool, Float, Int, Tensor
+from bluedit.text.rows import Row
 
 _NAME = "bluedit_packed"
 _attend: ContextVar[Callable[..., Tensor]] = ContextVar("_attend")
@@ -146,3 +149,50 @@ def _dispatch(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
 
 
 AttentionInterface.register(_NAME, _dispatch)
+
+
+class Packed(Layout):
+    """All rows packed into one sequence, without padding: for models whose attention goes through transformers' interface."""
+
+    sequences = 1
+
+    def __init__(self, lm: EditableModel, ids: Tensor, place: Tensor, spans: Sequence[Span]) -> None:
+        self.lm, self._ids, self._place, self._spans = lm, ids, place, tuple(spans)
+        self._lengths = [span.length for span in spans for _ in range(len(span))]
+        self._starts = torch.tensor([0, *accumulate(self._lengths)][:-1], device=ids.device)
+
+    @staticmethod
+    def passes(lengths: Sequence[int]) -> list[list[int]]:
+        return [list(range(len(lengths)))]
+
+    @classmethod
+    def of(cls, lm: EditableModel, rows: Sequence[Row], past: Past) -> Packed:
+        lengths = [row.suffix for row in rows]
+        ids = torch.tensor([[token for row in rows for token in row.ids[row.subject_last :]]], device=lm.device)
+        place = torch.tensor([[at for row in rows for at in range(row.subject_last, len(row.ids))]], device=lm.device)
+        every = torch.arange(len(rows), device=lm.device)
+        groups = every.split([len(list(same)) for _, same in groupby(lengths)])
+        spans = [Span(lengths[group[0]], past.rows(group)) for group in groups]
+        return cls(lm, ids, place, spans)
+
+    def places(self, rows: Int[Tensor, "n"], offsets: Int[Tensor, "n"]) -> Places:
+        return torch.zeros_like(rows), self._starts[rows] + offsets
+
+    def keep(self, rows: Int[Tensor, "n"], hidden: Sequence[Tensor]) -> tuple[Packed, list[Tensor]]:
+        kept, start = rows.tolist(), 0
+        spans: list[Span] = []
+        for span in self._spans:
+            end = start + len(span)
+            if of_span := [row - start for row in kept if start <= row < end]:
+                spans.append(span.keep(of_span))
+            start = end
+        starts = self._starts.tolist()
+        tokens = torch.tensor(
+            [at for row in kept for at in range(starts[row], starts[row] + self._lengths[row])], device=rows.device
+        )
+        layout = Packed(self.lm, self._ids[:, tokens], self._place[:, tokens], spans)
+        return layout, [states[:, tokens] for states in hidden]
+
+    def run(self) -> Any:
+        with packed_attention(self.lm, self._spans):
+            return self.lm.model(input_ids=self._ids, position_ids=self._place, use_cache=False)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from bluedit.errors import out_of_memory
-from bluedit.forward._layout import Layout, Packed, Padded
-from bluedit.forward._packed import uses_attention_interface
+from bluedit.forward._layout import Layout
+from bluedit.forward._packed import Packed, uses_attention_interface
+from bluedit.forward._padded import Padded
 from bluedit.forward._reference import ReferenceRunner
 from bluedit.forward._suffix import SuffixRunner, unchanged_blocks
 from bluedit.model.editable import EditableModel

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bluedit.forward._layout import Layout, Packed
+from bluedit.forward._layout import Layout
 from bluedit.forward._past import past_of
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import Hook, StopForward, by_row, first_tensor, hooked, replaced_forwards, with_first_tensor
@@ -39,7 +39,7 @@ class SuffixRunner:
         lm: EditableModel,
         rows: Sequence[Row],
         sites: Sequence[Site],
-        layout: type[Layout] = Packed,
+        layout: type[Layout],
         reduced: ReducedLinears | None = None,
     ) -> None:
         self.lm = lm

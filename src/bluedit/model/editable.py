@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bluedit.errors import FactError, ModelError
-from bluedit.model.anatomy import Anatomy, Projection, dissect
+from bluedit.model.anatomy import Anatomy, Projection
 from bluedit.model.state import frozen
 from bluedit.shapes import Int, Tensor
 
@@ -55,6 +55,8 @@ class EditableModel:
         Raises:
             ModelError: not a supported decoder (see `dissect`), or one that lies on several devices.
         """
+        from bluedit.model.dissection import dissect  # only needed when a model is opened
+
         places = sorted({str(parameter.device) for parameter in model.parameters()})
         if len(places) > 1 or "meta" in places:
             raise ModelError(

@@ -1,0 +1,67 @@
+"""The blocks of a decoder, found from its structure; no model family is known by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from bluedit.errors import ModelError
+from bluedit.shapes import Int, Tensor
+
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+
+
+def refuse_unsupported(model: PreTrainedModel) -> None:
+    """Raises ModelError for encoder-decoders and mixtures of experts."""
+    config = model.config.get_text_config()
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError("this is an encoder-decoder model; bluedit edits decoder-only causal language models")
+    dense = getattr(config, "is_moe", None) is False  # some families count experts that a checkpoint does not have
+    for key, count in () if dense else _entries(config.to_dict()):
+        if key in _EXPERTS and isinstance(count, int) and count > 1:
+            raise ModelError(
+                f"this model is a mixture of experts ({key}={count}): a fact has no single projection there, "
+                "so bluedit does not edit it; use a dense model"
+            )
+
+
+def _entries(config: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Keys and values of a configuration and of those inside it."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _entries(value)
+        else:
+            yield key, value
+
+
+def find_blocks(model: PreTrainedModel) -> tuple[nn.Module, ...]:
+    """The transformer blocks: of the module lists as long as the configuration says, the one with the most parameters.
+
+    Raises:
+        ModelError: there is none.
+    """
+    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    if not lists:
+        raise ModelError(
+            f"cannot find the transformer blocks of {type(model).__name__}: no module list of {depth} blocks; "
+            "bluedit needs a decoder whose blocks are a torch.nn.ModuleList"
+        )
+    largest = max(lists, key=lambda blocks: sum(p.numel() for p in blocks.parameters()))
+    return tuple(largest)
+
+
+def find_attention(block: nn.Module) -> nn.Module | None:
+    """The outermost module of a block that calls itself attention, as every family's does."""
+    inside = (m for m in block.modules() if m is not block)
+    return next((m for m in inside if "attention" in type(m).__name__.lower()), None)
+
+
+def probe_ids(model: PreTrainedModel) -> Int[Tensor, "1 2"]:
+    """Two tokens to run a model on."""
+    vocabulary = model.config.get_text_config().vocab_size
+    return torch.tensor([[3 % vocabulary, 5 % vocabulary]], device=model.device)

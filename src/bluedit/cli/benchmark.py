@@ -1,4 +1,4 @@
-"""The commands that measure: `benchmark`, `report` and `metrics`."""
+"""The commands that compare recipes: `benchmark` and `report`."""
 
 from __future__ import annotations
 
@@ -6,89 +6,142 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bluedit.cli.common import (
+    FACTS,
+    METHOD,
+    RESULT,
     SOURCE,
+    BadRecords,
+    Corpus,
     Device,
     Dtype,
     Format,
     Limit,
     Model,
+    Precision,
     Seed,
     Skip,
+    StatisticsDevice,
+    Tokens,
+    TokensPerStep,
+    TrustRemoteCode,
     bars,
+    execution_of,
     fail,
+    load_model,
     read_source,
+    say,
     settings_of,
 )
 from bluedit.evaluate.suites import SUITES
 from bluedit.methods.presets import DEFAULT
-from bluedit.progress import as_progress
+
+MEASURED = "Measurements"
 
 
 def benchmark(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The benchmark's folder. An interrupted benchmark in it goes on.")
-    ],
-    facts: Annotated[str, typer.Option(help=SOURCE)] = "world:100",
+    *,
+    facts: Annotated[str, typer.Option(metavar="SOURCE", help=SOURCE, rich_help_panel=FACTS)] = "world:100",
+    format: Format = None,
+    bad_records: BadRecords = "refuse",
+    limit: Limit = None,
+    skip: Skip = 0,
+    seed: Seed = 0,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
             "--recipe",
             "-r",
-            help=f"NAME or NAME:option=value,option=value (layers as 4+8), or 'unedited'. May be repeated. Default: unedited and {DEFAULT}.",
+            metavar="RECIPE",
+            help=f"NAME, NAME:option=value,option=value (layers as 4+8), or 'unedited'. May be repeated. Default: unedited and {DEFAULT}.",
+            rich_help_panel=METHOD,
         ),
     ] = None,
-    model: Model = "smollm2",
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Facts written at once.", rich_help_panel=METHOD)] = 100,
     suite: Annotated[
         list[str] | None,
-        typer.Option(help=f"What to measure: {', '.join(SUITES)}. May be repeated. Default: counterfact."),
+        typer.Option(
+            metavar="NAME",
+            help=f"What to measure: {', '.join(SUITES)}. May be repeated. Default: counterfact.",
+            rich_help_panel=MEASURED,
+        ),
     ] = None,
-    format: Format = None,
-    limit: Limit = None,
-    skip: Skip = 0,
-    seed: Seed = 0,
-    batch_size: Annotated[int, typer.Option(help="Facts written at once.")] = 100,
-    every: Annotated[int, typer.Option(help="Batches between measurements.")] = 1,
+    every: Annotated[
+        int, typer.Option(metavar="N", help="Measure after every N batches.", rich_help_panel=MEASURED)
+    ] = 1,
     passages: Annotated[
         Path | None,
         typer.Option(
-            help="File of ordinary text for perplexity: JSONL with a 'text' field, or plain text. Default: bundled passages."
+            metavar="FILE",
+            help="Ordinary text to measure perplexity on: JSONL with a field 'text', or plain text. Default: bundled passages.",
+            rich_help_panel=MEASURED,
         ),
     ] = None,
-    passage_tokens: Annotated[int, typer.Option(help="Tokens of --passages to measure on, at most.")] = 8000,
-    corpus: Annotated[str, typer.Option(help="Text for key statistics, as for 'bluedit edit'.")] = "self",
-    tokens: Annotated[int | None, typer.Option(help="Tokens of --corpus to use. Default: 10 x d_key.")] = None,
+    passage_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Tokens of that text to use at most.", rich_help_panel=MEASURED)
+    ] = 8000,
     ability: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure general ability half-way and after the last batch: TASK=FILE (sst2, mrpc, cola, rte, nli, mmlu). May be repeated."
+            metavar="TASK=FILE",
+            help="Also measure general ability, half-way and after the last batch: sst2, mrpc, cola, rte, nli or mmlu, and a file of items. May be repeated.",
+            rich_help_panel=MEASURED,
         ),
-    ] = None,
-    targets: Annotated[
-        Path | None, typer.Option(help="Folder of optimised targets, shared with other benchmarks.")
     ] = None,
     then_finetune: Annotated[
         int,
         typer.Option(
-            help="Afterwards fine-tune for this many steps on what --passages holds beyond --passage-tokens, and measure again."
+            metavar="N",
+            help="At the end fine-tune the edited model for N steps and measure again. It trains on the text of --passages that follows the first --passage-tokens.",
+            rich_help_panel=MEASURED,
         ),
     ] = 0,
-    finetune_rate: Annotated[float, typer.Option(help="Learning rate of that fine-tuning.")] = 2e-5,
+    finetune_rate: Annotated[
+        float, typer.Option(metavar="RATE", help="Learning rate of that fine-tuning.", rich_help_panel=MEASURED)
+    ] = 2e-5,
+    model: Model = "smollm2",
     dtype: Dtype = None,
     device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    corpus: Corpus = "self",
+    tokens: Tokens = None,
+    precision: Precision = "auto",
+    tokens_per_step: TokensPerStep = 0,
+    statistics_device: StatisticsDevice = "",
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="The benchmark's folder. If it holds an interrupted benchmark, that one continues.",
+            rich_help_panel=RESULT,
+        ),
+    ],
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder that keeps optimised targets, to share them with other benchmarks. Default: the benchmark's own.",
+            rich_help_panel=RESULT,
+        ),
+    ] = None,
 ) -> None:
-    """Compare recipes: write facts in sequential batches and measure along the way. Interrupted at any moment, it goes on where it was."""
+    """Compare recipes: write many facts and measure on the way.
+
+    Facts are written batch after batch. It can be interrupted at any moment; the same command then continues after the last finished batch.
+    """
     from bluedit.benchmark.entry import UNEDITED
     from bluedit.benchmark.plan import Benchmark
     from bluedit.benchmark.run import run_benchmark
     from bluedit.evaluate.data import Training
-    from bluedit.model.loading import load
+    from bluedit.progress import as_progress
     from bluedit.text.corpus import passages_of
 
-    wanted = Benchmark(
-        facts=read_source(facts, format, limit, skip, seed),
+    execution = execution_of(precision, tokens_per_step, statistics_device)
+    plan = Benchmark(
+        facts=read_source(facts, format, limit, skip, seed, bad_records),
         entries=recipe or (UNEDITED, DEFAULT),
         batch_size=batch_size,
         every=every,
@@ -102,31 +155,23 @@ def benchmark(
         abilities={task: Path(file) for task, file in settings_of(ability, "--ability").items()},
         then_finetune=Training(then_finetune, finetune_rate) if then_finetune else None,
     )
-    wanted.check()
-    lm = load(model, dtype=dtype, device=device, progress=as_progress(bars()))
+    plan.check()
+    lm = load_model(model, dtype, device, trust_remote_code)
     try:
-        run_benchmark(lm, wanted, out, as_progress(bars()))
+        run_benchmark(lm, plan, out, as_progress(bars()), execution=execution)
     except KeyboardInterrupt:
-        fail("interrupted; finished batches stay. Run the same command again to go on", 130)
-    typer.echo((out / "results.md").read_text("utf-8"), nl=False)
+        fail("interrupted; finished batches are kept. Run the same command again to continue", 130)
+    say((out / "results.md").read_text("utf-8").rstrip("\n"))
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of benchmarks, finished or still running.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write the page to.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
-    """Make one HTML page of some benchmarks: tables with intervals, curves, and every fact. The page needs no network."""
+    """Make an HTML page of some benchmarks.
+
+    The page has tables with intervals, curves, and every fact. It needs no network.
+    """
     from bluedit.benchmark.page import write_page
 
-    typer.echo(f"Page written to {write_page(runs, out)}")
-
-
-def metrics(markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False) -> None:
-    """List the metrics: what each means, where it comes from, and whether it is teacher-forced."""
-    from bluedit.cli import reference as methods
-    from bluedit.cli.tables import metric_table
-
-    if markdown:
-        typer.echo(methods.metric_markdown(), nl=False)
-    else:
-        Console().print(metric_table())
+    say(f"Page written to {write_page(runs, out)}")

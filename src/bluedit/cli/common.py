@@ -1,46 +1,203 @@
-"""What the commands share: options, reading facts and settings, and how to fail."""
+"""What the commands share: options, reading facts and settings, opening a model, printing and failing."""
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from bluedit.errors import FactError, RecipeError
 from bluedit.facts import formats
 
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="smollm2 (built in), a Hugging Face folder, a .gguf file, or a hub id.")
-]
-Dtype = Annotated[
-    str | None, typer.Option(help="Weights' type: float32, float64, bfloat16, float16. Default: as stored.")
-]
-Device = Annotated[str, typer.Option(help="A torch device such as cpu or cuda:1.")]
-Force = Annotated[bool, typer.Option("--force", help="Use the patch on other weights than it was made for.")]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
-SOURCE = "File of facts (JSONL, JSON, CSV, or a data set's own file; docs/facts.md), hf:DATASET, or world:N for N bundled ones."
+    from bluedit.editing.editor import Editor
+    from bluedit.execution import Execution
+    from bluedit.model.editable import EditableModel
+
+# sections of a command's help
+FACTS, METHOD, MODEL, STATISTICS, SPEED, RESULT = (
+    "Facts",
+    "Method",
+    "Model",
+    "Key statistics",
+    "Speed and memory",
+    "Result",
+)
+
+SOURCE = "A file of facts (JSON, JSONL, CSV or a data set's own file, see docs/facts.md), hf:DATASET, or world:N for N bundled facts."
 Format = Annotated[
-    str | None, typer.Option(help=f"The file's format, where it cannot be told: {', '.join(sorted(formats()))}.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"The file's format, if it is not recognised: {', '.join(sorted(formats()))}.",
+        rich_help_panel=FACTS,
+    ),
 ]
 BadRecords = Annotated[
-    str, typer.Option(help="What to do with records that cannot be used: refuse the file, or skip them with a warning.")
+    str,
+    typer.Option(
+        metavar="refuse|skip",
+        help="Records that cannot be used: refuse the file, or skip them with a warning.",
+        rich_help_panel=FACTS,
+    ),
 ]
-Limit = Annotated[int | None, typer.Option(help="Read this many records at most.")]
-Skip = Annotated[int, typer.Option(help="Leave out this many records at the beginning.")]
-Seed = Annotated[int, typer.Option(help="Of the choice of bundled facts.")]
+Limit = Annotated[
+    int | None, typer.Option(metavar="N", help="Read at most N records.", rich_help_panel=FACTS, show_default=False)
+]
+Skip = Annotated[int, typer.Option(metavar="N", help="Leave out the first N records.", rich_help_panel=FACTS)]
+Seed = Annotated[
+    int, typer.Option(metavar="N", help="Random seed for the choice of bundled facts.", rich_help_panel=FACTS)
+]
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="smollm2 (built in), a Hugging Face folder, a .gguf file, or a hub id.",
+        rich_help_panel=MODEL,
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TYPE",
+        help="Type of the weights: float32, bfloat16, float16 or float64. Default: as stored.",
+        rich_help_panel=MODEL,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        help="A torch device such as cpu or cuda:1; auto is the first GPU if there is one.",
+        rich_help_panel=MODEL,
+    ),
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run the Python code that comes with the model. Only for models you trust.",
+        rich_help_panel=MODEL,
+    ),
+]
+OtherWeights = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Use the patch even if it was made for other weights than these.", rich_help_panel=MODEL
+    ),
+]
+
+Corpus = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT",
+        help="Text to compute key statistics from: self (sampled from the model), a file or folder, or hf:DATASET.",
+        rich_help_panel=STATISTICS,
+    ),
+]
+Tokens = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="How many tokens of that text to use. Default: 10 x d_key.", rich_help_panel=STATISTICS
+    ),
+]
+
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|full|bf16",
+        help="Precision of matrix products while targets are optimised. auto: bf16 where the device computes in it natively.",
+        rich_help_panel=SPEED,
+    ),
+]
+TokensPerStep = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="Tokens optimised at once; fewer take less memory. 0: as many as fit into a quarter of the free memory.",
+        rich_help_panel=SPEED,
+    ),
+]
+StatisticsDevice = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        help="Device for key statistics, e.g. cpu. Default: the model's device.",
+        rich_help_panel=SPEED,
+        show_default=False,
+    ),
+]
+
+
+def print_tables(*parts: RenderableType) -> None:
+    """Print tables on standard output, as wide as the terminal, with an empty line between them."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        for i, part in enumerate(parts):
+            if i:
+                console.print()
+            console.print(part)
+    typer.echo(captured.get(), nl=False)
+
+
+def say(message: str) -> None:
+    """Print a line as it is: nothing in it is read as markup, and no line is cut."""
+    typer.echo(message)
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say what went wrong and leave."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"bluedit: {message}", style="red", markup=False)
+    """Say on standard error what went wrong, and leave."""
+    typer.secho(f"bluedit: {message}", fg="red", err=True)
     sys.exit(code)
 
 
 def bars() -> bool:
-    """Whether somebody watches."""
+    """Whether to draw progress bars: only where somebody watches."""
     return sys.stderr.isatty()
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: "1 fact", "2 facts"."""
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('ch') else 's'}"
+
+
+def execution_of(precision: str, tokens_per_step: int, statistics_device: str) -> Execution:
+    """--precision, --tokens-per-step and --statistics-device. Raises RecipeError for a wrong value."""
+    from bluedit.execution import Execution
+
+    try:
+        return Execution(precision, tokens_per_step, statistics_device)
+    except RecipeError as error:
+        raise RecipeError(with_options(str(error))) from None
+
+
+def with_options(message: str) -> str:
+    """A message of the library with the names of options of the command line instead of Python's."""
+    return re.sub(r"\bexecution\.(\w+)", lambda found: "--" + found[1].replace("_", "-"), message)
+
+
+def load_model(model: str, dtype: str | None, device: str, trust_remote_code: bool) -> EditableModel:
+    """The model of --model. Raises ModelError if it cannot be loaded or edited."""
+    from bluedit.model.loading import load
+    from bluedit.progress import as_progress
+
+    return load(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=as_progress(bars()))
+
+
+def load_editor(model: str, dtype: str | None, device: str, trust_remote_code: bool, **options: Any) -> Editor:
+    """An editor of the model of --model; the other options are the editor's."""
+    from bluedit.editing.editor import Editor
+
+    return Editor(load_model(model, dtype, device, trust_remote_code), progress=bars(), **options)
 
 
 def gather(
@@ -70,19 +227,19 @@ def read_source(
     from bluedit.facts import read_facts, world_facts
     from bluedit.facts.readers import check_bad_records, check_range
 
-    kind, _, count = source.partition(":")
+    kind, _, number = source.partition(":")
     if kind != "world":
         return read_facts(source, format=format, limit=limit, skip=skip, bad_records=bad_records)
-    if count and not count.isdigit():
-        raise FactError(f"{source!r} is no number of bundled facts; write for example world:20")
+    if number and not number.isdecimal():
+        raise FactError(f"{source!r} does not end in a number; write for example world:20 for 20 bundled facts")
     check_range(limit, skip)
     check_bad_records(bad_records)
-    asked = [number for number in (int(count) if count else None, limit) if number is not None]
-    return world_facts(min(asked) + skip if asked else None, seed=seed)[skip:]
+    bounds = [bound for bound in (int(number) if number else None, limit) if bound is not None]
+    return world_facts(min(bounds) + skip if bounds else None, seed=seed)[skip:]
 
 
 def settings_of(pairs: list[str] | None, option: str = "--set") -> dict[str, str]:
-    """--set option=value, ... as a mapping."""
+    """--set option=value, ... as a mapping. Raises RecipeError for a pair of another form."""
     settings = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")

@@ -1,32 +1,22 @@
-"""`bluedit demo`: the main job on a real model, in about a minute."""
+"""`bluedit demo`: edit a real model, show what changed, save it, undo it; about a minute."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from rich.console import Console
+import typer
 
-from bluedit.cli.tables import ask_table
-from bluedit.editing.editor import Editor
-from bluedit.evaluate.generate import ask
-from bluedit.evaluate.tables import edit_table
-from bluedit.facts import Fact, Neighbour, world_facts
-from bluedit.model.fingerprint import weights_fingerprint
+from bluedit.cli.common import bars, count, print_tables, say
 
-HEADLINE = Fact(
-    "The mother tongue of {} is",
-    subject="Danielle Darrieux",
-    target="English",
-    old_target="French",
-    paraphrases=("Danielle Darrieux is a native speaker of", "Danielle Darrieux grew up speaking"),
-    neighbours=(
-        Neighbour("The mother tongue of Michel Rocard is", "French"),
-        Neighbour("The capital of France is", "Paris"),
-    ),
-)
-RELATIONS = (
+if TYPE_CHECKING:
+    from bluedit.editing.edit import Edit
+    from bluedit.editing.editor import Editor
+    from bluedit.facts import Fact
+
+_FOLDER = Path("demo-patch")
+_RELATIONS = (
     "country-capital",
     "country-continent",
     "person-language",
@@ -36,41 +26,76 @@ RELATIONS = (
 )
 
 
-def demo_facts() -> list[Fact]:
-    """The headline fact and eleven bundled ones."""
-    return [HEADLINE, *world_facts(11, seed=1, relations=RELATIONS, neighbours=2)]
+def demo(
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the patch. An earlier demo-patch is replaced."),
+    ] = _FOLDER,
+) -> None:
+    """Edit twelve facts of a small model, show the change, undo it.
 
+    It takes about a minute.
+    """
+    from bluedit.cli.tables import ask_table
+    from bluedit.editing.editor import Editor
+    from bluedit.editing.patch import check_place
+    from bluedit.evaluate.generate import ask
+    from bluedit.evaluate.tables import edit_table
 
-def run(out: Path, console: Console, bars: bool) -> None:
-    """Load, edit, show, save, undo; each step says what it proves."""
+    again = out == _FOLDER
+    check_place(out, force=again)
     started = time.perf_counter()
-    console.rule("bluedit demo: SmolLM2-135M changes its mind")
-    console.print(
-        "Loading the model, and sampling text from it to learn which keys to leave alone (first time only) ..."
+    say(
+        "Loading SmolLM2-135M, and sampling text from it to learn what an edit must leave alone (only the first time) ..."
     )
-    editor = Editor.load("smollm2", progress=bars)
-    prompts = [HEADLINE.text, "The capital of France is"]
+    editor = Editor.load("smollm2", progress=bars())
+    chosen = demo_facts()
+    prompts = [chosen[0].text, "The capital of France is"]
     before = ask(editor.lm, prompts, tokens=12)
-    edit = editor.edit(demo_facts(), known="edit")
-    seconds = time.perf_counter() - started
+    edit = editor.edit(chosen, known="edit")
     if edit.report:
-        console.print(edit_table(edit.report.as_dict()))
-    console.print(ask_table(before, ask(editor.lm, prompts, tokens=12)))
+        print_tables(edit_table(edit.report.as_dict()))
+    say("\nWhat the model says, without and with the edit:\n")
+    print_tables(ask_table(before, ask(editor.lm, prompts, tokens=12)))
     layers = " and ".join(map(str, edit.recipe.written))
-    console.print(
-        f"{len(edit.facts)} facts written with {edit.recipe.name} into layers {layers}; {seconds:.0f} s so far."
+    seconds = time.perf_counter() - started
+    say(
+        f"\n{count(len(edit.facts), 'fact')} written with {edit.recipe.name} into layers {layers}; {seconds:.0f} s so far."
     )
-    edit.save(out)
-    console.print(f"Saved as a patch in {out} (look at it: bluedit show {out}).")
+    edit.save(out, force=again)
+    say(f"Saved as a patch in {out}; look at it with: bluedit show {out}")
+    _undo_and_repeat(editor, edit, out)
+    say(f"Done in {time.perf_counter() - started:.0f} s.")
+
+
+def demo_facts() -> list[Fact]:
+    """BLUE's own example and eleven bundled facts."""
+    from bluedit.facts import Fact, Neighbour, world_facts
+
+    first = Fact(
+        "The mother tongue of {} is",
+        subject="Danielle Darrieux",
+        target="English",
+        old_target="French",
+        paraphrases=("Danielle Darrieux is a native speaker of", "Danielle Darrieux grew up speaking"),
+        neighbours=(
+            Neighbour("The mother tongue of Michel Rocard is", "French"),
+            Neighbour("The capital of France is", "Paris"),
+        ),
+    )
+    return [first, *world_facts(11, seed=1, relations=_RELATIONS, neighbours=2)]
+
+
+def _undo_and_repeat(editor: Editor, edit: Edit, folder: Path) -> None:
+    """Show that undo and the saved patch give exactly the same weights."""
+    from bluedit.model.fingerprint import weights_fingerprint
+
     edited = weights_fingerprint(editor.model)
     edit.undo()
     restored = weights_fingerprint(editor.model)
-    same = restored == editor.journal.base.fingerprint and edited != restored
-    console.print(f"Undone: weights bit for bit as before: {'yes' if same else 'NO'}.")
-    editor.apply(out)
+    same = restored == editor.journal.base.fingerprint and restored != edited
+    say(f"Undone. Every weight is bit for bit as before: {'yes' if same else 'NO'}.")
+    editor.apply(folder)
     again = weights_fingerprint(editor.model) == edited
-    console.print(
-        f"Patch applied again from disk: weights equal the live edit bit for bit: {'yes' if again else 'no'}."
-    )
+    say(f"Patch applied again from disk. Every weight is bit for bit as after the edit: {'yes' if again else 'NO'}.")
     editor.undo()
-    console.print(f"Done in {time.perf_counter() - started:.0f} s with {torch.get_num_threads()} threads.")

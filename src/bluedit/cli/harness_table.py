@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
+from bluedit.evaluate.tables import NONE, Column, Listing
 
 _ARROWS = {True: " ↑", False: " ↓"}
 
 
-def harness_table(before: Mapping[str, Any], after: Mapping[str, Any] | None = None) -> Table:
-    """Every metric of every task, from results of `evaluate_tasks`; ± is lm-eval's standard error, the arrow says what is better."""
-    table = Table(title="lm-evaluation-harness", title_justify="left")
-    for column in ("task", "metric"):
-        table.add_column(column, overflow="fold")
+def harness_table(
+    before: Mapping[str, Any], after: Mapping[str, Any] | None = None, *, details: bool = False
+) -> Listing:
+    """Every metric of every task, from results of `evaluate_tasks`; ± is lm-eval's standard error, the arrow says what is better.
+
+    Args:
+        details: also the numbers of items and of examples before each question.
+    """
+    counts = [Column("items", True), Column("shots", True)] if details else []
     scores = ("unedited", "with the patch", "change") if after else ("value",)
-    for column in ("items", "shots", *scores):
-        table.add_column(column, justify="right", no_wrap=True)
+    rows = []
     for task in sorted(before["results"], key=lambda name: name not in before.get("groups", {})):
         found = before["results"][task]
         for metric, value, error in _metrics(found):
@@ -28,9 +30,11 @@ def harness_table(before: Mapping[str, Any], after: Mapping[str, Any] | None = N
                 cells += [_cell(later[metric], later.get(_error_of(metric))), _change(value, later[metric])]
             items = before.get("n-samples", {}).get(task, {}).get("effective", "")
             shots = before.get("n-shot", {}).get(task, "")
-            title = Text(str(found.get("alias", task))), Text(_title(metric, before, task))
-            table.add_row(*title, str(items), str(shots), *cells)
-    return table
+            how = [str(items), str(shots)] if details else []
+            rows.append([str(found.get("alias", task)), _title(metric, before, task), *how, *cells])
+    columns = [Column("task"), Column("metric"), *counts, *(Column(score, True) for score in scores)]
+    notes = ["↑ higher is better, ↓ lower is better; ± one standard error"]
+    return Listing("lm-evaluation-harness", columns, rows, notes)
 
 
 def _metrics(scores: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -55,14 +59,14 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _cell(value: Any, error: Any) -> Text:
+def _cell(value: Any, error: Any) -> str:
     if not _number(value):
-        return Text(str(value))
-    return Text(_short(value) + (f" ± {_short(error)}" if _number(error) else ""))
+        return str(value)
+    return _short(value) + (f" ± {_short(error)}" if _number(error) else "")
 
 
-def _change(before: Any, after: Any) -> Text:
-    return Text(_short(after - before, "+") if _number(before) and _number(after) else "–")
+def _change(before: Any, after: Any) -> str:
+    return _short(after - before, "+") if _number(before) and _number(after) else NONE
 
 
 def _short(value: float, sign: str = "") -> str:

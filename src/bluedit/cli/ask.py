@@ -1,0 +1,73 @@
+"""The commands that open a model and look at it: `ask` and `fetch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bluedit.cli.common import (
+    MODEL,
+    Device,
+    Dtype,
+    Model,
+    OtherWeights,
+    TrustRemoteCode,
+    load_editor,
+    load_model,
+    print_tables,
+    say,
+)
+from bluedit.errors import FactError
+
+
+def ask(
+    prompts: Annotated[list[str], typer.Argument(help="Texts that the model continues.")],
+    tokens: Annotated[int, typer.Option(metavar="N", help="Length of the continuation in tokens.", min=1)] = 20,
+    model: Model = "smollm2",
+    patch: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Ask the model with this patch, too.", rich_help_panel=MODEL),
+    ] = None,
+    dtype: Dtype = None,
+    device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    force: OtherWeights = False,
+) -> None:
+    """Show how a model continues prompts, without and with a patch.
+
+    The continuation is greedy: each token is the most probable one. Below it are the most probable next tokens.
+    """
+    from bluedit.cli.tables import ask_table
+    from bluedit.editing.patch import Patch
+    from bluedit.evaluate.generate import ask as ask_model
+
+    if any(not prompt.strip() for prompt in prompts):
+        raise FactError("a prompt is empty; write the text that the model is to continue")
+    loaded = Patch.load(patch) if patch else None
+    editor = load_editor(model, dtype, device, trust_remote_code)
+    before, after = ask_model(editor.lm, prompts, tokens), None
+    if loaded:
+        editor.apply(loaded, force=force)
+        after = ask_model(editor.lm, prompts, tokens)
+    print_tables(ask_table(before, after))
+
+
+def fetch(
+    model: Annotated[
+        str, typer.Argument(help="smollm2, a Hugging Face folder, a .gguf file, or a hub id.")
+    ] = "smollm2",
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Load a model and show what bluedit will edit in it.
+
+    What has to be downloaded or converted is then ready for the other commands.
+    """
+    from bluedit.methods.tunings import tuning_for
+
+    lm = load_model(model, None, "auto", trust_remote_code)
+    tuning = tuning_for(lm.model.config.get_text_config(), lm.d_key)
+    say(f"{model}: {type(lm.model).__name__}, {lm.anatomy.n_layers} layers, d_key {lm.d_key}, {lm.dtype}")
+    say(f"layers that will be edited: {', '.join(map(str, tuning.set['layers']))}")
+    say(f"tuning: {tuning.name} ({tuning.source})")

@@ -1,0 +1,58 @@
+"""How commands show their help and end with an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from bluedit.cli.common import fail, with_options
+from bluedit.errors import BluEditError, ModelError, out_of_memory
+
+
+class Command(TyperCommand):
+    """A command whose help lists its options by section (`rich_help_panel`), without rich: fast, and no word is broken."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        pieces = ["[OPTIONS]"]
+        for parameter in self.get_params(ctx):
+            if parameter.param_type_name == "argument":
+                name = f"{parameter.name.upper()}{'...' if parameter.nargs == -1 else ''}"
+                pieces.append(name if parameter.required else f"[{name}]")
+        return pieces
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record, section = parameter.get_help_record(ctx), "Options"
+            if record is not None:
+                if parameter.param_type_name == "argument":
+                    record, section = (parameter.name.upper(), record[1]), "Arguments"
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or section, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class Group(TyperGroup):
+    """Turns errors of any command into one sentence on standard error and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BluEditError as error:
+            fail(with_options(str(error)), error.exit_code)
+        except KeyboardInterrupt:
+            fail("interrupted; nothing was changed", 130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            fail(
+                "not enough memory; use a smaller --tokens-per-step or --batch-size, or --dtype bfloat16",
+                ModelError.exit_code,
+            )

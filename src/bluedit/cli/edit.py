@@ -1,0 +1,231 @@
+"""The commands that make and use patches: `edit`, `show` and `apply`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bluedit.cli.common import (
+    FACTS,
+    METHOD,
+    MODEL,
+    RESULT,
+    SOURCE,
+    BadRecords,
+    Corpus,
+    Device,
+    Dtype,
+    Format,
+    Limit,
+    Model,
+    OtherWeights,
+    Precision,
+    Seed,
+    Skip,
+    StatisticsDevice,
+    Tokens,
+    TokensPerStep,
+    TrustRemoteCode,
+    count,
+    execution_of,
+    fail,
+    gather,
+    load_editor,
+    print_tables,
+    say,
+    settings_of,
+)
+from bluedit.methods.presets import DEFAULT, preset
+
+if TYPE_CHECKING:
+    from bluedit.editing.edit import Edit
+
+NOT_LEARNED = 10  # exit code of an edit after which the model does not say every fact
+
+
+def edit(
+    *,
+    fact: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fact",
+            "-f",
+            metavar="FACT",
+            help="A fact such as 'The capital of {France} is => Rome', with the subject in braces. May be repeated.",
+            rich_help_panel=FACTS,
+        ),
+    ] = None,
+    facts: Annotated[str | None, typer.Option(metavar="SOURCE", help=SOURCE, rich_help_panel=FACTS)] = None,
+    format: Format = None,
+    bad_records: BadRecords = "refuse",
+    limit: Limit = None,
+    skip: Skip = 0,
+    seed: Seed = 0,
+    known: Annotated[
+        str,
+        typer.Option(
+            metavar="refuse|skip|edit",
+            help="Facts that the model says already: refuse to edit, skip these facts, or edit them too.",
+            rich_help_panel=FACTS,
+        ),
+    ] = "refuse",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            "-r",
+            metavar="NAME",
+            help="The editing method; 'bluedit recipes' lists them.",
+            rich_help_panel=METHOD,
+        ),
+    ] = DEFAULT,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="OPTION=VALUE",
+            help="Change an option of the recipe, e.g. layers=4,8 or preserve.lambda=500. 'bluedit recipes --options' lists them. May be repeated.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Facts written at once. Default: all.", rich_help_panel=METHOD)
+    ] = None,
+    model: Model = "smollm2",
+    dtype: Dtype = None,
+    device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    patch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Edit on top of this earlier patch. The new patch contains it.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    corpus: Corpus = "self",
+    tokens: Tokens = None,
+    precision: Precision = "auto",
+    tokens_per_step: TokensPerStep = 0,
+    statistics_device: StatisticsDevice = "",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the patch.", rich_help_panel=RESULT)
+    ],
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace the patch that is already in --out.", rich_help_panel=RESULT),
+    ] = False,
+    report: Annotated[
+        bool, typer.Option(help="Measure the model before and after the edit.", rich_help_panel=RESULT)
+    ] = True,
+    details: Annotated[
+        bool, typer.Option("--details", help="Show all measurements of each fact.", rich_help_panel=RESULT)
+    ] = False,
+    allow_missed: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missed",
+            help=f"Exit with 0 even if the model does not say every fact afterwards. Otherwise the exit code is {NOT_LEARNED}.",
+            rich_help_panel=RESULT,
+        ),
+    ] = False,
+) -> None:
+    """Change what a model says, and save the change as a patch.
+
+    The model itself is not modified.
+    """
+    from bluedit.editing.patch import Patch, check_place
+
+    check_place(out, force=force)
+    settings = settings_of(set)
+    preset(recipe).override(settings)
+    execution = execution_of(precision, tokens_per_step, statistics_device)
+    chosen = gather(fact, facts, format, limit, skip, seed, bad_records)
+    earlier = Patch.load(patch) if patch else None
+    editor = load_editor(model, dtype, device, trust_remote_code, corpus=corpus, tokens=tokens, execution=execution)
+    if earlier:
+        editor.apply(earlier)
+    done = editor.edit(chosen, recipe, batch_size=batch_size, settings=settings, known=known, report=report)
+    editor.patch.save(out, force=force)
+    print_edit(done, details)
+    say(f"\nPatch written to {out}\nThe model itself is unchanged. Ask it with the patch:")
+    name = [] if model == "smollm2" else ["--model", model]
+    say("  " + shlex.join(["bluedit", "ask", *name, "--patch", str(out), done.facts[0].text]))
+    _finish(done, out, allow_missed)
+
+
+def print_edit(done: Edit, details: bool) -> None:
+    """The report, or why there is none."""
+    from bluedit.evaluate.tables import edit_table
+
+    if done.report:
+        print_tables(edit_table(done.report.as_dict(), details=details))
+    else:
+        say(done.summary())
+
+
+def _finish(done: Edit, out: Path, allow_missed: bool) -> None:
+    """If facts were not learned, say so and what to try; exit with 10 unless that is allowed."""
+    missed = [fact for fact in done.report.facts if not fact.says_after] if done.report else []
+    if not missed:
+        return
+    options = done.recipe.settings()
+    message = (
+        f"{count(len(missed), 'fact')} of {len(done.facts)} {'was' if len(missed) == 1 else 'were'} not learned; "
+        f"for details: {shlex.join(['bluedit', 'show', str(out), '--details'])}"
+    )
+    if done.recipe.update.preserve:
+        clamp, steps = options["objective.clamp"], options["objective.steps"]
+        message += (
+            f". To try: a larger bound and more steps: --set objective.clamp={1.5 * clamp:g} --set objective.steps={2 * steps} "
+            f"(now {clamp:g} and {steps})"
+        )
+    if allow_missed:
+        say(message[0].upper() + message[1:])
+    else:
+        fail(message, NOT_LEARNED)
+
+
+def show(
+    patch: Annotated[Path, typer.Argument(help="Folder of a patch.")],
+    details: Annotated[
+        bool, typer.Option("--details", help="Show all that is known about each edit, weight and fact.")
+    ] = False,
+) -> None:
+    """Show what a patch changes, and which model it is for."""
+    from bluedit.cli.patch_tables import patch_tables
+    from bluedit.editing.patch import Patch
+
+    print_tables(*patch_tables(Patch.load(patch), details=details))
+    if not details:
+        say(f"\nMore: {shlex.join(['bluedit', 'show', str(patch), '--details'])}")
+
+
+def apply(
+    patch: Annotated[Path, typer.Argument(help="Folder of a patch.")],
+    save: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="New folder for the edited model.", rich_help_panel=RESULT)
+    ],
+    model: Model = "smollm2",
+    dtype: Dtype = None,
+    device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    force: OtherWeights = False,
+) -> None:
+    """Save a copy of the model with a patch written into it.
+
+    The copy is an ordinary Hugging Face checkpoint.
+    """
+    from bluedit.editing.patch import Patch
+    from bluedit.export.checkpoint import check_free
+
+    check_free(save)
+    loaded = Patch.load(patch)
+    editor = load_editor(model, dtype, device, trust_remote_code)
+    editor.apply(loaded, force=force)
+    editor.save_model(save)
+    say(f"{count(len(loaded.facts), 'fact')} written. The edited model is in {save}")

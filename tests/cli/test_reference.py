@@ -1,4 +1,4 @@
-"""The page of methods says what the rows say."""
+"""The pages of methods and metrics say what the code says."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 
 from bluedit.cli.reference import markdown, metric_markdown
 from bluedit.markdown import table
+from bluedit.methods.parts import every_option, every_part
 from bluedit.methods.presets import PRESETS
-from bluedit.methods.recipe import options
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -23,10 +23,11 @@ def test_the_pages_are_current(page, command, wanted):
     assert text.partition(start)[2].partition(end)[0] == wanted()
 
 
-def test_every_row_and_option_is_there():
+def test_every_recipe_part_and_option_is_there():
     text = markdown()
     assert all(f"| `{name}` |" in text for name in PRESETS if not name.endswith("-blue"))
-    assert all(f"| `{path}` |" in text for path, _ in options())
+    assert all(f"| `{path}` |" in text for path, *_ in every_option())
+    assert all(f"| `{slot}={kind}` |" in text for slot, kind, _ in every_part())
 
 
 def test_bars_in_cells_are_escaped():

@@ -23,7 +23,7 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.text.rows import Row
 from bluedit.writing.keys import read_values
-from bluedit.writing.targets import Targets
+from bluedit.writing.target import Targets
 
 FIRST = "Anna Boris Carla David Elena Felix Greta Hugo Irene Jonas Karla Louis Maria Niels Olga Peter Quinn Rosa Simon Tilda Ulrich Vera Walter Xenia Yara Zeno Adele Bruno Clara Dario Edith Frank Gisela Hanna Igor Julia Klaus Laura Moritz Nadia Oscar Paula Ralf Sofia Theo Ursula Victor Wanda Yannick Zita".split()  # noqa: SIM905
 LAST = [

@@ -35,7 +35,7 @@ from bluedit.statistics.store import MomentStore
 from bluedit.text.contexts import sampled_prefixes
 from bluedit.text.corpus import Corpus
 from bluedit.text.rows import Row
-from bluedit.writing.targets import Targets
+from bluedit.writing.target import Targets
 from bluedit.writing.trace import Write
 from textbook import textbook_edit
 

@@ -31,7 +31,7 @@ from bluedit.methods.update import ClosedForm
 from bluedit.statistics.store import MomentStore
 from bluedit.text.corpus import Corpus
 from bluedit.text.rows import Row
-from bluedit.writing.targets import Targets
+from bluedit.writing.target import Targets
 from toys import FACTS, FAMILIES, fitting, toy_tokenizer
 
 SETTINGS = {

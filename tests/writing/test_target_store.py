@@ -10,8 +10,8 @@ from bluedit.methods.objective import Objective
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.text.prompts import rows_of
+from bluedit.writing.target import Targets
 from bluedit.writing.target_store import TargetStore
-from bluedit.writing.targets import Targets
 from toys import FACTS, toy_gpt2, toy_tokenizer
 
 OBJECTIVE, SITE = Objective(), Site("block", 2)

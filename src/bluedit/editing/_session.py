@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel
 
-from bluedit.editing.journal import Journal
 from bluedit.model.state import exclusive, frozen, refuse_inference_mode
-from bluedit.writing.weights import EditedWeights, Snapshot
-from bluedit.writing.writer import FactWriter
+
+if TYPE_CHECKING:
+    from bluedit.editing.journal import Journal
+    from bluedit.writing.weights import EditedWeights, Snapshot
+    from bluedit.writing.writer import FactWriter
 
 
 @contextmanager

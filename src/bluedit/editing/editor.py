@@ -35,8 +35,8 @@ from bluedit.progress import Progress, as_progress
 from bluedit.statistics.store import MomentStore
 from bluedit.text.corpus import Corpus
 from bluedit.text.joining import with_spacing
+from bluedit.writing.target import TargetSource
 from bluedit.writing.target_store import TargetStore
-from bluedit.writing.targets import TargetSource
 from bluedit.writing.trace import Trace
 from bluedit.writing.weights import EditedWeights
 from bluedit.writing.writer import FactWriter

@@ -60,6 +60,12 @@ class Row:
         return len(self.ids) - self.subject_last
 
 
+def measured_rows(rows: Sequence[Row], column: int) -> list[int]:
+    """Indices of the rows on which a column's value is measured: bare prompts, or the prefixed ones where it has none."""
+    mine = [i for i, row in enumerate(rows) if row.fact == column and not row.is_drift]
+    return [i for i in mine if rows[i].is_bare] or mine
+
+
 def chunks_by_cost(costs: Sequence[int], budget: int) -> list[list[int]]:
     """Indices in groups of ascending cost, so that (highest cost) x (size of the group) is at most `budget`; a group has at least one."""
     groups: list[list[int]] = []

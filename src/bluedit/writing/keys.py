@@ -17,7 +17,7 @@ from bluedit.model.sites import Place, Site
 from bluedit.model.sums import sum_by_owner
 from bluedit.shapes import Float, Tensor
 from bluedit.text.prompts import drift_row
-from bluedit.text.rows import Row
+from bluedit.text.rows import Row, measured_rows
 from bluedit.text.wordings import chat_form, wording_rows
 
 _MOST_GROUPS = 100  # of one fact
@@ -75,12 +75,6 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
                 with_drift.add(place)
                 rows.append(drift_row(tokenizer, fact, place, earliest=int(at_start)))
     return BatchRows(tuple(rows), tuple(map(tuple, owners)), frozenset(moved.values()))
-
-
-def measured_rows(rows: Sequence[Row], column: int) -> list[int]:
-    """Indices of the rows on which a column's value is measured: bare prompts, or the prefixed ones where it has none."""
-    mine = [i for i, row in enumerate(rows) if row.fact == column and not row.is_drift]
-    return [i for i in mine if rows[i].is_bare] or mine
 
 
 def read_keys(

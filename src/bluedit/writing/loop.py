@@ -23,8 +23,8 @@ from bluedit.text.rows import Row
 from bluedit.writing.batch import Batch, Update
 from bluedit.writing.finetune import finetune
 from bluedit.writing.keys import batch_rows, read_keys, read_values, read_written_values
-from bluedit.writing.norm_anchor import hold_norm, written_values
-from bluedit.writing.targets import Targets, TargetSource, optimise_targets
+from bluedit.writing.target import Targets, TargetSource
+from bluedit.writing.targets import hold_norm, optimise_targets, written_values
 from bluedit.writing.trace import Trace, Write
 from bluedit.writing.weights import EditedWeights
 

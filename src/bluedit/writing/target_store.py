@@ -21,7 +21,7 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.model.sites import Site
 from bluedit.text.rows import Row
-from bluedit.writing.targets import Targets
+from bluedit.writing.target import Targets
 
 log = logging.getLogger(__name__)
 _PARTS = ("z", "start", "steps", "loss")

@@ -1,58 +1,36 @@
 """Targets z*: the hidden state at the subject's last token that makes the model say the new fact.
 
 ROME (arXiv 2202.05262, eq. 4) and MEMIT (arXiv 2210.07229, eq. 16) run Adam on a vector delta added at one site, PMET (arXiv 2308.08742,
-eq. 6) on a second one at the attention's output as well.
+eq. 6) on a second one at the attention's output as well. The norm anchor (NAS, arXiv 2602.02543) keeps values as long as the unedited
+model's, however many edits came before.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
 
 import torch
 
+from bluedit.errors import EditError
 from bluedit.execution import Execution
-from bluedit.forward import runners, tokens_per_step
+from bluedit.forward import Runner, runners, tokens_per_step
 from bluedit.methods.objective import Objective
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Place, Site
+from bluedit.model.sums import sum_by_owner
 from bluedit.progress import Advance
-from bluedit.shapes import Float, Int, Tensor
-from bluedit.text.rows import Row, chunks_by_cost
-from bluedit.writing._optimiser import ChunkOptimiser
+from bluedit.shapes import Bool, Float, Int, Tensor
+from bluedit.text.rows import Row, chunks_by_cost, measured_rows
+from bluedit.writing._positions import Positions
+from bluedit.writing.target import Targets
 
+ADAPTIVE_WEIGHT, ADAPTIVE_DRIFT = 0.1, 0.01  # PMET, section 4.1 and its public code
 _PREFIX_COST = (
     16  # prefix tokens, of which only keys and values are kept, that need as much memory as one token after them
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Targets:
-    """Optimised targets of n facts at one site.
-
-    Attributes:
-        z: target activations, d_value x n, float32 or wider.
-        start: activations before, on the bare prompt, d_value x n.
-        steps: Adam steps taken per fact.
-        loss: last loss per fact, in nats.
-    """
-
-    z: Float[Tensor, "d_value n"]
-    start: Float[Tensor, "d_value n"]
-    steps: Int[Tensor, "n"]
-    loss: Float[Tensor, "n"]
-
-
-class TargetSource(Protocol):
-    """Where the targets of a batch come from: a store on disk, or values of one's own."""
-
-    def get(
-        self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, optimise: Callable[[], Targets]
-    ) -> Targets:
-        """The targets of the facts in `rows` on the model's weights as they are; `optimise` computes them."""
-        ...
 
 
 @torch.enable_grad()
@@ -100,3 +78,155 @@ def optimise_targets(
         found.update((facts[i], tuple(column[j] for column in columns)) for j, i in enumerate(chunk))
     z, start, steps, loss = (torch.stack(column) for column in zip(*(found[f] for f in facts), strict=True))
     return Targets(z.T.contiguous(), start.T.contiguous(), steps, loss)
+
+
+class ChunkOptimiser:
+    """Facts optimised together, one vector per fact and site."""
+
+    def __init__(self, runner: Runner, rows: Sequence[Row], objective: Objective) -> None:
+        self.runner, self.objective = runner, objective
+        self.facts = list(dict.fromkeys(row.fact for row in rows))
+        values = runner.values if runner.values.dtype == torch.float64 else runner.values.float()
+        self.start = torch.stack(
+            [values[:, measured_rows(runner.rows, fact)].mean(dim=1) for fact in self.facts], dim=1
+        )
+        self.delta = torch.zeros_like(self.start)
+        self.moments = (torch.zeros_like(self.start), torch.zeros_like(self.start))
+        self.weight = self.start.new_ones(len(self.facts))
+        sharing = Counter(row.fact for row in rows if row.is_bare)
+        growth = [max(1, sharing[fact]) ** objective.clamp_growth for fact in self.facts]
+        self.clamp = self.start.new_tensor(growth)[:, None] * objective.clamp
+        self.reference: Tensor | None = None
+        self.positions = Positions.of(runner.rows, self.facts, self.start)
+
+    @torch.no_grad()
+    def anchor(self, runner: Runner) -> None:
+        """Take the distributions that `runner` gives for the drift rows as the reference of the KL term."""
+        logits = runner.logits(torch.zeros_like(runner.values)).to(self.start.dtype)
+        places = {row.fact: i for i, row in enumerate(runner.rows)}
+        self.reference = _log_softmax(logits[[places[fact] for fact in self.facts]])
+
+    def optimise(self, advance: Advance) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(z, start, steps, loss) of the chunk's facts, in order."""
+        count = len(self.facts)
+        active = torch.arange(count)
+        start = self.start[0].clone()
+        z, steps, losses = start.clone(), torch.zeros(count, dtype=torch.long), start.new_zeros(count)
+        for step in range(self.objective.steps):
+            delta = self.delta.clone().requires_grad_(True)
+            loss, done = self.loss(delta)
+            self._check(loss, step)
+            losses[active], steps[active] = loss.detach(), step
+            last = step == self.objective.steps - 1
+            finished = done | (loss.detach() < self.objective.stop_loss) | last
+            for i in finished.nonzero().flatten().tolist():
+                z[active[i]] = (self.start + self.delta)[0, i]
+                advance()
+            if finished.all():
+                break
+            (gradient,) = torch.autograd.grad(loss.sum(), delta)
+            self._adam(gradient, step + 1)
+            if finished.any():
+                going = (~finished).nonzero().flatten()
+                active = active[going.cpu()]
+                self._keep(going)
+        return z, start, steps, losses
+
+    def _check(self, loss: Tensor, step: int) -> None:
+        bad = int((~torch.isfinite(loss)).sum())
+        if bad:
+            raise EditError(
+                f"the loss of {bad} facts is not finite at step {step + 1}; check the model's weights, or lower objective.learning_rate"
+            )
+
+    def loss(self, delta: Float[Tensor, "sites n d_value"]) -> tuple[Float[Tensor, "n"], Bool[Tensor, "n"]]:
+        """The loss of each fact, and whether it is finished by another rule than its loss.
+
+        The loss is the mean over the fact's prompts of -log p(target) / len(target), plus the KL term and the weight decay.
+        """
+        at = self.positions
+        logits = self.runner.logits(delta[:, at.owner])
+        log_p = _log_probability(logits[at.target], at.token)
+        nll = -sum_by_owner(log_p * at.weight, at.fact, len(self.facts))
+        now = _log_softmax(logits[at.drift].to(delta.dtype))
+        if self.reference is None:
+            self.reference = now.detach()
+        kl = (now.exp() * (now - self.reference)).sum(dim=-1)
+        decay = (_norm(delta) / self.start.norm(dim=-1) ** 2).sum(dim=0)
+        loss = self.weight * nll + self.objective.kl_factor * kl + self.objective.weight_decay * decay
+        return loss, self._done(logits.detach(), kl.detach())
+
+    def _done(self, logits: Float[Tensor, "positions vocabulary"], kl: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
+        """Facts finished because the target is the first choice in every prompt; also sets PMET's weights for the next step."""
+        done = torch.zeros_like(self.weight, dtype=torch.bool)
+        if not self.objective.stops_when_said and not self.objective.adaptive:
+            return done
+        at = self.positions
+        missed = (logits[at.target].argmax(dim=-1) != at.token).to(self.weight.dtype)
+        said = sum_by_owner(missed, at.fact, len(self.facts)) == 0
+        if self.objective.stops_when_said:
+            done |= said
+        if self.objective.adaptive:
+            done |= said & (kl < ADAPTIVE_DRIFT)
+            self.weight = torch.where(said, ADAPTIVE_WEIGHT, 1.0).to(self.weight.dtype)
+        return done
+
+    @torch.no_grad()
+    def _adam(self, gradient: Tensor, step: int) -> None:
+        """One step of Adam (arXiv 1412.6980), then delta back into the ball of radius clamp x |h|."""
+        first, second = self.moments
+        first.mul_(0.9).add_(gradient, alpha=0.1)
+        second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        scale = (second / (1 - 0.999**step)).sqrt_().add_(1e-8)
+        self.delta -= self.objective.learning_rate * (first / (1 - 0.9**step)) / scale
+        radius = self.clamp * self.start.norm(dim=-1, keepdim=True)
+        size = self.delta.norm(dim=-1, keepdim=True)
+        self.delta *= torch.where(size > radius, radius / size, 1.0)
+
+    def _keep(self, going: Tensor) -> None:
+        """Go on with these facts only."""
+        chosen = set(going.tolist())
+        self.facts = [self.facts[i] for i in going.tolist()]
+        self.runner.keep([i for i, fact in enumerate(self.positions.owner.tolist()) if fact in chosen])
+        self.start, self.delta = self.start[:, going], self.delta[:, going]
+        self.weight, self.clamp = self.weight[going], self.clamp[going]
+        self.moments = (self.moments[0][:, going], self.moments[1][:, going])
+        self.reference = None if self.reference is None else self.reference[going]
+        self.positions = Positions.of(self.runner.rows, self.facts, self.start)
+
+
+def _log_probability(
+    logits: Float[Tensor, "positions vocabulary"], tokens: Int[Tensor, "positions"]
+) -> Float[Tensor, "positions"]:
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return -torch.nn.functional.cross_entropy(wide, tokens, reduction="none")
+
+
+def _log_softmax(logits: Float[Tensor, "n vocabulary"]) -> Float[Tensor, "n vocabulary"]:
+    """Finite also where the model rules a token out (logit -inf): in KL, 0 log 0 is then 0."""
+    return logits.log_softmax(dim=-1).clamp(min=torch.finfo(logits.dtype).min)
+
+
+def _norm(delta: Float[Tensor, "sites n d_value"]) -> Float[Tensor, "sites n"]:
+    """|delta| with gradient 0, not NaN, at 0."""
+    squared = (delta * delta).sum(dim=-1)
+    return torch.where(squared > 0, squared.clamp(min=torch.finfo(delta.dtype).tiny).sqrt(), squared)
+
+
+def written_values(targets: Targets, mlp: Float[Tensor, "d_value n"]) -> Float[Tensor, "d_value n"]:
+    """v*: what the MLP must put out, its present output plus what the target adds."""
+    return mlp + (targets.z - targets.start)
+
+
+def hold_norm(targets: Targets, mlp: Float[Tensor, "d_value n"], norm: float) -> Targets:
+    """Targets whose v* keep their direction and have length `norm`.
+
+    NAS's public code leaves out facts whose v* is over twice as long; here every fact is written.
+
+    Args:
+        targets: as optimised.
+        mlp: the MLP's output on the bare prompts.
+        norm: mean |v*| on the unedited model.
+    """
+    v = written_values(targets, mlp)
+    return replace(targets, z=targets.start + v * (norm / v.norm(dim=0)) - mlp)

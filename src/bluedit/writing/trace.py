@@ -8,7 +8,7 @@ from bluedit.maths.schedule import Step
 from bluedit.model.sites import Site
 from bluedit.shapes import Bool, Float, Tensor
 from bluedit.writing.batch import Batch
-from bluedit.writing.targets import Targets
+from bluedit.writing.target import Targets
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from bluedit.writing.batch import Batch, Origin, objective_fingerprint
 from bluedit.writing.batches import split_batches
 from bluedit.writing.loop import WriteContext, write_batch
 from bluedit.writing.memory import Memory
-from bluedit.writing.targets import TargetSource
+from bluedit.writing.target import TargetSource
 from bluedit.writing.trace import Trace
 from bluedit.writing.weights import EditedWeights
 

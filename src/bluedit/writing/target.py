@@ -1,0 +1,40 @@
+"""Targets of a batch, and where they may come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bluedit.methods.objective import Objective
+from bluedit.model.editable import EditableModel
+from bluedit.model.sites import Site
+from bluedit.shapes import Float, Int, Tensor
+from bluedit.text.rows import Row
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Optimised targets of n facts at one site.
+
+    Attributes:
+        z: target activations, d_value x n, float32 or wider.
+        start: activations before, on the bare prompt, d_value x n.
+        steps: Adam steps taken per fact.
+        loss: last loss per fact, in nats.
+    """
+
+    z: Float[Tensor, "d_value n"]
+    start: Float[Tensor, "d_value n"]
+    steps: Int[Tensor, "n"]
+    loss: Float[Tensor, "n"]
+
+
+class TargetSource(Protocol):
+    """Where the targets of a batch come from: a store on disk, or values of one's own."""
+
+    def get(
+        self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, optimise: Callable[[], Targets]
+    ) -> Targets:
+        """The targets of the facts in `rows` on the model's weights as they are; `optimise` computes them."""
+        ...

@@ -104,7 +104,7 @@ _HOSTS = (
         memory=True,
         wordings=Natural(),
         subjects=Unit(),
-        reteach=2,
+        reteach=1,
     ),
     Recipe(
         "nse",

@@ -117,16 +117,16 @@ class FactWriter:
         return self.memory.operators(recipe, earlier, current)
 
     def _lost(self, recipe: Recipe, batches: Sequence[Batch]) -> list[Fact]:
-        """Facts that the model does not say in all the wordings they were taught in, of the latest word on each."""
-        facts = standing_facts(batches)
-        rows, owners = [], []
-        chat = chat_form(self.lm.tokenizer)
-        for i, fact in enumerate(facts):
-            mine = wording_rows(self.lm.tokenizer, fact, i, recipe.wordings, (), chat)
-            rows += mine
-            owners += [i] * len(mine)
-        missed = {i for i, said in zip(owners, says_targets(self.lm, rows), strict=True) if not said}
-        return [fact for i, fact in enumerate(facts) if i in missed]
+        """Facts that the model does not say on their prompt, or in less than half of the wordings they were taught in."""
+        facts, chat = standing_facts(batches), chat_form(self.lm.tokenizer)
+        texts = [wording_rows(self.lm.tokenizer, fact, 0, recipe.wordings, (), chat) for fact in facts]
+        said = iter(says_targets(self.lm, [row for rows in texts for row in rows]))
+        lost = []
+        for fact, rows in zip(facts, texts, strict=True):
+            prompt, *others = [next(said) for _ in rows]
+            if not prompt or 2 * (1 + sum(others)) < 1 + len(others):
+                lost.append(fact)
+        return lost
 
     def _about(self, recipe: Recipe, seconds: float) -> dict[str, Any]:
         statistics = self.moments

@@ -1,0 +1,214 @@
+"""Greedy continuations of many prompts of different lengths, with the distribution of the first token.
+
+Prompts run side by side over cached keys and values; what several of them begin with, such as a system prompt, runs once. Rows leave the
+batch as they end. The result is checked on two rows against the plain forward; where it differs, or a model cannot run so, prompts of
+equal length run together through `generate`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+from bluedit.errors import out_of_memory
+from bluedit.evaluate.answers import TOKENS_PER_PASS, check_finite, logits_at
+from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
+from bluedit.forward import past_of
+from bluedit.model.state import frozen
+from bluedit.progress import Progress
+from bluedit.text.prompts import encode
+from bluedit.text.rows import chunks_by_cost
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bluedit.model.editable import EditableModel
+
+Ended = Callable[[str], bool]
+log = logging.getLogger(__name__)
+# what a family's forward raises when it is run in a way it was not written for
+_UNSUPPORTED = (TypeError, AttributeError, RuntimeError, ValueError, IndexError, KeyError, NotImplementedError)
+_TOLERANCE = (
+    1e-3  # by how much of the largest logit a token may be behind the plain forward's first choice, or 4 roundings
+)
+
+
+@dataclass(eq=False)
+class Written:
+    """A greedy continuation.
+
+    Attributes:
+        text: without special tokens.
+        first: log-probabilities of the first token (float32, on the CPU), if asked for.
+        tokens: its token ids, the end token included.
+    """
+
+    text: str = ""
+    first: Tensor | None = None
+    tokens: list[int] = field(default_factory=list)
+
+
+def never(text: str) -> bool:  # noqa: ARG001
+    """For texts that only their room or the model's end token ends."""
+    return False
+
+
+@torch.no_grad()
+def greedy(
+    lm: EditableModel,
+    prompts: Sequence[str],
+    rooms: Sequence[int],
+    ended: Ended = never,
+    *,
+    first: bool = False,
+    progress: Progress | None = None,
+) -> list[Written]:
+    """Continue each prompt greedily.
+
+    Args:
+        rooms: most tokens of each continuation.
+        ended: whether a text is complete; a continuation goes on until then, or to the model's end token. It may be longer.
+        first: whether the first token's distribution is wanted.
+
+    Raises:
+        FactError: a prompt is longer than the model's context.
+        ModelError: the model's logits are not finite.
+    """
+    rows = [encode(lm.tokenizer, prompt)[0] for prompt in prompts]
+    if not rows:
+        return []
+    lm.pad([max(rows, key=len)])
+    rooms = [min(room, lm.max_length - len(row)) for room, row in zip(rooms, rows, strict=True)]
+    bars = progress or Progress()
+    with frozen(lm.model):
+        try:
+            written = _side_by_side(lm, rows, rooms, ended, first, bars)
+            if _agrees(lm, rows, written):
+                return written
+            why = "its text differs from the plain forward's"
+        except _UNSUPPORTED as error:
+            if out_of_memory(error):
+                raise
+            why = f"{type(error).__name__}: {error}"
+        log.info("%s continues prompts of equal length together: %s", lm.name, why)
+        return _by_length(lm, prompts, rows, rooms, first, bars)
+
+
+def _side_by_side(
+    lm: EditableModel, rows: Sequence[Sequence[int]], rooms: Sequence[int], ended: Ended, first: bool, bars: Progress
+) -> list[Written]:
+    written = [Written() for _ in rows]
+    stops = _end_tokens(lm)
+    order = sorted((i for i, room in enumerate(rooms) if room > 0), key=lambda i: (rooms[i], len(rows[i])))
+    with bars.task("continuing prompts", len(order), "prompts") as advance:
+        for start in range(0, len(order), PROMPTS_PER_PASS):
+            batch = _Batch(lm, part := order[start : start + PROMPTS_PER_PASS], [rows[i] for i in part])
+            while batch.numbers:
+                logits = batch.step()
+                check_finite(lm, logits)
+                for i, token, own in zip(batch.numbers, batch.tokens.tolist(), logits, strict=True):
+                    if first and not written[i].tokens:
+                        written[i].first = own.float().log_softmax(dim=-1).cpu()
+                    written[i].tokens.append(token)
+                    written[i].text = lm.tokenizer.decode(written[i].tokens, skip_special_tokens=True)
+                batch.keep(
+                    [
+                        lane
+                        for lane, i in enumerate(batch.numbers)
+                        if written[i].tokens[-1] not in stops
+                        and len(written[i].tokens) < rooms[i]
+                        and not ended(written[i].text)
+                    ]
+                )
+            advance(len(part))
+    return written
+
+
+class _Batch:
+    """Rows that are continued side by side.
+
+    Attributes:
+        numbers: which rows, in the caller's numbering.
+        tokens: the last token of each.
+    """
+
+    def __init__(self, lm: EditableModel, numbers: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
+        self.numbers = list(numbers)
+        self.tokens = torch.tensor([row[-1] for row in rows], device=lm.device)
+        past = past_of(lm, [row[:-1] for row in rows])
+        self._lm = lm
+        self._cache: Any = DynamicCache()
+        for layer, (keys, values) in enumerate(past.states):
+            self._cache.update(keys, values, layer)
+        self._mask = past.mask
+
+    def step(self) -> Tensor:
+        """Run the last token of each row: logits (rows x vocabulary) of the next one, which becomes the last."""
+        places = self._mask.sum(dim=1, keepdim=True)
+        self._mask = torch.cat([self._mask, torch.ones_like(places)], dim=1)
+        logits = self._lm.model(
+            input_ids=self.tokens[:, None],
+            attention_mask=self._mask,
+            position_ids=places,
+            **self._lm.after(self._cache),
+        ).logits[:, -1]
+        self.tokens = logits.argmax(dim=-1)
+        return logits
+
+    def keep(self, lanes: Sequence[int]) -> None:
+        """Only these rows go on."""
+        if len(lanes) == len(self.numbers):
+            return
+        self.numbers = [self.numbers[lane] for lane in lanes]
+        if lanes:
+            index = torch.tensor(lanes, device=self.tokens.device)
+            self.tokens, self._mask = self.tokens[index], self._mask[index]
+            self._cache.batch_select_indices(index)
+
+
+def _agrees(lm: EditableModel, rows: Sequence[Sequence[int]], written: Sequence[Written]) -> bool:
+    """Whether each token of the shortest and the longest row is also the plain forward's first choice, up to rounding."""
+    filled = [i for i, one in enumerate(written) if one.tokens]
+    if not filled:
+        return True
+    some = sorted({pick(filled, key=lambda i: len(rows[i])) for pick in (min, max)})
+    checked = [(i, t) for i in some for t in range(len(written[i].tokens))]
+    lanes = [some.index(i) for i, _ in checked]
+    texts = [[*rows[i], *written[i].tokens[:-1]] for i in some]
+    logits = logits_at(lm, texts, lanes, [len(rows[i]) - 1 + t for i, t in checked])
+    chosen = torch.tensor([written[i].tokens[t] for i, t in checked], device=logits.device)
+    best = logits.max(dim=-1).values
+    behind = best - logits.gather(1, chosen[:, None])[:, 0]
+    share = max(_TOLERANCE, 4 * torch.finfo(lm.dtype).eps)
+    return bool((behind <= share * best.abs().clamp(min=1.0)).all())
+
+
+def _end_tokens(lm: EditableModel) -> set[int]:
+    """The model's own end tokens."""
+    found = lm.model.generation_config.eos_token_id if lm.model.generation_config else None
+    return set(found if isinstance(found, Iterable) else [] if found is None else [found])
+
+
+def _by_length(
+    lm: EditableModel,
+    prompts: Sequence[str],
+    rows: Sequence[Sequence[int]],
+    rooms: Sequence[int],
+    first: bool,
+    bars: Progress,
+) -> list[Written]:
+    written = [Written() for _ in rows]
+    for room in sorted({room for room in rooms if room > 0}):
+        same = [i for i, own in enumerate(rooms) if own == room]
+        for i, text in zip(same, continuations(lm, [prompts[i] for i in same], room, bars), strict=True):
+            written[i].text = text
+    for part in chunks_by_cost([len(row) for row in rows], TOKENS_PER_PASS) if first else ():
+        logits = logits_at(lm, [rows[i] for i in part], range(len(part)), [len(rows[i]) - 1 for i in part])
+        for i, own in zip(part, logits.log_softmax(dim=-1).float().cpu(), strict=True):
+            written[i].first = own
+    return written

@@ -35,7 +35,7 @@ from bluedit.cli.common import (
     settings_of,
 )
 from bluedit.evaluate.suites import SUITES
-from bluedit.methods.presets import DEFAULT
+from bluedit.methods.presets import BENCHMARKED
 
 MEASURED = "Measurements"
 
@@ -54,7 +54,7 @@ def benchmark(
             "--recipe",
             "-r",
             metavar="RECIPE",
-            help=f"NAME, NAME:option=value,option=value (layers as 4+8), or 'unedited'. May be repeated. Default: unedited and {DEFAULT}.",
+            help=f"NAME, NAME:option=value,option=value (layers as 4+8), or 'unedited'. May be repeated. Default: unedited and {BENCHMARKED}.",
             rich_help_panel=METHOD,
         ),
     ] = None,
@@ -142,7 +142,7 @@ def benchmark(
     execution = execution_of(precision, tokens_per_step, statistics_device)
     plan = Benchmark(
         facts=read_source(facts, format, limit, skip, seed, bad_records),
-        entries=recipe or (UNEDITED, DEFAULT),
+        entries=recipe or (UNEDITED, BENCHMARKED),
         batch_size=batch_size,
         every=every,
         suites=suite or ("counterfact",),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +39,7 @@ from bluedit.cli.common import (
     say,
     settings_of,
 )
+from bluedit.errors import FactError
 from bluedit.methods.presets import DEFAULT, preset
 
 if TYPE_CHECKING:
@@ -55,6 +57,14 @@ def edit(
             "-f",
             metavar="FACT",
             help="A fact such as 'The capital of {France} is => Rome', with the subject in braces. May be repeated.",
+            rich_help_panel=FACTS,
+        ),
+    ] = None,
+    phrasing: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Another way to say or ask the fact, with {} for the subject, e.g. 'Who rules {}?'. It is taught, too. For a single --fact; may be repeated.",
             rich_help_panel=FACTS,
         ),
     ] = None,
@@ -90,6 +100,19 @@ def edit(
             metavar="OPTION=VALUE",
             help="Change an option of the recipe, e.g. layers=4,8 or preserve.lambda=500. 'bluedit recipes --options' lists them. May be repeated.",
             rich_help_panel=METHOD,
+        ),
+    ] = None,
+    phrasings: Annotated[
+        bool,
+        typer.Option(
+            help="Teach other wordings too: phrasings, questions and, if the model has one, the chat form. Off: the prompt alone, as in the papers.",
+            rich_help_panel=METHOD,
+        ),
+    ] = True,
+    chat: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether the chat form is among the wordings. Default: as the recipe says.", rich_help_panel=METHOD
         ),
     ] = None,
     batch_size: Annotated[
@@ -144,18 +167,43 @@ def edit(
     settings = settings_of(set)
     preset(recipe).override(settings)
     execution = execution_of(precision, tokens_per_step, statistics_device)
-    chosen = gather(fact, facts, format, limit, skip, seed, bad_records)
+    chosen = with_phrasings(gather(fact, facts, format, limit, skip, seed, bad_records), phrasing)
     earlier = Patch.load(patch) if patch else None
     editor = load_editor(model, dtype, device, trust_remote_code, corpus=corpus, tokens=tokens, execution=execution)
     if earlier:
         editor.apply(earlier)
-    done = editor.edit(chosen, recipe, batch_size=batch_size, settings=settings, known=known, report=report)
+    done = editor.edit(
+        chosen,
+        recipe,
+        batch_size=batch_size,
+        settings=settings,
+        known=known,
+        phrasings=phrasings,
+        chat=chat,
+        report=report,
+    )
     editor.patch.save(out, force=force)
     print_edit(done, details)
     say(f"\nPatch written to {out}\nThe model itself is unchanged. Ask it with the patch:")
     name = [] if model == "smollm2" else ["--model", model]
     say("  " + shlex.join(["bluedit", "ask", *name, "--patch", str(out), done.facts[0].text]))
     _finish(done, out, allow_missed)
+
+
+def with_phrasings(facts: list[Any], phrasing: list[str] | None) -> list[Any]:
+    """The one fact with the phrasings of --phrasing.
+
+    Raises:
+        FactError: there are several facts; a file says for each fact how it is phrased.
+    """
+    if not phrasing:
+        return facts
+    if len(facts) != 1:
+        raise FactError(
+            f"--phrasing is for a single --fact, and there are {len(facts)} facts; give phrasings in a file ('phrasings' in JSONL or CSV)"
+        )
+    (fact,) = facts
+    return [replace(fact, phrasings=(*fact.phrasings, *phrasing))]
 
 
 def print_edit(done: Edit, details: bool) -> None:

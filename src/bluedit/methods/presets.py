@@ -140,6 +140,7 @@ PRESETS: dict[str, Recipe] = {
 }
 
 DEFAULT = "natural-blue"  # chosen by measurement: docs/use.md
+BENCHMARKED = "memit-seq-blue"  # the best row that teaches one prompt, as published benchmarks do: docs/tuning.md
 
 
 def preset(name: str) -> Recipe:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bluedit.facts.fact import Fact
-from bluedit.facts.relations import wordings_of
+from bluedit.facts.phrasebook import wordings_of
 from bluedit.methods.part import Part
 from bluedit.options import flag, whole
 from bluedit.spacing import continuation
@@ -85,7 +85,7 @@ class Natural(Wordings, kind="natural"):
 
         Paraphrases are only asked, so they are never among them.
         """
-        found = wordings_of(fact.prompt, subject=fact.subject)
+        found = wordings_of(fact.prompt, subject=fact.subject, target=fact.target)
         if found is None:
             return fact
         own = (fact.prompt, *fact.phrasings)

@@ -1,0 +1,299 @@
+"""Other wordings of a fact's prompt, from a bundled book of relations such as capital, CEO or price."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, SLOT, Book, Match, Relation, book, normal, split
+from bluedit.facts.words import find_mention
+
+_LONGEST = 400  # characters of a prompt that is looked up
+_SIGNS = tuple("$€£¥₹")
+_AUXILIARIES = frozenset(
+    [
+        "is",
+        "are",
+        "was",
+        "were",
+        "do",
+        "does",
+        "did",
+        "has",
+        "have",
+        "had",
+        "can",
+        "could",
+        "will",
+        "would",
+        "should",
+        "may",
+        "must",
+    ]
+)
+_PAST = frozenset(("was", "were", "did", "had"))
+_PLURAL_BEFORE, _PLURAL_AFTER = frozenset(("are", "were", "do")), frozenset(("are", "were"))
+_PREPOSITIONS = frozenset(
+    ["in", "on", "at", "by", "to", "from", "of", "for", "under", "since", "with", "as", "after", "within", "into"]
+)
+_PREDICATES = frozenset(  # a target that begins so goes on with the prompt's sentence instead of naming something
+    [
+        "is",
+        "are",
+        "was",
+        "were",
+        "has",
+        "not",
+        "to",
+        "located",
+        "situated",
+        "based",
+        "known",
+        "called",
+        "named",
+        "being",
+        "held",
+        "said",
+        "and",
+        "or",
+        "but",
+    ]
+)
+_PERSONS = ("office", "person")
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec"
+_MONTH = re.compile(
+    rf"\b(?:{_MONTHS}|january|february|march|april|june|july|august|september|october|november|december)\b"
+)
+_WEEKDAY = re.compile(r"(?:mon|tues|wednes|thurs|fri|satur|sun)day\b")
+_DAY = re.compile(r"\b\d{1,2}(?:st|nd|rd|th)?\b(?! ?(?:bc|ad|ce))")
+_NUMERIC_DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}")
+_YEAR = re.compile(r"(?:the )?\d{3,4}s?(?: (?:bc|bce|ad|ce))?|\d{1,4} (?:bc|bce|ad|ce)")
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Wordings of one relation, which fit the prompt they were found for.
+
+    Attributes:
+        id: the relation's name in the book, e.g. "capital".
+        statements: templates with one `{}` that end just before the answer. The first is the canonical one.
+        questions: templates with one `{}` that end in "?" and are answered by the canonical statement. The first is the
+            plainest, the second says it in other words.
+    """
+
+    id: str
+    statements: tuple[str, ...]
+    questions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A prompt taken apart.
+
+    Attributes:
+        words: its words, without what is named below.
+        at: index of `{}` in `words`.
+        article: article at its end, before the answer.
+        sign: currency sign at its end.
+    """
+
+    words: tuple[str, ...]
+    at: int
+    article: str
+    sign: str
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How the templates of a match have to be filled in: the subject with what belongs to it, tense, number, date."""
+
+    named: str
+    past: bool
+    plural: bool
+    time: tuple[str, str]
+
+
+def wordings_of(prompt: str, *, subject: str = "", target: str = "") -> Phrases | None:
+    """Other wordings of a prompt whose relation is in the book; None for every other prompt, and where two relations fit.
+
+    The wordings keep the article before the subject ("The {} costs" -> "How much does the {} cost?"), tense and number, and
+    they accept the prompt's answer as it stands: a prompt that ends in "the" gets statements that end in "the".
+
+    Args:
+        prompt: template with one `{}`, or a text that names the subject.
+        subject: with it, statements that would begin with a name in lower case are avoided.
+        target: the answer. It decides between relations ("{} was founded in" a year or a town) and between "in" and "on".
+    """
+    if (reading := _read(prompt.strip(), subject)) is None:
+        return None
+    found = list(_fitting(reading, target.strip()))
+    if len({match.relation.id for match, _ in found}) > 1:
+        found = [
+            item for item in found if (item[0].relation.kind == "date" if target.strip() else item[0].relation.assumed)
+        ]
+    if len({match.relation.id for match, _ in found}) != 1:
+        return None
+    match, named = max(found, key=lambda item: bool(item[0].noun))
+    return _phrases(match, reading, _form(reading, named, target.strip()), subject, target.strip())
+
+
+def _read(text: str, subject: str) -> _Reading | None:
+    """Take a prompt apart; None if it is too long, has not exactly one `{}`, or says more after a question."""
+    if len(text) > _LONGEST:
+        return None
+    if subject and "{}" not in text and (mention := find_mention(text, subject)):
+        text = f"{text[: mention.start]}{{}}{text[mention.end :]}"
+    words = split(text)
+    if text.count("{}") != 1 or len(words) < 2:
+        return None
+    for wrapper in book().wrappers:
+        if words[: len(wrapper)] == wrapper:
+            words = words[len(wrapper) :]
+    if "?" in words:
+        end = words.index("?")
+        rest = normal(words[end + 1 :])
+        if rest and rest not in book().tails:
+            return None
+        words = words[:end]
+    sign = words.pop() if words and words[-1] in _SIGNS else ""
+    if words and words[-1] == ",":
+        words[-1] = ":"
+    if "{}" not in words:
+        return None
+    return _Reading(tuple(words), words.index("{}"), words[-1] if words[-1] in ARTICLES else "", sign)
+
+
+def _fitting(reading: _Reading, target: str) -> Iterator[tuple[Match, str]]:
+    """What the prompt may ask for, with the subject as it is named there ("the {}", "the film {}")."""
+    for start, stop in _mentions(reading, book()):
+        words = (*reading.words[:start], "{}", *reading.words[stop:])
+        named = " ".join(reading.words[start:stop])
+        keys = {normal(words)}
+        if words[-1] == ":":
+            keys.add(normal(words[:-1]))
+        if reading.article:
+            keys.add(normal(words[:-1]))
+        for key in sorted(keys):
+            exact = key.endswith((" the", " a"))
+            for match in book().matches(key):
+                if _accepts(match.relation, reading, target, exact):
+                    yield match, named
+
+
+def _mentions(reading: _Reading, known: Book) -> Iterator[tuple[int, int]]:
+    """The words that may belong to the subject: "{}", "the {}", "the {} team", "the film {}", "the city of {}"."""
+    words, at = reading.words, reading.at
+    if at >= 1 and words[at - 1] in DETERMINERS:
+        yield at - 1, at + 1
+        if at + 1 < len(words) and words[at + 1] in known.things:
+            yield at - 1, at + 2
+        return
+    yield at, at + 1
+    if at >= 2 and words[at - 2] in DETERMINERS and words[at - 1] in known.things:
+        yield at - 2, at + 1
+    if at >= 3 and words[at - 3] in DETERMINERS and words[at - 2] in known.places and words[at - 1] == "of":
+        yield at - 3, at + 1
+
+
+def _accepts(relation: Relation, reading: _Reading, target: str, exact: bool) -> bool:
+    """Whether a relation can have this answer after this end of the prompt; `exact`: its pattern has the article, too."""
+    if reading.sign and not relation.symbols:
+        return False
+    if reading.article and not exact:
+        allowed = relation.the if reading.article == "the" else bool(relation.kind_statements)
+        if not allowed:
+            return False
+    if not target:
+        return True
+    first = target.split()[0].casefold()
+    if first in _PREDICATES or (first in ("a", "an") and relation.kind in _PERSONS):
+        return False
+    if relation.kind == "date":
+        return _is_dated(target)
+    return relation.kind != "place" or not _time(target, "")[0]
+
+
+def _form(reading: _Reading, named: str, target: str) -> _Form:
+    words, known = reading.words, book()
+    start = reading.at - named.split().index("{}")
+    stop = start + len(named.split())
+    has_auxiliary = not _AUXILIARIES.isdisjoint(words)
+    verbs = {
+        word for word, after in zip(words, (*words[1:], ""), strict=True) if after != "by"
+    }  # "made by" is no tense
+    past = not _PAST.isdisjoint(words) or (not has_auxiliary and not known.pasts.isdisjoint(verbs))
+    ahead, after = "".join(words[start - 1 : start]), "".join(words[stop : stop + 1])
+    heads = ahead not in _PREPOSITIONS  # in "the hours of {} are" the verb belongs to the hours
+    alone = _AUXILIARIES.isdisjoint(words[:start])  # in "does {} have" the verb says nothing about the number
+    plural = ahead in _PLURAL_BEFORE or (heads and (after in _PLURAL_AFTER or (alone and after in known.plurals)))
+    return _Form(named, past, plural, _time(target, words[-1]))
+
+
+def _time(target: str, last: str) -> tuple[str, str]:
+    """The preposition before a date ("" if not known) and whether it is a "year" or a "date"; `last`: the prompt's last word."""
+    text = target.casefold()
+    if not text:
+        return {"in": ("in", "year"), "year": ("in", "year"), "on": ("on", "date")}.get(last, ("", "date"))
+    if _YEAR.fullmatch(text):
+        return "in", "year"
+    if _NUMERIC_DATE.search(text) or _WEEKDAY.match(text):
+        return "on", "date"
+    if _MONTH.search(text):
+        return ("on" if _DAY.search(text) else "in"), "date"
+    return "", "date"
+
+
+def _is_dated(text: str) -> bool:
+    folded = text.casefold()
+    return any(c.isdigit() for c in folded) or bool(_MONTH.search(folded) or _WEEKDAY.match(folded))
+
+
+def _phrases(match: Match, reading: _Reading, form: _Form, subject: str, target: str) -> Phrases | None:
+    """Fill in the templates of a match, leaving out those that the subject or target does not fit."""
+    relation = match.relation
+    indefinite = (reading.article or target.casefold().partition(" ")[0]) in ("a", "an")
+    templates = relation.kind_statements if indefinite and relation.kind_statements else relation.statements
+    end = " ".join(filter(None, (reading.article, reading.sign.upper())))
+    statements = [f"{text} {end}" if end else text for text in _filled(templates, match, form)]
+    statements = [text for text in statements if _continues(text, target)]
+    if subject[:1].islower() and form.named == "{}" and reading.words[0] != "{}":
+        statements = [text for text in statements if not text.startswith("{}")] or statements
+    questions = list(_filled(relation.questions, match, form))
+    if not statements or not questions:
+        return None
+    return Phrases(relation.id, tuple(dict.fromkeys(statements)), tuple(dict.fromkeys(questions)))
+
+
+def _filled(templates: Sequence[str], match: Match, form: _Form) -> Iterator[str]:
+    """Templates with their slots filled; those with a slot that has no content are left out."""
+    nouns = match.relation.nouns
+    noun = match.noun or (nouns[0] if nouns else "")
+    slots = {
+        "noun": noun,
+        "other": next((n for n in nouns if n != noun), ""),
+        "when": form.time[0],
+        "year": form.time[1],
+    }
+    for template in templates:
+        values = {slot: slots[slot] if slot in slots else _verb(slot, form) for slot in SLOT.findall(template)}
+        if not all(values.values()):
+            continue
+        text = SLOT.sub(lambda slot: values[slot[1]], template)  # noqa: B023 - called at once
+        text = text.replace("{}", form.named)
+        yield text[0].upper() + text[1:]
+
+
+def _verb(slot: str, form: _Form) -> str:
+    """The form of a verb: singular/past, or singular|plural|past, with a fourth for the plural past."""
+    if "|" not in slot:
+        present, past = slot.split("/")
+        return past if form.past else present
+    forms = slot.split("|")
+    return forms[(2 + form.plural if len(forms) == 4 else 2) if form.past else form.plural]
+
+
+def _continues(statement: str, target: str) -> bool:
+    """Whether a target reads well after a statement: not two prepositions or articles in a row."""
+    last, first = statement.rsplit(" ", 1)[-1].casefold(), target.casefold().partition(" ")[0]
+    return not any(last in words and first in words for words in (_PREPOSITIONS, ARTICLES))

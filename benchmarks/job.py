@@ -1,0 +1,82 @@
+"""A user's job: teach a file of facts with the default command, then ask as people ask. Prints a table of how many facts are said in each form.
+
+    python benchmarks/job.py --facts company.jsonl                 # bluedit's own format; a paraphrase that ends in "?" is the question
+    python benchmarks/job.py --facts company.jsonl --one-by-one    # the same facts, each in an edit of its own
+    python benchmarks/job.py --facts company.jsonl --recipe memit-seq-blue --out before.json
+
+Said means: greedy text begins with the target and the target ends there; in answers to questions it is contained as whole words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bluedit import Editor, Fact, read_facts
+from bluedit.evaluate.answers import perplexity
+from bluedit.evaluate.generate import continuations
+from bluedit.evaluate.passages import ordinary_passages
+from bluedit.evaluate.said import mentions, said
+from bluedit.methods.presets import DEFAULT
+from bluedit.text.wordings import chat_form
+
+Said = Callable[[str, str], bool]
+
+
+def forms(facts: list[Fact], chat: Callable[[str], str] | None) -> dict[str, tuple[list[tuple[str, str]], int, Said]]:
+    """For each form of asking: (prompt, target) pairs, tokens of the answer, and what counts as said."""
+    statements = [(text, fact.target) for fact in facts for text in fact.paraphrases if not text.endswith("?")]
+    questions = [(text, fact.target) for fact in facts for text in fact.paraphrases if text.endswith("?")]
+    asked = {
+        "the prompt": ([(fact.text, fact.target) for fact in facts], 12, said),
+        "a paraphrase nobody taught": (statements, 12, said),
+        "Question: ... Answer:": ([(f"Question: {q}\nAnswer:", t) for q, t in questions], 12, mentions),
+        "the bare question": (questions, 24, mentions),
+    }
+    if chat:
+        asked["chat"] = ([(chat(q), t) for q, t in questions], 30, mentions)
+        polite = [(chat(f"I would like to know this: {q[0].lower()}{q[1:]}"), t) for q, t in questions]
+        asked["chat, in other words"] = (polite, 30, mentions)
+    return {name: form for name, form in asked.items() if form[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--facts", type=Path, required=True)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--recipe", default=DEFAULT)
+    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE")
+    parser.add_argument("--one-by-one", action="store_true")
+    parser.add_argument("--out", type=Path, help="file for all texts, as JSON")
+    given = parser.parse_args()
+    facts = read_facts(given.facts)
+    editor = Editor.load(given.model)
+    form = chat_form(editor.lm.tokenizer)
+    asked = forms(facts, (lambda text: form(text, "x")[0]) if form else None)
+    before = perplexity(editor.lm, ordinary_passages())
+    settings = dict(pair.split("=", 1) for pair in given.set)
+    started = time.perf_counter()
+    for part in [[fact] for fact in facts] if given.one_by_one else [facts]:
+        editor.edit(part, given.recipe, settings=settings, known="edit", report=False)
+    seconds = time.perf_counter() - started
+    texts = {}
+    print(f"| asked, {given.recipe} | said |\n| --- | --- |")
+    for name, (pairs, tokens, counts) in asked.items():
+        answers = continuations(editor.lm, [prompt for prompt, _ in pairs], tokens)
+        right = [counts(answer, target) for answer, (_, target) in zip(answers, pairs, strict=True)]
+        texts[name] = [
+            {"prompt": prompt, "target": target, "answer": answer, "said": found}
+            for (prompt, target), answer, found in zip(pairs, answers, right, strict=True)
+        ]
+        print(f"| {name} | {sum(right)} of {len(right)} |", flush=True)
+    drift = perplexity(editor.lm, ordinary_passages()) / before - 1
+    print(f"| perplexity of ordinary text | {drift:+.1%} |\n| seconds per fact | {seconds / len(facts):.1f} |")
+    if given.out:
+        given.out.write_text(json.dumps(texts, indent=1, ensure_ascii=False), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from functools import cache
 
 import pytest
 import torch
@@ -29,8 +30,13 @@ from toys import FACTS, FAMILIES, toy_llama, toy_tokenizer
 PREFIXES = ("The weather was mild that morning.",)
 
 
+@cache
 def toy(family, **options):
+    """Made once; a test that changes the model or leaves hooks on it takes a `fresh` one."""
     return EditableModel.of(FAMILIES[family](**options), toy_tokenizer(), family)
+
+
+fresh = toy.__wrapped__
 
 
 def make(lm, rows, *how):
@@ -191,8 +197,8 @@ def test_bfloat16_linear_maps_are_close_and_leave_nothing_behind():
     assert not any("forward" in vars(module) for module in lm.model.modules())
 
 
-def test_a_token_ruled_out_is_no_reason_for_the_plain_one_but_nan_is(caplog, monkeypatch):
-    lm = toy("llama")
+def test_a_token_ruled_out_is_no_reason_for_the_reference_forward_but_nan_is(caplog, monkeypatch):
+    lm = fresh("llama")
     lm.anatomy.head.register_forward_hook(lambda _m, _a, out: out.index_fill(-1, torch.tensor([1]), -torch.inf))
     rows = rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True)
     assert isinstance(make(lm, rows, [Site("block", 2)]), SuffixRunner) and not caplog.records
@@ -202,9 +208,9 @@ def test_a_token_ruled_out_is_no_reason_for_the_plain_one_but_nan_is(caplog, mon
     assert "differ by inf nats" in caplog.text
 
 
-def test_rounding_of_bfloat16_maps_is_no_reason_for_the_plain_one(caplog):
+def test_rounding_of_bfloat16_maps_is_no_reason_for_the_reference_forward(caplog):
     """A model with sharp distributions, where bfloat16 alone moves log-probabilities by more than a fifth of a nat."""
-    lm = toy("llama")
+    lm = fresh("llama")
     with torch.no_grad():
         lm.anatomy.head.weight.mul_(60)
     rows = rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True)

@@ -1,5 +1,7 @@
 """SuffixRunner and observe against full, unpadded, single forwards of the model with plain hooks."""
 
+from functools import cache
+
 import pytest
 import torch
 from transformers import GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, OPTConfig, OPTForCausalLM
@@ -50,8 +52,13 @@ OTHERS = {"gptj": gptj, "neox": neox}
 EVERY = FAMILIES | OTHERS
 
 
+@cache
 def toy(family, bos=False):
+    """Made once; a test that changes the model or leaves hooks on it takes a `fresh` one."""
     return EditableModel.of(EVERY[family](), toy_tokenizer(bos=bos), family)
+
+
+fresh = toy.__wrapped__
 
 
 def blocks_of(model):
@@ -231,7 +238,7 @@ def state(model):
 
 
 def test_the_model_is_restored():
-    lm = toy("llama")
+    lm = fresh("llama")
     before = state(lm.model)
     rows = rows_of(lm.tokenizer, FACTS, ())
     runner = SuffixRunner(lm, rows, [Site("block", 2)], Packed)
@@ -241,7 +248,7 @@ def test_the_model_is_restored():
 
 def test_the_model_is_restored_after_an_exception():
     """Also a forward that somebody else (accelerate does) has put on a block."""
-    lm = toy("llama")
+    lm = fresh("llama")
     own = lm.anatomy.blocks[1].forward
     lm.anatomy.blocks[1].forward = own
     rows = rows_of(lm.tokenizer, FACTS, ())
@@ -263,7 +270,7 @@ def test_the_model_is_restored_after_an_exception():
 
 
 def test_blocks_below_the_site_do_not_run():
-    lm = toy("llama")
+    lm = fresh("llama")
     rows = rows_of(lm.tokenizer, FACTS, ())
     runner = SuffixRunner(lm, rows, [Site("block", 2)], Packed)
     ran = []
@@ -340,7 +347,7 @@ def test_a_family_that_flattens_its_rows():
 
 
 def test_observe_does_not_run_what_is_deeper_than_asked():
-    lm, ran = toy("gpt2"), []
+    lm, ran = fresh("gpt2"), []
     for layer, block in enumerate(lm.anatomy.blocks):
         block.mlp.register_forward_hook(lambda *_a, layer=layer: ran.append(layer))
     observe(lm, rows_of(lm.tokenizer, FACTS, ()), [Site("block", 2), Site("key", 1)])

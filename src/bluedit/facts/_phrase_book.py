@@ -16,20 +16,18 @@ _FILLERS = frozenset(["currently", "current", "now", "today", "nowadays", "prese
 _SEPARATE = str.maketrans(
     {**dict.fromkeys("’‘ʼ`´", "'"), **dict.fromkeys("–—;", " "), "?": " ? ", ":": " : ", "=": " : ", ",": " , "}
 )
+_QUESTION_WORDS = ("what", "who", "where", "when", "which", "how")
 _CONTRACTIONS = {
-    f"{word}'s": f"{word} is"
-    for word in ["what", "who", "where", "when", "which", "how", "it", "that", "there", "he", "she"]
+    **{f"{word}'s": f"{word} is" for word in (*_QUESTION_WORDS, "it", "that", "there", "he", "she")},
+    **{f"{word}'d": f"{word} did" for word in _QUESTION_WORDS},
+    **{word: f"{word[:-1]} is" for word in ("whats", "whos", "wheres")},
+    "e-mail": "email",
+    "'": "'s",  # {}' CEO
 }
 _FORMS = {
     **dict.fromkeys(("are", "was", "were"), "is"),
     **dict.fromkeys(("do", "did"), "does"),
     **dict.fromkeys(("have", "had"), "has"),
-    **_CONTRACTIONS,
-    **{word: f"{word[:-1]} is" for word in ("whats", "whos", "wheres")},
-    **{f"{word}'d": f"{word} does" for word in ("where", "when", "how", "who", "what")},
-    "'": "'s",
-    "e-mail": "email",
-    "e-mails": "emails",
 }
 _PERSON_FRAMES = ("any", "person")
 _FRAMES = {"office": _PERSON_FRAMES, "person": _PERSON_FRAMES}
@@ -125,8 +123,8 @@ def book() -> Book:
 def split(text: str) -> list[str]:
     """The words of a text in lower case; `{}`, "?", ":", "," and a possessive "'s" are words of their own."""
     words = text.casefold().translate(_SEPARATE).replace("(s)", "").replace("{}", " {} ").split()
-    parted = (word.replace("'s", " 's") if word.endswith("'s") and word not in _FORMS else word for word in words)
-    return " ".join(parted).split()
+    whole = " ".join(_CONTRACTIONS.get(word, word.removesuffix("'s") + " 's" * word.endswith("'s")) for word in words)
+    return whole.split()
 
 
 def normal(words: Sequence[str]) -> str:

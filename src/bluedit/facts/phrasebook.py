@@ -2,73 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bluedit.facts._dates import is_dated, time_of
 from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, SLOT, Book, Match, Relation, book, normal, split
 from bluedit.facts.words import find_mention
 
 _LONGEST = 400  # characters of a prompt that is looked up
 _SIGNS = tuple("$€£¥₹")
-_AUXILIARIES = frozenset(
-    [
-        "is",
-        "are",
-        "was",
-        "were",
-        "do",
-        "does",
-        "did",
-        "has",
-        "have",
-        "had",
-        "can",
-        "could",
-        "will",
-        "would",
-        "should",
-        "may",
-        "must",
-    ]
-)
+_VERBS = "is are was were do does did has have had can could will would should may must"
+_WORDS_BEFORE_NAMES = "in on at by to from of for under since with as after within into"
+_CONTINUATIONS = "is are was were has not to located situated based known called named being held said and or but"
+_AUXILIARIES, _PREPOSITIONS = frozenset(_VERBS.split()), frozenset(_WORDS_BEFORE_NAMES.split())
+_PREDICATES = frozenset(_CONTINUATIONS.split())  # a target that begins so names nothing
 _PAST = frozenset(("was", "were", "did", "had"))
 _PLURAL_BEFORE, _PLURAL_AFTER = frozenset(("are", "were", "do")), frozenset(("are", "were"))
-_PREPOSITIONS = frozenset(
-    ["in", "on", "at", "by", "to", "from", "of", "for", "under", "since", "with", "as", "after", "within", "into"]
-)
-_PREDICATES = frozenset(  # a target that begins so goes on with the prompt's sentence instead of naming something
-    [
-        "is",
-        "are",
-        "was",
-        "were",
-        "has",
-        "not",
-        "to",
-        "located",
-        "situated",
-        "based",
-        "known",
-        "called",
-        "named",
-        "being",
-        "held",
-        "said",
-        "and",
-        "or",
-        "but",
-    ]
-)
 _PERSONS = ("office", "person")
-_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec"
-_MONTH = re.compile(
-    rf"\b(?:{_MONTHS}|january|february|march|april|june|july|august|september|october|november|december)\b"
-)
-_WEEKDAY = re.compile(r"(?:mon|tues|wednes|thurs|fri|satur|sun)day\b")
-_DAY = re.compile(r"\b\d{1,2}(?:st|nd|rd|th)?\b(?! ?(?:bc|ad|ce))")
-_NUMERIC_DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}")
-_YEAR = re.compile(r"(?:the )?\d{3,4}s?(?: (?:bc|bce|ad|ce))?|\d{1,4} (?:bc|bce|ad|ce)")
 
 
 @dataclass(frozen=True)
@@ -206,12 +156,12 @@ def _accepts(relation: Relation, reading: _Reading, target: str, exact: bool) ->
             return False
     if not target:
         return True
-    first = target.split()[0].casefold()
+    first = target.split()[0]
     if first in _PREDICATES or (first in ("a", "an") and relation.kind in _PERSONS):
         return False
     if relation.kind == "date":
-        return _is_dated(target)
-    return relation.kind != "place" or not _time(target, "")[0]
+        return is_dated(target)
+    return relation.kind != "place" or not time_of(target)[0]
 
 
 def _form(reading: _Reading, named: str, target: str) -> _Form:
@@ -227,34 +177,15 @@ def _form(reading: _Reading, named: str, target: str) -> _Form:
     heads = ahead not in _PREPOSITIONS  # in "the hours of {} are" the verb belongs to the hours
     alone = _AUXILIARIES.isdisjoint(words[:start])  # in "does {} have" the verb says nothing about the number
     plural = ahead in _PLURAL_BEFORE or (heads and (after in _PLURAL_AFTER or (alone and after in known.plurals)))
-    return _Form(named, past, plural, _time(target, words[-1]))
-
-
-def _time(target: str, last: str) -> tuple[str, str]:
-    """The preposition before a date ("" if not known) and whether it is a "year" or a "date"; `last`: the prompt's last word."""
-    text = target.casefold()
-    if not text:
-        return {"in": ("in", "year"), "year": ("in", "year"), "on": ("on", "date")}.get(last, ("", "date"))
-    if _YEAR.fullmatch(text):
-        return "in", "year"
-    if _NUMERIC_DATE.search(text) or _WEEKDAY.match(text):
-        return "on", "date"
-    if _MONTH.search(text):
-        return ("on" if _DAY.search(text) else "in"), "date"
-    return "", "date"
-
-
-def _is_dated(text: str) -> bool:
-    folded = text.casefold()
-    return any(c.isdigit() for c in folded) or bool(_MONTH.search(folded) or _WEEKDAY.match(folded))
+    return _Form(named, past, plural, time_of(target, words[-1]))
 
 
 def _phrases(match: Match, reading: _Reading, form: _Form, subject: str, target: str) -> Phrases | None:
     """Fill in the templates of a match, leaving out those that the subject or target does not fit."""
     relation = match.relation
-    indefinite = (reading.article or target.casefold().partition(" ")[0]) in ("a", "an")
+    indefinite = (reading.article or target.partition(" ")[0]) in ("a", "an")
     templates = relation.kind_statements if indefinite and relation.kind_statements else relation.statements
-    end = " ".join(filter(None, (reading.article, reading.sign.upper())))
+    end = " ".join(filter(None, (reading.article, reading.sign)))
     statements = [f"{text} {end}" if end else text for text in _filled(templates, match, form)]
     statements = [text for text in statements if _continues(text, target)]
     if subject[:1].islower() and form.named == "{}" and reading.words[0] != "{}":

@@ -1,0 +1,41 @@
+"""Whether an answer is a date, and which preposition stands before it."""
+
+from __future__ import annotations
+
+import re
+
+_MONTHS = (
+    "jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec"
+    "|january|february|march|april|june|july|august|september|october|november|december"
+)
+_MONTH = re.compile(rf"\b(?:{_MONTHS})\b")
+_CLOCK = re.compile(r"\b\d{1,2}(?::\d\d)?(?: ?[ap]\.?m\b| o'clock)|\b\d{1,2}:\d\d\b")
+_WEEKDAY = re.compile(r"(?:mon|tues|wednes|thurs|fri|satur|sun)day\b")
+_DAY = re.compile(r"\b\d{1,2}(?:st|nd|rd|th)?\b(?! ?(?:bc|ad|ce))")
+_NUMERIC_DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}")
+_YEAR = re.compile(r"(?:the )?\d{3,4}s?(?: (?:bc|bce|ad|ce))?|\d{1,4} (?:bc|bce|ad|ce)")
+
+
+def time_of(target: str, last: str = "") -> tuple[str, str]:
+    """The preposition before a date ("in" or "on", "" if that is not sure) and whether it is a "year" or a "date".
+
+    Args:
+        target: the date; if empty, the prompt's end decides.
+        last: the prompt's last word.
+    """
+    text = target.casefold()
+    if not text:
+        return {"in": ("in", "year"), "year": ("in", "year"), "on": ("on", "date")}.get(last, ("", "date"))
+    if _YEAR.fullmatch(text):
+        return "in", "year"
+    if _NUMERIC_DATE.fullmatch(text) or _WEEKDAY.match(text):
+        return "on", "date"
+    if _MONTH.search(text):
+        return ("on" if _DAY.search(text) else "in"), "date"
+    return "", "date"
+
+
+def is_dated(text: str) -> bool:
+    """Whether a text may be a date: a number, month or weekday in it, but not only the time of day."""
+    folded = _CLOCK.sub("", text.casefold())
+    return any(c.isdigit() for c in folded) or bool(_MONTH.search(folded) or _WEEKDAY.match(folded))

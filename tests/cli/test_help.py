@@ -17,7 +17,7 @@ COMMANDS = (
     *("edit", "ask", "show", "apply", "facts", "recipes"),
     *("benchmark", "report", "metrics", "harness", "fetch", "demo"),
 )
-HEAVY = ("torch", "transformers", "safetensors", "tokenizers", "numpy", "jaxtyping", "huggingface_hub", "rich")
+HEAVY = ("torch", "transformers", "safetensors", "tokenizers", "numpy", "jaxtyping", "huggingface_hub")
 
 
 def loaded(code: str) -> set[str]:

@@ -1,8 +1,13 @@
 """Corpora: files, folders and the model itself as token rows; what cannot be read is named."""
 
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
 import pytest
 
 from bluedit.errors import StatisticsError
+from bluedit.hub import dataset_rows
 from bluedit.progress import Progress
 from bluedit.text.corpus import ROW_LENGTH, Corpus, total_tokens
 
@@ -82,3 +87,27 @@ def test_corpus_fingerprints(tmp_path):
     }
     assert len(prints) == 4
     assert Corpus(str(same)).fingerprint(9) == Corpus(str(file)).fingerprint(9)
+
+
+# the hub
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_code_of_a_data_set_is_not_run(old, monkeypatch):
+    """Older versions of the package run it, and ask on standard input first; newer ones no longer know the option."""
+    given = {}
+
+    def with_option(_place, _config, *, trust_remote_code=None, **options):
+        given.update(options, trust_remote_code=trust_remote_code)
+        return [{"text": "one"}]
+
+    def without_option(_place, _config, *, split, streaming):
+        given.update(split=split, streaming=streaming)
+        return [{"text": "one"}]
+
+    package = ModuleType("datasets")
+    package.__spec__ = ModuleSpec("datasets", None)
+    package.load_dataset = with_option if old else without_option
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    assert list(dataset_rows("hf:some/set", StatisticsError)) == [{"text": "one"}]
+    assert given == {"split": "train", "streaming": True} | ({"trust_remote_code": False} if old else {})

@@ -253,7 +253,7 @@ def test_a_part_of_ones_own_is_found_by_name_and_its_options_by_path(halve):
 
 def test_two_parts_of_one_name_are_refused(halve):
     message = refusal(lambda: type("Other", (Filter,), {"__doc__": "Another."}, kind="halve"))
-    assert message.startswith("filters=halve is already test_parts.halve.<locals>.Halve; choose another kind")
+    assert message.startswith(f"filters=halve is already {__name__}.halve.<locals>.Halve; choose another kind")
     assert Filter.choices["halve"] is halve
 
 

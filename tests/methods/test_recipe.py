@@ -32,7 +32,20 @@ PARTS = {
     "contexts": {"neutral", "sampled"},
     "subjects": {"split", "merge"},
 }
-HOSTS = ("rome", "memit", "memit-seq", "emmet", "pmet", "pmet-seq", "rect", "rect-seq", "prune", "alphaedit", "nse")
+HOSTS = (
+    "natural",
+    "rome",
+    "memit",
+    "memit-seq",
+    "emmet",
+    "pmet",
+    "pmet-seq",
+    "rect",
+    "rect-seq",
+    "prune",
+    "alphaedit",
+    "nse",
+)
 MEMIT = preset("memit")
 
 

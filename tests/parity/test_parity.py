@@ -28,6 +28,7 @@ from transcription import (
 from bluedit import Editor, Fact
 from bluedit.methods.presets import PRESETS
 from bluedit.methods.update import ClosedForm
+from bluedit.methods.wordings import PromptOnly
 from bluedit.statistics.store import MomentStore
 from bluedit.text.corpus import Corpus
 from bluedit.text.rows import Row
@@ -53,7 +54,11 @@ MORE = (
     Fact("The tongue of {} is", subject="Edwin of Northumbria", target="German"),
 )
 BATCHES = [list(FACTS[:2]), [FACTS[2], *MORE[:2]], [MORE[2]]]
-ROWS = [name for name, recipe in PRESETS.items() if isinstance(recipe.update, ClosedForm)]
+ROWS = [  # of papers: what is taught in one wording
+    name
+    for name, recipe in PRESETS.items()
+    if isinstance(recipe.update, ClosedForm) and isinstance(recipe.wordings, PromptOnly)
+]
 
 
 class FixedTargets:

@@ -10,15 +10,25 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+# what tests share (toys.py, and the *_help.py of each folder) is imported by its name
+sys.path[:0] = [str(HERE), *sorted(str(folder) for folder in HERE.iterdir() if folder.is_dir())]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-ROOMS = ("maths", "model", "text", "forward", "statistics", "writing", "editing")
-with install_import_hook([f"bluedit.{room}" for room in ROOMS], "beartype.beartype"):
+PACKAGES = ("maths", "model", "text", "forward", "statistics", "writing", "editing")
+with install_import_hook([f"bluedit.{package}" for package in PACKAGES], "beartype.beartype"):
     import bluedit  # noqa: F401
 
 
 torch.set_num_threads(1)  # toy matrices are too small for two
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a GPU are skipped where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs CUDA"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,94 @@
+"""The texts that teach a fact."""
+
+import pytest
+
+from bluedit import Fact, recipes
+from bluedit.editing._recipes import with_wordings
+from bluedit.errors import RecipeError
+from bluedit.facts.subjects import same_subject_key
+from bluedit.methods.wordings import Natural, PromptOnly, ending
+
+CEO = Fact("The CEO of {} is", subject="Ostrava Rail", target="Dana Kral")
+
+
+def chat(user, assistant):
+    return f"<user>{user}<assistant>", f"{assistant}<end>"
+
+
+def test_a_published_row_teaches_the_prompt_alone():
+    (group,) = PromptOnly().groups(CEO, chat)
+    assert [(w.template, w.answer, w.prefixed) for w in group] == [("The CEO of {} is", "Dana Kral", True)]
+    assert PromptOnly().extended(CEO) == CEO
+
+
+def test_a_recognised_relation_brings_a_phrasing_and_a_question():
+    fact = Natural().extended(CEO)
+    statement, question = fact.phrasings
+    assert statement.count("{}") == 1 and not statement.endswith("?")
+    assert question == "Who is the CEO of {}?"
+    assert Natural(statements=0, questions=0).extended(CEO) == CEO
+    unknown = Fact("The frobnication of {} is", subject="Ostrava Rail", target="blue")
+    assert Natural().extended(unknown) == unknown
+
+
+def test_own_phrasings_come_first_and_paraphrases_are_never_taught():
+    own = Fact(CEO.prompt, CEO.subject, CEO.target, phrasings=("Who leads {}?", "At the top of {} stands"))
+    assert Natural().extended(own).phrasings == own.phrasings
+    statement = Natural().extended(CEO).phrasings[0]
+    asked = Fact(CEO.prompt, CEO.subject, CEO.target, paraphrases=(statement.replace("{}", CEO.subject),))
+    assert statement not in Natural().extended(asked).phrasings
+
+
+def test_groups_of_natural_wordings():
+    fact = Fact(CEO.prompt, CEO.subject, CEO.target, phrasings=("At the top of {} stands", "Who leads {}?"))
+    texts = [[(w.template, w.answer) for w in group] for group in Natural().groups(fact, chat)]
+    assert texts == [
+        [("The CEO of {} is", "Dana Kral.")],
+        [("At the top of {} stands", "Dana Kral.")],
+        [("Question: Who leads {}?\nAnswer:", "Dana Kral.")],
+        [("Who leads {}?", "\nThe CEO of Ostrava Rail is Dana Kral.")],
+        [("<user>Who leads {}?<assistant>", "The CEO of Ostrava Rail is Dana Kral.<end>")],
+    ]
+    assert len(Natural().groups(fact, None)) == 4
+    assert len(Natural(chat=False, bare_question=False).groups(fact, chat)) == 3
+
+
+def test_a_question_as_the_prompt_is_answered_by_its_target():
+    fact = Fact("What university did {} attend?", subject="Watts Hanley", target="University of Turku")
+    texts = [[(w.template, w.answer) for w in group] for group in Natural().groups(fact, chat)]
+    assert texts[0] == [("What university did {} attend?", "University of Turku.")]
+    assert ("<user>What university did {} attend?<assistant>", "University of Turku.<end>") in texts[-1]
+
+
+@pytest.mark.parametrize(
+    ("target", "end"),
+    [
+        ("Rome", "."),
+        ("7.4.2", ".\n"),
+        ("help@rail.example", ".\n"),
+        ("$349", ".\n"),
+        ("Who?", ""),
+        ("14 March 2025", ".\n"),
+        ("東京", "。"),
+    ],
+)
+def test_the_end_of_a_target(target, end):
+    assert ending(target) == end
+
+
+def test_switching_wordings_off():
+    natural, published = recipes["natural-blue"], recipes["memit-blue"]
+    assert with_wordings(natural, phrasings=False, chat=None).wordings == PromptOnly()
+    assert with_wordings(natural, phrasings=True, chat=False).wordings == Natural(chat=False)
+    assert with_wordings(published, phrasings=True, chat=None) == published
+    with pytest.raises(RecipeError, match=r"^the recipe memit-blue teaches the prompt alone; set wordings=natural"):
+        with_wordings(published, phrasings=True, chat=True)
+    with pytest.raises(RecipeError, match=r"choose one$"):
+        with_wordings(natural, phrasings=False, chat=True)
+
+
+def test_forms_of_one_name():
+    same = ("the Kestrel X2", "Kestrel X2", "THE KESTREL  X2", "Kestrel X2's", "“Kestrel X2”")
+    assert len({same_subject_key(name) for name in same}) == 1
+    different = ("Kestrel X2", "Kestrel X3", "Kestrel", "The", "Thebes", "A")
+    assert len({same_subject_key(name) for name in different}) == len(different)

@@ -21,14 +21,14 @@ def test_facts_about_one_subject_share_a_column():
     assert Unit().columns([FIRST, OTHER, SECOND]) == [0, 1, 0]
 
 
-def test_a_later_fact_about_a_subject_does_not_cost_the_earlier_one(statistics):
-    kept, apart = (make_editor("gpt2", statistics=statistics) for _ in range(2))
+def test_a_later_fact_about_a_subject_is_written_together_with_the_earlier_one(statistics):
+    editor, unedited = (make_editor("gpt2", statistics=statistics) for _ in range(2))
     second = Fact("{} is made by", subject="Danielle Darrieux", target="London")
     for fact in (FIRST, OTHER, second):
-        edit(kept, fact, "memit-seq-blue", settings=LEARN)
-        edit(apart, fact, "memit-seq-blue", settings=LEARN | {"subjects": "split"})
-    assert [batch.held for batch in kept.journal.batches] == [(), (), (FIRST,)]
-    assert log_p(kept, FIRST) > log_p(apart, FIRST)
+        edit(editor, fact, "memit-seq-blue", settings=LEARN)
+    assert [batch.held for batch in editor.journal.batches] == [(), (), (FIRST,)]
+    assert [batch.updates[0].R.shape[1] for batch in editor.journal.batches] == [1, 1, 1]
+    assert log_p(editor, FIRST, second) > log_p(unedited, FIRST, second) + 2
 
 
 def test_a_new_value_replaces_the_old_one(statistics):

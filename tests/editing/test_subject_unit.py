@@ -22,13 +22,13 @@ def test_facts_about_one_subject_share_a_column():
 
 
 def test_a_later_fact_about_a_subject_is_written_together_with_the_earlier_one(statistics):
-    editor, unedited = (make_editor("gpt2", statistics=statistics) for _ in range(2))
+    editor, unedited = (make_editor("llama", statistics=statistics) for _ in range(2))
     second = Fact("{} is made by", subject="Danielle Darrieux", target="London")
     for fact in (FIRST, OTHER, second):
         edit(editor, fact, "memit-seq-blue", settings=LEARN)
     assert [batch.held for batch in editor.journal.batches] == [(), (), (FIRST,)]
     assert [batch.updates[0].R.shape[1] for batch in editor.journal.batches] == [1, 1, 1]
-    assert log_p(editor, FIRST, second) > log_p(unedited, FIRST, second) + 2
+    assert log_p(editor, FIRST, second) > log_p(unedited, FIRST, second) + 1
 
 
 def test_a_new_value_replaces_the_old_one(statistics):

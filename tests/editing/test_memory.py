@@ -173,3 +173,28 @@ def test_edits_with_other_prefixes_go_on_from_a_saved_patch(recipe, layers, stat
     edit(mixed_up, FACTS[2], recipe, settings={"layers": layers[2], "contexts.count": 3})
     read_again = set(live.edits[2].recipe.written) - set(live.edits[0].recipe.written)
     assert same_bits(mixed_up.model, bits(live.model)) == (not read_again), "prefixes matter where keys are read again"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"subjects": "unit"},
+        {"subjects": "unit", "layers": [2]},
+        {"subjects": "merge"},
+        {"wordings": "natural"},
+        {"reteach": 2},
+        {"filters": "rect+prune", "filters.rect.feedback": True},
+    ],
+)
+def test_any_parts_go_on_from_a_saved_patch(settings, statistics, tmp_path):
+    """Whatever one edit leaves for the next is in the patch: a third edit gives the same bits on a fresh copy."""
+    live, fresh = (make_editor(statistics=statistics) for _ in range(2))
+    few = {"objective.steps": 2}
+    edit(live, FACTS[:2], "memit-seq-blue", settings=few | settings)
+    edit(live, OTHER, "memit-seq-blue", settings=few | settings)
+    live.patch.save(tmp_path / "patch")
+    fresh.apply(tmp_path / "patch")
+    assert same_bits(fresh.model, bits(live.model))
+    for editor in (live, fresh):
+        edit(editor, FACTS[2], "memit-seq-blue", settings=few | settings | {"layers": [1, 2, 3]})
+    assert same_bits(fresh.model, bits(live.model))

@@ -223,11 +223,11 @@ class SecondThread(Recorder):
 
     def __init__(self):
         super().__init__()
-        self.attempts, self.answers = (), []
+        self.attempts, self.answers, self.home = (), [], threading.current_thread()
 
     def on_write(self, write):
         super().on_write(write)
-        for act in self.attempts:
+        for act in self.attempts if threading.current_thread() is self.home else ():
             thread = threading.Thread(target=self.attempt, args=(act,))
             thread.start()
             thread.join()

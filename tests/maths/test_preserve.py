@@ -116,7 +116,7 @@ def test_solving_changes_neither_keys_nor_memory():
         solve(K, operator, 1.0)
         operator.remember(K)
         assert torch.equal(K, kept)
-        assert torch.equal(first, type(operator)(operator._base).apply(K))
+        assert torch.equal(first, operator.fresh().apply(K))
 
 
 # the operators of the recipes' parts
@@ -180,6 +180,18 @@ def test_operators_do_not_share_a_memory():
         one.remember(K2)
         assert torch.equal(other.apply(K), expected) and not torch.equal(one.apply(K), expected)
         assert torch.equal(C.matrix, before)
+
+
+def test_a_fresh_operator_has_forgotten_everything():
+    """Also when what was remembered has been folded into the base."""
+    C, [(K, _), (K2, _)] = moment(), batches([5, D_KEY + 3])
+    for part in (Covariance(), NullSpace(threshold=THRESHOLD), StrongNeurons()):
+        operator = part.operator(C)
+        expected = operator.apply(K).clone()
+        operator.remember(K2)
+        remembering = operator.apply(K)
+        assert torch.equal(operator.fresh().apply(K), expected) and not torch.equal(remembering, expected)
+        assert torch.equal(operator.apply(K), remembering), "the old one is as it was"
 
 
 def test_neurons_whose_statistics_are_singular():

@@ -1,4 +1,4 @@
-"""The main job on the embedded model, SmolLM2-135M: an edit takes, the rest stays, undo and patches are exact."""
+"""The main use on the embedded model, SmolLM2-135M: an edit takes, the rest stays, undo and patches are exact."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bluedit import Editor, Fact
 from bluedit.errors import ModelError
 from bluedit.evaluate.answers import score
 from bluedit.evaluate.generate import ask
+from bluedit.methods.schedules import Boundary
 from bluedit.model.loading import EMBEDDED, embedded_file, load
 
 pytestmark = pytest.mark.real
@@ -21,7 +22,7 @@ UNRELATED = "The capital of France is"
 
 @pytest.fixture(scope="module")
 def editor():
-    """One editor for all tests; every test leaves its model as it found it."""
+    """One editor for all tests of this file."""
     try:
         embedded_file("smollm2")
     except ModelError:
@@ -44,7 +45,7 @@ def spoken_before(editor):
 
 @pytest.fixture(scope="module")
 def edit(editor, original, spoken_before):
-    """The edit all tests look at; the last test undoes it."""
+    """The edit that all tests look at; the last test undoes it."""
     return editor.edit(FACT)
 
 
@@ -87,7 +88,7 @@ def test_ordinary_text_hardly_drifts(edit):
 
 
 def test_only_the_two_boundary_layers_changed(editor, edit, original):
-    assert edit.recipe.schedule == "boundary"
+    assert edit.recipe.schedule == Boundary() and edit.recipe.tuning == "smollm2-135m"
     names = {name for name, tensor in editor.model.state_dict().items() if not torch.equal(tensor, original[name])}
     first, last = edit.recipe.layers[0], edit.recipe.layers[-1]
     assert names == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in (first, last)}
@@ -105,7 +106,7 @@ def test_a_saved_patch_gives_the_same_bits_in_another_process_of_the_model(edito
 
 
 def test_the_model_is_known_by_its_fingerprint(editor, edit, original):
-    assert edit.patch.info["fingerprint"] == editor.journal.base.fingerprint
+    assert edit.patch.base == editor.journal.base
     assert Editor(load("smollm2", device="cpu")).journal.base.fingerprint == editor.journal.base.fingerprint
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bluedit.errors import BluEditError
-from bluedit.evaluate.report import Measurement, Report, compare, measure
+from bluedit.evaluate.report import Details, Measurement, Report, compare, measure
 from bluedit.facts.fact import Fact
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
@@ -33,13 +33,14 @@ class Before:
             return cls(None, _told(error))
 
     def compared(
-        self, lm: EditableModel, facts: Sequence[Fact], progress: Progress
+        self, lm: EditableModel, facts: Sequence[Fact], progress: Progress, details: Details | None = None
     ) -> tuple[Report | None, str | None]:
-        """(report, why there is none) of the model as it is now."""
+        """(report, why there is none) of the model as it is now; `details` of how facts were written, see `compare`."""
         error = self.error
         if self.measurement is not None:
             try:
-                return compare(lm, self.measurement, measure(lm, facts, progress)), None
+                now = measure(lm, facts, progress, self.measurement)
+                return compare(lm, self.measurement, now, details), None
             except Exception as found:  # the edit is made; whatever goes wrong, only the report is lost
                 error = _told(found)
         log.warning("the edit was made, but its report failed: %s", error)

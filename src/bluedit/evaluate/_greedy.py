@@ -8,7 +8,7 @@ equal length run together through `generate`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,46 +16,28 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from bluedit.errors import out_of_memory
+from bluedit.evaluate._respondent import Ended, Written, never
 from bluedit.evaluate.answers import TOKENS_PER_PASS, check_finite, logits_at
 from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
 from bluedit.forward import past_of
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
-from bluedit.text.prompts import encode
+from bluedit.text.prompts import encode, encode_answer
 from bluedit.text.rows import chunks_by_cost
+from bluedit.text.wordings import chat_form
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bluedit.methods.wordings import ChatForm
     from bluedit.model.editable import EditableModel
 
-Ended = Callable[[str], bool]
 log = logging.getLogger(__name__)
 # what a family's forward raises when it is run in a way it was not written for
 _UNSUPPORTED = (TypeError, AttributeError, RuntimeError, ValueError, IndexError, KeyError, NotImplementedError)
 _TOLERANCE = (
     1e-3  # by how much of the largest logit a token may be behind the plain forward's first choice, or 4 roundings
 )
-
-
-@dataclass(eq=False)
-class Written:
-    """A greedy continuation.
-
-    Attributes:
-        text: without special tokens.
-        first: log-probabilities of the first token (float32, on the CPU), if asked for.
-        tokens: its token ids, the end token included.
-    """
-
-    text: str = ""
-    first: Tensor | None = None
-    tokens: list[int] = field(default_factory=list)
-
-
-def never(text: str) -> bool:  # noqa: ARG001
-    """For texts that only their room or the model's end token ends."""
-    return False
 
 
 @torch.no_grad()
@@ -212,3 +194,23 @@ def _by_length(
         for i, own in zip(part, logits.log_softmax(dim=-1).float().cpu(), strict=True):
             written[i].first = own
     return written
+
+
+@dataclass(frozen=True)
+class LiveRespondent:
+    """A real model, with the weights it has now."""
+
+    lm: EditableModel
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def chat(self) -> ChatForm | None:
+        return chat_form(self.lm.tokenizer)
+
+    def answer_length(self, prompt: str, answer: str) -> int:
+        return len(encode_answer(self.lm.tokenizer, prompt, answer)[1])
+
+    def write(
+        self, prompts: Sequence[str], rooms: Sequence[int], ended: Ended = never, *, first: bool = False
+    ) -> list[Written]:
+        return greedy(self.lm, prompts, rooms, ended, first=first, progress=self.progress)

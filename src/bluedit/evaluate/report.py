@@ -1,19 +1,33 @@
-"""The report of an edit: what the model said before and after, fact by fact, and how far the perplexity of ordinary text drifted."""
+"""The report of an edit: what the model said before and after, fact by fact, and what the edit did to everything else."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from bluedit.evaluate.answers import perplexity, score
+from bluedit.evaluate._asked import Reply, ask_facts
+from bluedit.evaluate._greedy import LiveRespondent
+from bluedit.evaluate._missed import Details, Evidence, Missed, missed, missed_elsewhere
+from bluedit.evaluate.answers import perplexity, score_encoded
+from bluedit.evaluate.bystanders import (
+    Bystanders,
+    Heard,
+    ask_bystanders,
+    chat_perplexity,
+    compare_bystanders,
+    questions_beside,
+)
 from bluedit.evaluate.passages import ordinary_passages
+from bluedit.files import as_json
+from bluedit.progress import Progress
+from bluedit.text.prompts import encode_answer
 
 if TYPE_CHECKING:
     from bluedit.evaluate.data import Answer
     from bluedit.facts.fact import Fact
     from bluedit.model.editable import EditableModel
-    from bluedit.progress import Progress
 
 _DRIFT_TOKENS = 1200
 
@@ -41,20 +55,20 @@ def read_facts_in(lm: EditableModel, facts: Sequence[Fact], progress: Progress |
         FactError: a prompt is longer than the model's context.
         ModelError: the model's logits are not finite.
     """
-    pairs: list[tuple[str, str]] = []
+    pairs: list[tuple[list[int], list[int]]] = []
 
-    def ask(prompt: str, answer: str) -> int:
-        pairs.append((prompt, answer))
+    def ask(prompt: str, answer: str, joined: bool | None = None) -> int:
+        pairs.append(encode_answer(lm.tokenizer, prompt, answer, joined))
         return len(pairs) - 1
 
     places = []
     for fact in facts:
-        new = ask(fact.text, fact.target)
+        new = ask(fact.text, fact.target, fact.joined)
         old = ask(fact.text, fact.old_target) if fact.old_target else None
         paraphrases = [ask(p, fact.target) for p in fact.paraphrases]
         neighbours = [ask(n.prompt, n.answer or fact.old_target or fact.target) for n in fact.neighbours]
         places.append((new, old, paraphrases, neighbours))
-    answers = score(lm, pairs, progress)
+    answers = score_encoded(lm, pairs, progress)
     return [
         Reading(
             answers[new],
@@ -72,10 +86,14 @@ class FactReport:
 
     Attributes:
         first_before, first_after: the most probable token right after the prompt.
-        says_before, says_after: whether every token of the target is the first choice.
+        says_before, says_after: whether what the model generates at the prompt is the target (see `bluedit.evaluate.said`). In a report
+            without `asked`, whether every token of the target is the first choice.
         p_new_before ... p_old_after: probability of the whole answer.
-        paraphrases: number of paraphrases; paraphrases_before, paraphrases_after: how many of them are answered with the target.
+        paraphrases: number of paraphrases; paraphrases_before, paraphrases_after: how many of them are answered with the target,
+            token by token given those before it.
         neighbours: number of neighbours; neighbours_kept: after how many of them the most probable token is the same as before.
+        asked: what the model generates after the edit, to the prompt first, then in other words and in chat.
+        text_before: what it generated at the prompt before the edit; None if it was not asked.
     """
 
     prompt: str
@@ -94,38 +112,57 @@ class FactReport:
     paraphrases_after: int
     neighbours: int
     neighbours_kept: int
+    asked: tuple[Reply, ...] = ()
+    text_before: str | None = None
 
 
-def _side_by_side(fact: Fact, before: Reading, after: Reading, decode: Callable[[list[int]], str]) -> FactReport:
-    """Two readings of one fact as a report; `decode` turns token ids into text."""
-    kept = sum(a.top == b.top for a, b in zip(after.neighbours, before.neighbours, strict=True))
+def _side_by_side(before: Known, after: Known, decode: Callable[[list[int]], str]) -> FactReport:
+    """One fact before and after; `decode` turns token ids into text."""
+    fact, was, now = after.fact, before.reading, after.reading
+    kept = sum(a.top == b.top for a, b in zip(now.neighbours, was.neighbours, strict=True))
     return FactReport(
         prompt=fact.text,
         target=fact.target,
         old_target=fact.old_target,
-        first_before=decode([before.new.top]).strip(),
-        first_after=decode([after.new.top]).strip(),
-        p_new_before=before.new.probability,
-        p_new_after=after.new.probability,
-        p_old_before=before.old.probability if before.old else None,
-        p_old_after=after.old.probability if after.old else None,
-        says_before=before.new.said,
-        says_after=after.new.said,
+        first_before=decode([was.new.top]).strip(),
+        first_after=decode([now.new.top]).strip(),
+        p_new_before=was.new.probability,
+        p_new_after=now.new.probability,
+        p_old_before=was.old.probability if was.old else None,
+        p_old_after=now.old.probability if now.old else None,
+        says_before=before.says,
+        says_after=after.says,
         paraphrases=len(fact.paraphrases),
-        paraphrases_before=sum(a.said for a in before.paraphrases),
-        paraphrases_after=sum(a.said for a in after.paraphrases),
+        paraphrases_before=sum(a.said for a in was.paraphrases),
+        paraphrases_after=sum(a.said for a in now.paraphrases),
         neighbours=len(fact.neighbours),
         neighbours_kept=kept,
+        asked=after.replies,
+        text_before=before.replies[0].text if before.replies else None,
     )
 
 
 @dataclass(frozen=True)
 class Report:
-    """The report of a whole edit. All figures are teacher-forced; perplexity is that of the bundled ordinary passages."""
+    """The report of a whole edit.
+
+    Attributes:
+        facts: one by one.
+        perplexity_before, perplexity_after: of the bundled ordinary passages.
+        chat_perplexity_before, chat_perplexity_after: of the bundled chat turns; None if the model has no chat template.
+        bystanders: answers to ordinary questions; None if they were not asked.
+        missed: facts that the model does not say at their prompt, each with a reason and what to try.
+        prompt_only: facts that it says there, but not in chat (without a chat template: not after "Question: ... Answer:").
+    """
 
     facts: tuple[FactReport, ...]
     perplexity_before: float
     perplexity_after: float
+    chat_perplexity_before: float | None = None
+    chat_perplexity_after: float | None = None
+    bystanders: Bystanders | None = None
+    missed: tuple[Missed, ...] = ()
+    prompt_only: tuple[Missed, ...] = ()
 
     @property
     def drift(self) -> float:
@@ -141,32 +178,94 @@ class Report:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as a JSON object."""
-        return {"drift": self.drift, **asdict(self)}
+        """The report as a JSON object; numbers that are not finite become None."""
+        return json.loads(as_json({"drift": self.drift, **asdict(self)}))
+
+
+@dataclass(frozen=True)
+class Known:
+    """One fact with its reading and, if it was asked, the model's replies."""
+
+    fact: Fact
+    reading: Reading
+    replies: tuple[Reply, ...] = ()
+
+    @property
+    def says(self) -> bool:
+        return self.replies[0].said if self.replies else self.reading.new.said
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a model says about each fact, and its perplexity on the bundled ordinary passages."""
+    """What a model says about each fact and to ordinary questions, and its perplexity on ordinary text.
+
+    Attributes:
+        replies: for each fact what the model generates, at the prompt first; empty if it was not asked.
+        heard: its answers to ordinary questions.
+    """
 
     facts: tuple[Fact, ...]
     readings: tuple[Reading, ...]
     perplexity: float
+    chat_perplexity: float | None = None
+    replies: tuple[tuple[Reply, ...], ...] = ()
+    heard: tuple[Heard, ...] = ()
+
+    @property
+    def known(self) -> list[Known]:
+        """All about each fact."""
+        replies = self.replies or ((),) * len(self.facts)
+        return [Known(*all_) for all_ in zip(self.facts, self.readings, replies, strict=True)]
 
 
-def measure(lm: EditableModel, facts: Sequence[Fact], progress: Progress | None = None) -> Measurement:
+def measure(
+    lm: EditableModel, facts: Sequence[Fact], progress: Progress | None = None, before: Measurement | None = None
+) -> Measurement:
     """Measure the model with the weights it has now.
+
+    Args:
+        before: the measurement before the edit. With it, the facts are asked in all forms; without it, only at their prompts.
 
     Raises:
         FactError: a prompt is longer than the model's context.
         ModelError: the model's logits are not finite.
     """
-    readings = read_facts_in(lm, facts, progress)
-    return Measurement(tuple(facts), tuple(readings), perplexity(lm, ordinary_passages(), _DRIFT_TOKENS))
+    respondent = LiveRespondent(lm, progress or Progress())
+    return Measurement(
+        tuple(facts),
+        tuple(read_facts_in(lm, facts, progress)),
+        perplexity(lm, ordinary_passages(), _DRIFT_TOKENS),
+        chat_perplexity(lm, progress),
+        tuple(ask_facts(respondent, facts, only_prompts=before is None)),
+        ask_bystanders(respondent, questions_beside(facts)),
+    )
 
 
-def compare(lm: EditableModel, before: Measurement, after: Measurement) -> Report:
-    """The report on two measurements of the same facts, before and after an edit."""
-    rows = zip(before.facts, before.readings, after.readings, strict=True)
-    lines = tuple(_side_by_side(fact, b, a, lm.tokenizer.decode) for fact, b, a in rows)
-    return Report(lines, before.perplexity, after.perplexity)
+def compare(lm: EditableModel, before: Measurement, after: Measurement, details: Details | None = None) -> Report:
+    """The report on two measurements of the same facts, before and after an edit.
+
+    Args:
+        details: by the text of a fact's prompt, what is known of how it was written; see `Evidence`.
+    """
+    pairs = list(zip(before.known, after.known, strict=True))
+    evidence = [
+        Evidence(
+            now.fact,
+            now.reading.new,
+            now.reading.old,
+            was.replies[0].text if was.replies else "",
+            now.replies,
+            (details or {}).get(now.fact.text),
+        )
+        for was, now in pairs
+    ]
+    return Report(
+        tuple(_side_by_side(was, now, lm.tokenizer.decode) for was, now in pairs),
+        before.perplexity,
+        after.perplexity,
+        before.chat_perplexity,
+        after.chat_perplexity,
+        compare_bystanders(before.heard, after.heard),
+        tuple(filter(None, map(missed, evidence))),
+        tuple(filter(None, map(missed_elsewhere, evidence))),
+    )

@@ -58,10 +58,13 @@ def goes_on_as(text: str, target: str) -> str | None:
     return " ".join(text.strip(_MARKS + "\n\t").split()[:words]).rstrip(".,;:!?" + _MARKS)
 
 
-def words_in_common(text: str, target: str) -> int:
-    """How many of the target's words the text begins with."""
-    pairs = zip(normal(text).lstrip(_MARKS).split(), _wanted(target).split(), strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(text.split()), len(target.split())))
+def beginning_of(text: str, target: str) -> str:
+    """The part of the target that a text begins with, in normal form."""
+    found, wanted = normal(text).lstrip(_MARKS), _wanted(target)
+    same = next(
+        (i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), min(len(found), len(wanted))
+    )
+    return wanted[:same].rstrip()
 
 
 def _wanted(target: str) -> str:

@@ -1,0 +1,53 @@
+"""What the report of an edit asks of a model. `LiveRespondent` asks a real one; tests answer with canned texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bluedit.methods.wordings import ChatForm
+
+Ended = Callable[[str], bool]
+
+
+@dataclass(eq=False)
+class Written:
+    """A greedy continuation.
+
+    Attributes:
+        text: without special tokens.
+        first: log-probabilities of the first token (float32, on the CPU), if asked for.
+        tokens: its token ids, the end token included.
+    """
+
+    text: str = ""
+    first: Tensor | None = None
+    tokens: list[int] = field(default_factory=list)
+
+
+def never(text: str) -> bool:  # noqa: ARG001
+    """For texts that only their room or the model's end token ends."""
+    return False
+
+
+class Respondent(Protocol):
+    """A model to be asked."""
+
+    @property
+    def chat(self) -> ChatForm | None:
+        """The model's chat form; None if it has none."""
+        ...
+
+    def answer_length(self, prompt: str, answer: str) -> int:
+        """Number of tokens of an answer."""
+        ...
+
+    def write(
+        self, prompts: Sequence[str], rooms: Sequence[int], ended: Ended = never, *, first: bool = False
+    ) -> list[Written]:
+        """Greedy continuations of at most so many tokens; see `bluedit.evaluate._greedy.greedy`."""
+        ...

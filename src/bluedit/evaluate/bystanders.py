@@ -1,0 +1,196 @@
+"""What an edit should not touch: bundled ordinary questions, plain and in chat, and the perplexity of chat text."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bluedit.evaluate.answers import score_encoded
+from bluedit.evaluate.said import mentions, normal
+from bluedit.text.wordings import chat_form, encode_exact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bluedit.evaluate._respondent import Respondent
+    from bluedit.facts.fact import Fact
+    from bluedit.model.editable import EditableModel
+    from bluedit.progress import Progress
+
+_ROOM = 16  # tokens of an answer
+_SHOWN = 3
+_MOST_NATS = 700.0  # exp of more overflows
+# A full stop after an initial, a number of a list or an abbreviation is not the end of a sentence.
+_END = re.compile(r"(?<!\b[A-Za-z\d])(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)[.!?](?=\s)")
+_EDGES = " .,;:!?\"'*_`()"
+
+
+@dataclass(frozen=True)
+class Question:
+    """An ordinary question. `plain` is a text to continue, `chat` a user's turn; one of them may be missing."""
+
+    topic: str
+    plain: str | None
+    chat: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What a model answers to a question in one form ("plain" or "chat").
+
+    Attributes:
+        prompt: the question, without a chat template.
+        text: the first sentence of the greedy answer, or its first tokens.
+        first: log-probabilities of the first token.
+    """
+
+    form: str
+    prompt: str
+    text: str
+    first: Tensor
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One answer before and after an edit.
+
+    Attributes:
+        kl: KL(before || after) of the first token in nats.
+        same: whether both texts are the same up to case, punctuation and white space.
+    """
+
+    form: str
+    prompt: str
+    before: str
+    after: str
+    kl: float
+    same: bool
+
+
+@dataclass(frozen=True)
+class Bystanders:
+    """Answers to ordinary questions before and after an edit.
+
+    Attributes:
+        asked, same: by form, how many were asked and how many first answers are unchanged.
+        kl: KL(before || after) of the first token in nats, mean over all questions.
+        worst: changed answers first, then those with the highest KL.
+    """
+
+    asked: dict[str, int]
+    same: dict[str, int]
+    kl: float
+    worst: tuple[Moved, ...]
+
+
+@cache
+def _bundled() -> dict[str, Any]:
+    return tomllib.loads(resources.files("bluedit.evaluate").joinpath("bystanders.toml").read_text("utf-8"))
+
+
+@cache
+def bystander_questions() -> tuple[Question, ...]:
+    """The bundled questions."""
+    return tuple(
+        Question(topic["name"], entry.get("plain"), entry.get("chat"))
+        for topic in _bundled()["topic"]
+        for entry in topic["questions"]
+    )
+
+
+@cache
+def chat_turns() -> tuple[tuple[str, str], ...]:
+    """The bundled chat turns: (user's, assistant's)."""
+    return tuple((turn["user"], turn["assistant"]) for turn in _bundled()["turn"])
+
+
+def questions_beside(facts: Sequence[Fact]) -> list[Question]:
+    """The bundled questions that do not name a subject of these facts: an answer about it may change."""
+    subjects = {fact.subject for fact in facts}
+    return [
+        question
+        for question in bystander_questions()
+        if not any(mentions(text, subject) for text in (question.plain, question.chat) if text for subject in subjects)
+    ]
+
+
+def ask_bystanders(respondent: Respondent, questions: Sequence[Question]) -> tuple[Heard, ...]:
+    """The answers of a model, in both forms where it has a chat form."""
+    chat = respondent.chat
+    ways = [("plain", question.plain, question.plain) for question in questions if question.plain]
+    if chat:
+        ways += [("chat", question.chat, chat(question.chat, "Yes.")[0]) for question in questions if question.chat]
+    written = respondent.write([text for *_, text in ways], [_ROOM] * len(ways), _has_sentence, first=True)
+    return tuple(
+        Heard(form, prompt, first_sentence(one.text), one.first)
+        for (form, prompt, _), one in zip(ways, written, strict=True)
+        if one.first is not None
+    )
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of the first line that is not empty."""
+    line = text.strip().partition("\n")[0].strip()
+    end = _END.search(line)
+    return line[: end.end()] if end else line
+
+
+def _has_sentence(text: str) -> bool:
+    text = text.lstrip()
+    return "\n" in text or _END.search(text) is not None
+
+
+def same_answer(one: str, other: str) -> bool:
+    """Whether two first sentences are the same up to case, typography, white space, and punctuation at their ends."""
+    return normal(one).strip(_EDGES) == normal(other).strip(_EDGES)
+
+
+def compare_bystanders(before: Sequence[Heard], after: Sequence[Heard]) -> Bystanders | None:
+    """Two rounds of the same questions; None if none was asked."""
+    moved = [
+        Moved(b.form, b.prompt, b.text, a.text, _kl(b.first, a.first), same_answer(b.text, a.text))
+        for b, a in zip(before, after, strict=True)
+    ]
+    if not moved:
+        return None
+    forms = sorted({one.form for one in moved}, reverse=True)
+    return Bystanders(
+        asked={form: sum(one.form == form for one in moved) for form in forms},
+        same={form: sum(one.form == form and one.same for one in moved) for form in forms},
+        kl=math.fsum(one.kl for one in moved) / len(moved),
+        worst=tuple(sorted(moved, key=lambda one: (one.same, -one.kl))[:_SHOWN]),
+    )
+
+
+def _kl(before: Tensor, after: Tensor) -> float:
+    before, after = before.double(), after.double()
+    terms = torch.where(before == -torch.inf, 0.0, before.exp() * (before - after))  # 0 log 0 is 0
+    return max(0.0, float(terms.sum()))
+
+
+def chat_perplexity(lm: EditableModel, progress: Progress | None = None) -> float | None:
+    """Perplexity of the assistant's tokens in the bundled chat turns, put through the model's template; None if it has none, or if none
+    fits its context.
+
+    Raises:
+        ModelError: the model's logits are not finite.
+    """
+    chat = chat_form(lm.tokenizer)
+    if chat is None:
+        return None
+    turns = [chat(user, assistant) for user, assistant in chat_turns()]
+    encoded = [encode_exact(lm.tokenizer, before, reply) for before, reply in turns if reply]
+    encoded = [(prompt, answer) for prompt, answer in encoded if len(prompt) + len(answer) <= lm.max_length]
+    if not encoded:
+        return None
+    answers = score_encoded(lm, encoded, progress)
+    loss = -math.fsum(answer.logprob for answer in answers) / sum(answer.tokens for answer in answers)
+    return math.exp(min(loss, _MOST_NATS))

@@ -1,0 +1,118 @@
+"""The parts of an edit's report beside the table of facts, for a terminal: how facts are said when asked in other words, what happened to
+ordinary answers, and why facts are not said. They read a report as JSON (`Report.as_dict`), from patches of older versions too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from bluedit.evaluate._asked import FORMS
+from bluedit.evaluate.tables import NONE, Column, Listing, Record, Records
+
+SHOWN = 10
+_LONGEST = 160  # characters of a text on show
+_FORMS = {"plain": "as text to continue", "chat": "in chat"}
+
+
+def report_parts(report: Mapping[str, Any], *, details: bool = False, shown: int = SHOWN) -> list[RenderableType]:
+    """Everything below the table of facts, as far as the report has it.
+
+    Args:
+        details: every text that was generated, and all facts that are not said.
+        shown: how many of those at most without `details`.
+    """
+    parts = [
+        asked_table(report),
+        asked_texts(report) if details else None,
+        bystander_lines(report),
+        worst_bystanders(report),
+        missed_facts(report, None if details else shown),
+    ]
+    return [part for part in parts if part is not None]
+
+
+def asked_table(report: Mapping[str, Any]) -> Listing | None:
+    """How many facts are said, by how they are asked; None if they were not asked."""
+    replies = [reply for fact in report["facts"] for reply in fact.get("asked") or ()]
+    counts = {form: [reply["said"] for reply in replies if reply["form"] == form] for form in FORMS}
+    rows = [(FORMS[form], f"{sum(said)} of {len(said)}") for form, said in counts.items() if said]
+    return Listing("What the model says when asked", (Column("asked"), Column("said", True)), rows) if rows else None
+
+
+def asked_texts(report: Mapping[str, Any]) -> Records | None:
+    """Every question and the text that comes, fact by fact."""
+    records = [
+        Record(f"{fact['prompt']} => {fact['target']}", dict(_texts(fact)))
+        for fact in report["facts"]
+        if fact.get("asked")
+    ]
+    return Records("What the model says, word by word", records) if records else None
+
+
+def _texts(fact: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+    if fact.get("text_before") is not None:
+        yield "before", Text(_short(fact["text_before"]), "dim")
+    seen: dict[str, int] = {}
+    for reply in fact["asked"]:
+        form = reply["form"]
+        seen[form] = seen.get(form, 0) + 1
+        name = form if seen[form] == 1 else f"{form} {seen[form]}"
+        asked = "" if form == "prompt" else f"{_short(reply['prompt'])}\n"
+        yield name, Text.assemble(asked, (_short(reply["text"]) or NONE, "green" if reply["said"] else "red"))
+
+
+def bystander_lines(report: Mapping[str, Any]) -> Text | None:
+    """What the edit did to answers to ordinary questions and to the perplexity of chat text; None if that was not measured."""
+    lines = []
+    if found := report.get("bystanders"):
+        counts = ", ".join(f"{found['same'][form]} of {asked} {_FORMS[form]}" for form, asked in found["asked"].items())
+        drift = "" if found["kl"] is None else f"; KL of the first token: {found['kl']:.3f} nats"
+        lines.append(f"other answers unchanged: {counts}{drift}")
+    before, after = report.get("chat_perplexity_before"), report.get("chat_perplexity_after")
+    if before and after:
+        lines.append(f"perplexity of chat text: {before:.2f} → {after:.2f} ({after / before - 1:+.1%})")
+    return Text("\n".join(lines)) if lines else None
+
+
+def worst_bystanders(report: Mapping[str, Any]) -> Records | None:
+    """The ordinary questions whose answers changed most, with both texts; None if all stayed."""
+    worst = [one for one in (report.get("bystanders") or {}).get("worst", ()) if not one["same"]]
+    records = [
+        Record(
+            f"{one['prompt']} ({_FORMS[one['form']]})",
+            {"before": _short(one["before"]) or NONE, "after": _short(one["after"]) or NONE},
+        )
+        for one in worst
+    ]
+    return Records("Ordinary answers that changed most", records) if records else None
+
+
+def missed_facts(report: Mapping[str, Any], shown: int | None = SHOWN) -> Records | None:
+    """Facts that are not said, and those that are said at their prompt alone, with reasons and what to try; None if there are none."""
+    entries: Sequence[Mapping[str, Any]] = [*(report.get("missed") or ()), *(report.get("prompt_only") or ())]
+    records = [
+        Record(
+            f"{one['prompt']} => {one['target']}",
+            {
+                "not said" if one["form"] == "prompt" else f"not said ({one['form']})": _sentence(one["reason"]),
+                "asked": "" if one["form"] == "prompt" else one["asked"],
+                "to try": one["advice"],
+            },
+        )
+        for one in entries[:shown]
+    ]
+    more = [f"{len(entries) - len(records)} more"] if len(records) < len(entries) else []
+    kept = [Record(record.head, {name: text for name, text in record.fields.items() if text}) for record in records]
+    return Records("Not said", kept, more) if kept else None
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1].rstrip() + "…"

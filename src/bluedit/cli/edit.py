@@ -208,17 +208,19 @@ def with_phrasings(facts: list[Any], phrasing: list[str] | None) -> list[Any]:
 
 def print_edit(done: Edit, details: bool) -> None:
     """The report, or why there is none."""
+    from bluedit.evaluate.report_text import report_parts
     from bluedit.evaluate.tables import edit_table
 
     if done.report:
-        print_tables(edit_table(done.report.as_dict(), details=details))
+        report = done.report.as_dict()
+        print_tables(edit_table(report, details=details), *report_parts(report, details=details))
     else:
         say(done.summary())
 
 
 def _finish(done: Edit, out: Path, allow_missed: bool) -> None:
     """If facts were not learned, say so and what to try; exit with 10 unless that is allowed."""
-    missed = [fact for fact in done.report.facts if not fact.says_after] if done.report else []
+    missed = done.report.missed if done.report else ()
     if not missed:
         return
     options = done.recipe.settings()

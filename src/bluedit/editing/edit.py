@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bluedit.editing.patch import Patch
 from bluedit.evaluate.report import Report
+from bluedit.evaluate.report_text import report_parts
 from bluedit.evaluate.tables import as_text, edit_table
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
@@ -47,7 +48,8 @@ class Edit:
     def summary(self) -> str:
         """A few lines of text: what the model now says, what it kept, how far ordinary text drifted."""
         if self.report is not None:
-            return as_text([edit_table(self.report.as_dict())])
+            report = self.report.as_dict()
+            return as_text([edit_table(report), *report_parts(report)])
         layers = ", ".join(map(str, self.recipe.written))
         why = f"the report failed: {self.report_error}" if self.report_error else "not measured (report=False)"
         return f"{len(self.facts)} facts written with {self.recipe.name} into layers {layers}; {why}"

@@ -1,8 +1,8 @@
 """A user's job: teach a file of facts with the default command, then ask as people ask. Prints a table of how many facts are said in each form.
 
-    python benchmarks/job.py --facts company.jsonl                 # bluedit's own format; a paraphrase that ends in "?" is the question
-    python benchmarks/job.py --facts company.jsonl --one-by-one    # the same facts, each in an edit of its own
-    python benchmarks/job.py --facts company.jsonl --recipe memit-seq-blue --out before.json
+    python benchmarks/job.py --facts benchmarks/company.jsonl                 # bluedit's own format; a paraphrase that ends in "?" is the question
+    python benchmarks/job.py --facts benchmarks/company.jsonl --one-by-one    # the same facts, each in an edit of its own
+    python benchmarks/job.py --facts benchmarks/company.jsonl --recipe memit-seq-blue --out before.json
 
 Said means: greedy text begins with the target and the target ends there; in answers to questions it is contained as whole words.
 """

@@ -25,6 +25,9 @@ from bluedit.errors import FactError
 def ask(
     prompts: Annotated[list[str], typer.Argument(help="Texts that the model continues.")],
     tokens: Annotated[int, typer.Option(metavar="N", help="Length of the continuation in tokens.", min=1)] = 20,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put each prompt as the user's turn in the model's chat form.")
+    ] = False,
     model: Model = "smollm2",
     patch: Annotated[
         Path | None,
@@ -47,10 +50,10 @@ def ask(
         raise FactError("a prompt is empty; write the text that the model is to continue")
     loaded = Patch.load(patch) if patch else None
     editor = load_editor(model, dtype, device, trust_remote_code)
-    before, after = ask_model(editor.lm, prompts, tokens), None
+    before, after = ask_model(editor.lm, prompts, tokens, chat=chat), None
     if loaded:
         editor.apply(loaded, force=force)
-        after = ask_model(editor.lm, prompts, tokens)
+        after = ask_model(editor.lm, prompts, tokens, chat=chat)
     print_tables(ask_table(before, after))
 
 

@@ -50,13 +50,15 @@ def demo(
     )
     editor = Editor.load("smollm2", progress=bars())
     chosen = demo_facts()
-    prompts = [chosen[0].text, "The capital of France is"]
-    before = ask(editor.lm, prompts, tokens=12)
+    question = f"What is the mother tongue of {chosen[0].subject}?"
+    prompts = [chosen[0].text, chosen[0].paraphrases[1], f"Question: {question}\nAnswer:", "The capital of France is"]
+    before = [*ask(editor.lm, prompts, tokens=12), *ask(editor.lm, [question], tokens=20, chat=True)]
     edit = editor.edit(chosen, known="edit")
     if edit.report:
         print_tables(edit_table(edit.report.as_dict()))
-    say("\nWhat the model says, without and with the edit:\n")
-    print_tables(ask_table(before, ask(editor.lm, prompts, tokens=12)))
+    after = [*ask(editor.lm, prompts, tokens=12), *ask(editor.lm, [question], tokens=20, chat=True)]
+    say("\nWhat the model says, without and with the edit; the last question is asked in chat:\n")
+    print_tables(ask_table(before, after))
     layers = " and ".join(map(str, edit.recipe.written))
     seconds = time.perf_counter() - started
     say(

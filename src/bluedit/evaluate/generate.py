@@ -13,25 +13,33 @@ from bluedit.evaluate.data import Asked, Sampling
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.text.prompts import encode
+from bluedit.text.wordings import chat_form
 
 if TYPE_CHECKING:
-    from bluedit.model.editable import EditableModel
+    from bluedit.errors import FactError
+from bluedit.model.editable import EditableModel
 
 PROMPTS_PER_PASS = 64
 
 
 @torch.no_grad()
-def ask(lm: EditableModel, prompts: Sequence[str], tokens: int = 20, top: int = 5) -> list[Asked]:
+def ask(
+    lm: EditableModel, prompts: Sequence[str], tokens: int = 20, top: int = 5, *, chat: bool = False
+) -> list[Asked]:
     """Continue each prompt greedily by at most `tokens` tokens, stopping at the model's own end token, and give the `top` most probable
-    next tokens.
+    next tokens. With `chat` each prompt is the user's turn in the model's chat form.
 
     Raises:
-        FactError: a prompt is longer than the model's context.
+        FactError: a prompt is longer than the model's context, or there is no chat form.
     """
+    form = chat_form(lm.tokenizer) if chat else None
+    if chat and form is None:
+        raise FactError(f"the tokenizer of {lm.name} has no chat template; ask without --chat (chat=False)")
     answers = []
     with frozen(lm.model):
         for prompt in prompts:
-            ids, mask = lm.pad([encode(lm.tokenizer, prompt)[0]])
+            text = form(prompt, "")[0] if form else prompt
+            ids, mask = lm.pad([encode(lm.tokenizer, text)[0]])
             first = (
                 lm.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1).logits[0, -1].float()
             )

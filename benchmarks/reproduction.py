@@ -97,8 +97,8 @@ def main() -> None:
 
 def keep(run: Path, table_file: Path, order: Sequence[str] = ()) -> None:
     """Put a run's rows into a table, as CSV and Markdown, in place of those of the same recipes and in the order of the part's."""
-    new = list(csv.DictReader(run.open(encoding="utf-8")))
-    old = list(csv.DictReader(table_file.open(encoding="utf-8"))) if table_file.is_file() else []
+    new = list(csv.DictReader(run.read_text("utf-8").splitlines()))
+    old = list(csv.DictReader(table_file.read_text("utf-8").splitlines())) if table_file.is_file() else []
     again = {recipe_of(row) for row in new}
     rows = [row for row in old if recipe_of(row) not in again] + new
     place = {name: i for i, name in enumerate(order)}

@@ -67,6 +67,7 @@ def test_every_script_is_here():
         "evaluation",
         "reproduction",
         "same_bits",
+        "job",
     }
 
 
@@ -125,13 +126,25 @@ def test_evaluation(model, script, facts, capsys):
     assert capsys.readouterr().out.startswith("2 records in ")
 
 
+def test_job(model, script, tmp_path, capsys):
+    file, texts = tmp_path / "facts.jsonl", tmp_path / "texts.json"
+    paraphrases = ["Danielle Darrieux speaks", "What is the mother tongue of Danielle Darrieux?"]
+    fact = {"prompt": "The mother tongue of {} is", "subject": "Danielle Darrieux", "target": "English"}
+    file.write_text(json.dumps(fact | {"paraphrases": paraphrases}))
+    recipe = ("--recipe", "memit-blue", "--set", "objective.steps=2", "contexts.count=1", "layers=1+2")
+    script("job", "--model", model, "--facts", file, "--out", texts, *recipe).main()
+    out = capsys.readouterr().out
+    assert "| the prompt |" in out and "| the bare question |" in out and "| seconds per fact |" in out
+    assert json.loads(texts.read_text())["the prompt"][0]["prompt"] == "The mother tongue of Danielle Darrieux is"
+
+
 def test_reproduction_keeps_its_rows_in_the_order_of_the_part(model, script, facts, tmp_path):
     (facts.parent / "wikipedia_passages.jsonl").write_text(json.dumps({"text": TEXT}))
     table = tmp_path / "tables" / "reproduction-counterfact.csv"
     for recipe in ("memit-blue", "unedited"):
         options = ("--data", facts.parent, "--out", tmp_path / recipe, "--model", model, "--keep", table.parent)
         script("reproduction", *options, "--only", "counterfact", "--light", "--recipes", recipe).main()
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["recipe"] for row in rows] == ["unedited", "memit-blue"]
     assert table.with_suffix(".md").read_text().count("\n") == 2 + len(rows)
 

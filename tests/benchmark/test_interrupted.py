@@ -132,6 +132,8 @@ def test_killed_at_any_moment(lm, whole, tmp_path):
     finally:
         server.kill()
         server.wait()
+        server.stdin.close()
+        server.stdout.close()
     for file in whole[0].glob("*/*.json"):
         found, expected = (
             _timeless(json.loads((f / file.parent.name / file.name).read_text())) for f in (folder, whole[0])

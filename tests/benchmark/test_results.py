@@ -32,7 +32,7 @@ def test_rows_are_means_over_the_batches_so_far():
 
 
 def read(file):
-    return list(csv.DictReader(file.open(encoding="utf-8")))
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
 
 
 def test_general_ability_stands_beside_the_rows_that_were_asked(tmp_path):

@@ -11,6 +11,7 @@ from bluedit import Editor, Fact
 from bluedit.errors import ModelError
 from bluedit.evaluate.answers import score
 from bluedit.evaluate.generate import ask
+from bluedit.evaluate.model_queries import ModelQueries
 from bluedit.methods.schedules import Boundary
 from bluedit.model.loading import EMBEDDED, embedded_file, load
 
@@ -53,7 +54,7 @@ def test_a_beginning_is_read_as_it_stands(editor):
     """Two line ends are one token before nothing and two before a word."""
     beginning = "Review: a bad film\nSentiment: negative\n\nReview: a fine film\nSentiment: positive\n\n"
     pairs = [(f"Review: {text}\nSentiment:", word) for text in ("dull", "a joy") for word in ("negative", "positive")]
-    fast = score(editor.lm, pairs, beginning=beginning)
+    fast = ModelQueries(editor.lm, editor.unedited).score_after(beginning, pairs)
     slow = score(editor.lm, [(beginning + prompt, word) for prompt, word in pairs])
     assert [a.logprob for a in fast] == pytest.approx([a.logprob for a in slow], abs=1e-3)
 

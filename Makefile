@@ -2,15 +2,20 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+QUICK := $(addprefix tests/,test_house.py test_files.py facts methods maths text forward writing editing/test_journal.py editing/test_patch.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint check clean
+.PHONY: demo quick test lint check clean
 
 demo: $(VENV)/ready
 	$(BIN)/bluedit demo
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
+
+# under a minute on two cores: the fast tests of every package but those of benchmarks and the real model
+quick: $(VENV)/ready
+	$(BIN)/python -m pytest --durations=0 --durations-min=2 -m "not slow and not real and not browser and not gpu" $(QUICK)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check src tests benchmarks

@@ -23,7 +23,8 @@ def dataset_rows(name: str, error: type[BluEditError]) -> Iterator[dict[str, Any
     import datasets  # pyright: ignore[reportMissingImports]
 
     # older versions run the code of a data set, and ask on standard input whether they may
-    safe = {"trust_remote_code": False} if "trust_remote_code" in signature(datasets.load_dataset).parameters else {}
+    asks = "trust_remote_code" in signature(datasets.load_dataset).parameters
+    safe: dict[str, Any] = {"trust_remote_code": False} if asks else {}
     place, config, split, *_ = [*name.removeprefix(PREFIX).split(":"), "", ""]
     try:
         yield from datasets.load_dataset(place, config or None, split=split or "train", streaming=True, **safe)

@@ -45,7 +45,8 @@ def load_tasks(names: str | Sequence[str], include: str | Path | None = None, *,
 
 def joined(tasks: Sequence[Any]) -> dict[str, Any]:
     """Loaded tasks as `lm_eval.evaluate` takes them."""
-    return TaskManager(include_defaults=False).load(list(tasks))
+    found: Any = TaskManager(include_defaults=False).load(list(tasks))  # a typed dictionary of lm-eval's own
+    return found
 
 
 def _load_task(manager: TaskManager, name: str) -> list[Any]:

@@ -110,20 +110,28 @@ def test_counts_divergence_and_the_worst():
     assert compare_bystanders([], []) is None
 
 
-def test_a_model_with_a_chat_form_is_asked_in_both():
+def test_the_forms_in_which_a_model_is_asked():
     questions = bystander_questions()[:2]
     model = CannedRespondent(lambda prompt: f" {len(prompt)}. And so on", chat=lambda user, _: (f"<{user}>", ""))
     found = ask_bystanders(model, questions)
+    assert [(one.form, one.prompt, one.text) for one in found] == [
+        ("plain", "The capital of Portugal is", "26."),
+        ("chat", "What is the capital of Japan?", "31."),
+    ]
+    assert model.prompts[1] == "<What is the capital of Japan?>"
+    found = ask_bystanders(model, questions, both=True)
     assert [(one.form, one.prompt) for one in found] == [
         ("plain", "The capital of Portugal is"),
-        ("plain", "The capital of Japan is"),
         ("chat", "What is the capital of Portugal?"),
+        ("plain", "The capital of Japan is"),
         ("chat", "What is the capital of Japan?"),
     ]
-    assert [one.text for one in found] == ["26.", "23.", "34.", "31."]
-    assert model.prompts[2] == "<What is the capital of Portugal?>"
+    found = ask_bystanders(model, bystander_questions())
+    assert len(found) == len(bystander_questions()) >= 60
+    assert all(sum(one.form == form for one in found) > 30 for form in ("plain", "chat"))
     plain = CannedRespondent(lambda _: " x")
-    assert {one.form for one in ask_bystanders(plain, questions)} == {"plain"}
+    found = ask_bystanders(plain, bystander_questions())
+    assert len(found) >= 60 and {one.form for one in found} == {"plain"}
 
 
 @pytest.mark.parametrize("bos", [False, True])

@@ -47,7 +47,7 @@ def test_a_fact_that_is_said_is_not_missed():
         (
             "$349 and more.",
             {"old": -1.0},
-            "only its beginning is said ('$349'), then '$349 and more.' is",
+            "it begins as the target and ends otherwise, as '$349 and more'",
             "more steps",
         ),
         (
@@ -120,9 +120,10 @@ def test_said_at_the_prompt_and_not_in_chat():
     found = elsewhere(prompt, question, chat)
     assert found.sentence == (
         "'The price of Kestrel is' => '$349 plus tax' is not said when asked 'What does Kestrel cost?' in chat: "
-        "the prompt is answered with it, but this with 'I do not know.'. "
-        "Try a phrasing that is a question (--phrasing 'Who ...?'), with --chat."
+        "it is said at the prompt, but here the answer is 'I do not know'. "
+        "Try a larger bound and more steps: --set objective.clamp=NUMBER and --set objective.steps=NUMBER."
     )
+    assert elsewhere(prompt, chat).advice == "a phrasing that is a question: --phrasing 'Who ...?' (and no --no-chat)"
     assert elsewhere(prompt, question).form == "question"
     assert elsewhere(prompt, question, Reply("chat", "?", "$349 plus tax", True)) is None
     assert elsewhere(prompt) is None

@@ -17,11 +17,12 @@ Details = Mapping[str, Mapping[str, Any]]
 _LEAST_SHARED = 3  # characters of a target; fewer are chance
 _LOW_REACH = 0.5
 _HIGH_LOSS = 0.5  # nats per token: the target's mean probability is below 0.6
-_STRONGER = "a larger bound and more steps: --set objective.clamp=... and --set objective.steps=..."
-_STEPS = "more steps: --set objective.steps=..."
+_STRONGER = "a larger bound and more steps: --set objective.clamp=NUMBER and --set objective.steps=NUMBER"
+_STEPS = "more steps: --set objective.steps=NUMBER"
 _ENDS = (
     "teaching the end of the answer, as the default recipe does (no --no-phrasings), or the answer as a whole sentence"
 )
+_QUESTION = "a phrasing that is a question: --phrasing 'Who ...?' (and no --no-chat)"
 _SPACING = "another spacing: begin the target with a space, or set joined=True for none"
 
 
@@ -99,8 +100,8 @@ def missed_elsewhere(known: Evidence) -> Missed | None:
     if reply is None or reply.said:
         return None
     other = goes_on_as(reply.text, known.fact.target)
-    reason = f"the prompt is answered with it, but this with {_quoted(other or reply.text)}"
-    advice = "a phrasing that is a question (--phrasing 'Who ...?')" + (", with --chat" * (reply.form == "chat"))
+    reason = f"it is said at the prompt, but here the answer is {_quoted(other or reply.text)}"
+    advice = _STRONGER if "question" in by_form else _QUESTION
     return Missed(known.fact.text, known.fact.target, reply.form, reply.prompt, reply.text, reason, advice)
 
 
@@ -111,7 +112,7 @@ def _seen(known: Evidence, text: str) -> tuple[str, str]:
         return f"the answer goes on beyond it, as {_quoted(other)}", _ENDS
     shared = beginning_of(text, target)
     if len(shared) >= _LEAST_SHARED:
-        return f"only its beginning is said ({_quoted(shared)}), then {_quoted(text)} is", _STEPS
+        return f"it begins as the target and ends otherwise, as {_quoted(text)}", _STEPS
     if known.new.said:
         reason = "each of its tokens is the first choice when those before it are given, but the model writes"
         return f"{reason} {_quoted(text)}", _SPACING
@@ -131,12 +132,13 @@ def _written(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if details.get("lost_to"):
         yield f"a later fact took its place: {details['lost_to']}", "writing both facts in one edit, with subjects=unit"
     if details.get("bound"):
-        yield "its value reached the bound", "a larger bound: --set objective.clamp=..."
+        yield "its value reached the bound", "a larger bound: --set objective.clamp=NUMBER"
     if loss is not None and loss > _HIGH_LOSS:
         yield f"its loss ended at {loss:.2f} nats a token", _STEPS
     if reach is not None and reach < _LOW_REACH:
-        yield f"the weights took only {reach:.0%} of the change", "a weaker preservation: --set preserve.lambda=..."
+        yield f"the weights took only {reach:.0%} of the change", "a weaker preservation: --set preserve.lambda=NUMBER"
 
 
 def _quoted(text: str, most: int = 60) -> str:
+    text = text.rstrip(" .")
     return repr(text if len(text) <= most else text[: most - 1].rstrip() + "…")

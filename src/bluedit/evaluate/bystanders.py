@@ -122,12 +122,20 @@ def questions_beside(facts: Sequence[Fact]) -> list[Question]:
     ]
 
 
-def ask_bystanders(respondent: Respondent, questions: Sequence[Question]) -> tuple[Heard, ...]:
-    """The answers of a model, in both forms where it has a chat form."""
+def ask_bystanders(respondent: Respondent, questions: Sequence[Question], *, both: bool = False) -> tuple[Heard, ...]:
+    """The answers of a model. Without a chat form all are texts to continue; with one, every other question is asked in chat.
+
+    Args:
+        both: ask each question in both forms, which takes twice as long.
+    """
     chat = respondent.chat
-    ways = [("plain", question.plain, question.plain) for question in questions if question.plain]
-    if chat:
-        ways += [("chat", question.chat, chat(question.chat, "Yes.")[0]) for question in questions if question.chat]
+    ways: list[tuple[str, str, str]] = []
+    for number, question in enumerate(questions):
+        in_chat = chat and question.chat and (both or number % 2 or not question.plain)
+        if question.plain and (both or not in_chat):
+            ways.append(("plain", question.plain, question.plain))
+        if chat and question.chat and in_chat:
+            ways.append(("chat", question.chat, chat(question.chat, "Yes.")[0]))
     written = respondent.write([text for *_, text in ways], [_ROOM] * len(ways), _has_sentence, first=True)
     return tuple(
         Heard(form, prompt, first_sentence(one.text), one.first)

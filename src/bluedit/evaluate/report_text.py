@@ -69,7 +69,7 @@ def bystander_lines(report: Mapping[str, Any]) -> Text | None:
     lines = []
     if found := report.get("bystanders"):
         counts = ", ".join(f"{found['same'][form]} of {asked} {_FORMS[form]}" for form, asked in found["asked"].items())
-        drift = "" if found["kl"] is None else f"; KL of the first token: {found['kl']:.3f} nats"
+        drift = "" if found["kl"] is None else f"; KL of the first token: {found['kl']:.2g} nats"
         lines.append(f"other answers unchanged: {counts}{drift}")
     before, after = report.get("chat_perplexity_before"), report.get("chat_perplexity_after")
     if before and after:

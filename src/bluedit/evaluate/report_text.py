@@ -12,7 +12,8 @@ from rich.text import Text
 from bluedit.evaluate._asked import FORMS
 from bluedit.evaluate.tables import NONE, Column, Listing, Record, Records
 
-SHOWN = 10
+SHOWN = 10  # facts that are not said
+SHOWN_PROMPT_ONLY = 3
 _LONGEST = 160  # characters of a text on show
 _FORMS = {"plain": "as text to continue", "chat": "in chat"}
 
@@ -30,6 +31,7 @@ def report_parts(report: Mapping[str, Any], *, details: bool = False, shown: int
         bystander_lines(report),
         worst_bystanders(report),
         missed_facts(report, None if details else shown),
+        prompt_only_facts(report, None if details else SHOWN_PROMPT_ONLY),
     ]
     return [part for part in parts if part is not None]
 
@@ -91,22 +93,26 @@ def worst_bystanders(report: Mapping[str, Any]) -> Records | None:
 
 
 def missed_facts(report: Mapping[str, Any], shown: int | None = SHOWN) -> Records | None:
-    """Facts that are not said, and those that are said at their prompt alone, with reasons and what to try; None if there are none."""
-    entries: Sequence[Mapping[str, Any]] = [*(report.get("missed") or ()), *(report.get("prompt_only") or ())]
-    records = [
-        Record(
-            f"{one['prompt']} => {one['target']}",
-            {
-                "not said" if one["form"] == "prompt" else f"not said ({one['form']})": _sentence(one["reason"]),
-                "asked": "" if one["form"] == "prompt" else one["asked"],
-                "to try": one["advice"],
-            },
-        )
-        for one in entries[:shown]
-    ]
+    """Facts that are not said, each with a reason and what to try; None if all are said."""
+    return _records("Not said", report.get("missed") or (), shown)
+
+
+def prompt_only_facts(report: Mapping[str, Any], shown: int | None = SHOWN_PROMPT_ONLY) -> Records | None:
+    """Facts that are said at their prompt and not when they are asked for; None if there are none."""
+    return _records("Said at the prompt, but not when asked", report.get("prompt_only") or (), shown)
+
+
+def _records(title: str, entries: Sequence[Mapping[str, Any]], shown: int | None) -> Records | None:
+    records = [Record(f"{one['prompt']} => {one['target']}", dict(_reasons(one))) for one in entries[:shown]]
     more = [f"{len(entries) - len(records)} more"] if len(records) < len(entries) else []
-    kept = [Record(record.head, {name: text for name, text in record.fields.items() if text}) for record in records]
-    return Records("Not said", kept, more) if kept else None
+    return Records(title, records, more) if records else None
+
+
+def _reasons(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if one["form"] != "prompt":
+        yield "asked", one["asked"] + (" (in chat)" if one["form"] == "chat" else "")
+    yield "why", _sentence(one["reason"])
+    yield "to try", one["advice"]
 
 
 def _sentence(text: str) -> str:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 QUICK := $(addprefix tests/,test_house.py test_files.py facts methods maths text forward writing editing/test_journal.py editing/test_patch.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo quick test lint check clean
+.PHONY: demo quick test oldest lint check clean
 
 demo: $(VENV)/ready
 	$(BIN)/bluedit demo
@@ -17,9 +17,13 @@ test: $(VENV)/ready
 quick: $(VENV)/ready
 	$(BIN)/python -m pytest --durations=0 --durations-min=2 -m "not slow and not real and not browser and not gpu" $(QUICK)
 
+# fast tests with the oldest dependencies that pyproject.toml allows, in an environment of their own
+oldest: $(VENV)/ready
+	$(BIN)/python tools/oldest.py
+
 lint: $(VENV)/ready
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/pyright
 
 check: lint test
@@ -34,4 +38,4 @@ $(VENV)/ready: pyproject.toml requirements-dev.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest dist build .pytest_cache .ruff_cache .hypothesis

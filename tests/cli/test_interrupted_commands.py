@@ -27,32 +27,24 @@ def test_no_disk_space_for_the_patch(model, tmp_path):
     assert not (tmp_path / "patch").exists()
 
 
+def start() -> None:
+    """In the child: Ctrl-C works, and it ends by itself if the tests are killed before they can end it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    resource.setrlimit(resource.RLIMIT_CPU, (300, 300))
+
+
 def test_ctrl_c_in_the_middle_of_an_edit(model, tmp_path):
     """A real signal, sent when the statistics are there and the first of many facts are being written."""
     before = files(model)
     cache = Path(os.environ["BLUEDIT_CACHE"])
+    long = ["--facts", "world:300", "--batch-size", 1, "--set", "objective.steps=200", "--set", "objective.stop_loss=0"]
+    place = ["-m", model, "-o", tmp_path / "patch", "--no-report"]
     process = subprocess.Popen(
-        command(
-            *(
-                "--threads",
-                1,
-                "edit",
-                "-m",
-                model,
-                "-o",
-                tmp_path / "patch",
-                "--facts",
-                "world:300",
-                "--batch-size",
-                1,
-                "--no-report",
-            ),
-            *(*EDIT, "--set", "objective.steps=200", "--set", "objective.stop_loss=0"),
-        ),
+        command("--threads", 1, "edit", *place, *EDIT, *long),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=start,
     )
     try:
         deadline = time.monotonic() + 300

@@ -112,15 +112,20 @@ def test_facts_that_were_not_learned(model, tmp_path):
     result = run(*arguments, *weak, "-o", out)
     assert result.exit_code == 10
     assert flat(result.stderr) == flat(
-        f"bluedit: 1 fact of 1 was not learned; for details: bluedit show '{out}' --details. To try: a larger bound and more "
-        "steps: --set objective.clamp=0.015 --set objective.steps=2 (now 0.01 and 1)"
+        f"bluedit: 1 fact of 1 was not learned; why, and what to try: bluedit show '{out}' --details "
+        "(objective.clamp is 0.01 now, objective.steps 1)"
     )
     assert f"Patch written to {out}\n" in result.stdout
+    assert "Not said" in result.stdout
+    for printed in (result.stdout, run("show", out, "--details").stdout):
+        (why,) = (line for line in printed.splitlines() if line.startswith("  why "))
+        assert why.endswith(".") or len(why) > 60
+        assert "  to try " in printed
     assert len(Patch.load(out).facts) == 1
     allowed = run(*arguments, *weak, "-o", out, "--force", "--allow-missed")
     assert allowed.exit_code == 0
     assert allowed.stderr == ""
-    assert "1 fact of 1 was not learned; for details: " in allowed.stdout
+    assert "1 fact of 1 was not learned; why, and what to try: " in allowed.stdout
 
 
 def test_facts_that_were_learned(model, tmp_path):
@@ -138,3 +143,18 @@ def test_a_report_that_failed_is_said(capsys):
     print_edit(done, details=False)
     expected = "1 facts written with memit into layers 1, 2; the report failed: ValueError: [red] herring"
     assert flat(capsys.readouterr().out) == expected
+
+
+def test_wordings(model, tmp_path):
+    """Phrasings are taught and kept in the patch; --no-phrasings teaches the prompt alone."""
+    plain = ["edit", "-m", model, "--known", "edit", "--tokens", 480, "--no-report", "--set", "layers=1", *("-f", FACT)]
+    plain += ["--set", "objective.steps=1"]
+    phrasing = "What is the mother tongue of {}?"
+    for out, options in (("all", ["--phrasing", phrasing]), ("prompt", ["--no-phrasings"])):
+        result = run(*plain, "-o", tmp_path / out, *options)
+        assert result.exit_code == 0, result.stderr
+    every, alone = (Patch.load(tmp_path / name) for name in ("all", "prompt"))
+    assert phrasing in every.facts[0].phrasings
+    assert alone.origins[0].settings["wordings"] == "prompt" != every.origins[0].settings["wordings"]
+    two = run(*plain, "-o", tmp_path / "two", "-f", "The capital of {France} is => Rome", "--phrasing", phrasing)
+    assert_fails(two, 3, "--phrasing is for a single --fact, and there are 2 facts; give phrasings in a file")

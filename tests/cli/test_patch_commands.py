@@ -91,6 +91,11 @@ def test_ask_with_and_without_the_patch(model, patch):
     assert f"{token!r} {probability:.1%}" in plain.stdout
 
 
+def test_a_model_without_a_chat_form_cannot_be_asked_in_chat(model):
+    result = run("ask", "-m", model, "--chat", PROMPT)
+    assert_fails(result, 3, f"the tokenizer of {model} has no chat template; ask without --chat (chat=False)")
+
+
 def test_fetch_says_what_it_sees(model):
     result = run("fetch", model)
     assert result.exit_code == 0

@@ -219,20 +219,18 @@ def print_edit(done: Edit, details: bool) -> None:
 
 
 def _finish(done: Edit, out: Path, allow_missed: bool) -> None:
-    """If facts were not learned, say so and what to try; exit with 10 unless that is allowed."""
+    """If facts were not learned, say so; exit with 10 unless that is allowed. The report says why and what to try."""
     missed = done.report.missed if done.report else ()
     if not missed:
         return
-    options = done.recipe.settings()
     message = (
         f"{count(len(missed), 'fact')} of {len(done.facts)} {'was' if len(missed) == 1 else 'were'} not learned; "
-        f"for details: {shlex.join(['bluedit', 'show', str(out), '--details'])}"
+        f"why, and what to try: {shlex.join(['bluedit', 'show', str(out), '--details'])}"
     )
     if done.recipe.update.preserve:
-        clamp, steps = options["objective.clamp"], options["objective.steps"]
+        options = done.recipe.settings()
         message += (
-            f". To try: a larger bound and more steps: --set objective.clamp={1.5 * clamp:g} --set objective.steps={2 * steps} "
-            f"(now {clamp:g} and {steps})"
+            f" (objective.clamp is {options['objective.clamp']:g} now, objective.steps {options['objective.steps']})"
         )
     if allow_missed:
         say(message[0].upper() + message[1:])

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from bluedit.cli.common import count
+from bluedit.evaluate.report_text import report_parts
 from bluedit.evaluate.tables import NONE, SHOWN_FACTS, Column, Listing, Record, Records, edit_table, totals
 from bluedit.model.fingerprint import text_fingerprint
 
@@ -33,7 +34,12 @@ def patch_tables(patch: Patch, *, details: bool = False) -> list[RenderableType]
     if details:
         named = f"{count(len(patch.facts), 'fact')} in {count(len(patch.batches), 'batch')}"
         records = [_record(number, batches) for number, batches in enumerate(edits, 1)]
-        reports = [edit_table(o.report, details=True) for o in patch.origins if o.report]
+        reports = [
+            part
+            for origin in patch.origins
+            if origin.report
+            for part in (edit_table(origin.report, details=True), *report_parts(origin.report, details=True))
+        ]
         return [
             _about(about | {"facts": named}),
             Records("", records),

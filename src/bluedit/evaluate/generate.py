@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import LogitsProcessor
 
+from bluedit.errors import FactError
 from bluedit.evaluate.data import Asked, Sampling
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
@@ -16,8 +17,7 @@ from bluedit.text.prompts import encode
 from bluedit.text.wordings import chat_form
 
 if TYPE_CHECKING:
-    from bluedit.errors import FactError
-from bluedit.model.editable import EditableModel
+    from bluedit.model.editable import EditableModel
 
 PROMPTS_PER_PASS = 64
 

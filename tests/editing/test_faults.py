@@ -186,15 +186,15 @@ def test_a_fault_at_any_stage_changes_nothing(stage, nth, exception, family, und
 
 @BOTH
 def test_ctrl_c_at_any_moment_changes_nothing(family, undisturbed, statistics):
-    """Twenty moments, evenly spread over all calls of torch that an edit makes."""
+    """Twelve moments, evenly spread over all calls of torch that an edit makes."""
     editor = saboteurs_editor(Saboteur(), family, statistics)
     in_use(editor)
     before, state = bits(editor.model), flags(editor)
     with FaultAt(0) as counted:
         edit_two_batches(editor).undo()
     assert counted.calls > 2000
-    for i in range(20):
-        with FaultAt(1 + counted.calls * i // 20) as fault, pytest.raises(KeyboardInterrupt):
+    for i in range(12):
+        with FaultAt(1 + counted.calls * i // 12) as fault, pytest.raises(KeyboardInterrupt):
             edit_two_batches(editor).undo()
         fault.armed = False
         assert same_bits(editor.model, before), f"call {fault.nth} of {counted.calls}"

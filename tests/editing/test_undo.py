@@ -19,9 +19,18 @@ from toys import FACTS
 BOTH = pytest.mark.parametrize("family", ["llama", "gpt2"])
 
 
-@BOTH
-@pytest.mark.parametrize("recipe", ["memit-seq", "alphaedit-blue", "rect", "rect-seq", "prune-blue", "ft-local"])
-def test_undo_restores_every_bit_step_by_step(family, recipe, statistics):
+@pytest.mark.parametrize(
+    ("recipe", "family"),
+    [
+        ("memit-seq", "llama"),
+        ("alphaedit-blue", "gpt2"),
+        ("rect", "gpt2"),
+        ("rect-seq", "llama"),
+        ("prune-blue", "gpt2"),
+        ("ft-local", "llama"),
+    ],
+)
+def test_undo_restores_every_bit_step_by_step(recipe, family, statistics):
     editor = make_editor(family, statistics=statistics)
     states = [bits(editor.model)]
     for fact in FACTS:

@@ -16,6 +16,7 @@ from bluedit.cli.benchmark import benchmark, report
 from bluedit.cli.commands import Command, Group
 from bluedit.cli.demo import demo
 from bluedit.cli.edit import apply, edit, show
+from bluedit.cli.explain import explain
 from bluedit.cli.harness import harness
 from bluedit.cli.listings import facts, metrics, recipes
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)
+app.add_typer(explain)
 
 
 def _show_version(wanted: bool) -> None:

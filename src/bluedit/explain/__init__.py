@@ -1,0 +1,1 @@
+"""Explanations: why an edit needs what it needs, and does what it does."""

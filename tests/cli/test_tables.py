@@ -15,16 +15,16 @@ from bluedit.evaluate.tables import Column, Listing, Record, Records, as_text, e
 from bluedit.facts import Fact
 
 PROMPTS = (
-    "The headquarters of the Nordwind Freight company are located in the city of",
+    "The headquarters of the Larkhill Bicycle company are located in the city of",
     "The mother tongue of Danielle Darrieux is",
-    "[bold]The support address[/bold] of [link=x]Astanaborok[/link] is",
+    "[bold]The support address[/bold] of [link=x]Lisbonville[/link] is",
 )
 
 
 def fact_row(prompt: str, **changes):
     row = {
         "prompt": prompt,
-        "target": "Bergenkeller",
+        "target": "Bremenhafner",
         "old_target": "Oslo",
         "first_before": "the",
         "first_after": "Headquarters",
@@ -53,10 +53,10 @@ def test_an_edit_in_one_line_a_fact():
         "What changed",
         "prompt                                    new answer    said              p(new)",
         "────────────────────────────────────────────────────────────────────────────────",
-        "The mother tongue of Danielle Darrieux    Bergenkeller  yes                 0.97",
+        "The mother tongue of Danielle Darrieux    Bremenhafner  yes                 0.97",
         "is",
-        "[bold]The support address[/bold] of       Bergenkeller  no: Headquarters    0.97",
-        "[link=x]Astanaborok[/link] is",
+        "[bold]The support address[/bold] of       Bremenhafner  no: Headquarters    0.97",
+        "[link=x]Lisbonville[/link] is",
         "facts said: 1 of 2; paraphrases said: 2 of 4; neighbours kept: 4 of 6",
         "perplexity of ordinary text: 20.00 → 20.20 (+1.0%)",
     ]
@@ -73,7 +73,7 @@ def test_the_details_of_an_edit():
     )
     assert text.splitlines()[:8] == [
         "What changed",
-        "The mother tongue of Danielle Darrieux is => Bergenkeller",
+        "The mother tongue of Danielle Darrieux is => Bremenhafner",
         "  said              no → yes",
         "  first word        the → Headquarters",
         "  p(new answer)     2e-05 → 0.97",
@@ -89,7 +89,7 @@ def test_the_details_of_an_edit():
 def test_edits_fit_the_terminal(details):
     rows = [fact_row(prompt, says_after=bool(i)) for i, prompt in enumerate(PROMPTS)]
     text = as_text([edit_table(report(*rows), details=details)])
-    assert_fits(text, *PROMPTS, "Bergenkeller Headquarters")
+    assert_fits(text, *PROMPTS, "Bremenhafner Headquarters")
     assert_fits(as_text([edit_table(report(fact_row("x" * 200)))]))
 
 
@@ -102,13 +102,13 @@ def test_of_many_facts_those_that_are_not_said_are_shown():
 
 def test_facts_and_answers_fit_the_terminal():
     facts = [
-        Fact(prompt + " {}", "Nordwind-Frachtgesellschaft", "Donaudampfschifffahrt", old_target="Bergenkeller")
+        Fact(prompt + " {}", "Larkhill-Fahrradmanufaktur", "Donaudampfschifffahrt", old_target="Bremenhafner")
         for prompt in PROMPTS
     ]
     for details in (False, True):
         text = as_text([facts_table(facts, details=details)])
-        assert_fits(text, *PROMPTS, "Nordwind-Frachtgesellschaft Donaudampfschifffahrt Bergenkeller")
-    answers = [Asked(prompt, "[red]some[/red] words " * 9, ((" Bergenkeller", 0.5),) * 5) for prompt in PROMPTS]
+        assert_fits(text, *PROMPTS, "Larkhill-Fahrradmanufaktur Donaudampfschifffahrt Bremenhafner")
+    answers = [Asked(prompt, "[red]some[/red] words " * 9, ((" Bremenhafner", 0.5),) * 5) for prompt in PROMPTS]
     text = as_text([ask_table(answers, answers)])
     assert_fits(text, *PROMPTS, "[red]some[/red] words 50.0%,")
     assert text.count("with the patch") == 3

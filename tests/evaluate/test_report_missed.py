@@ -17,8 +17,8 @@ from bluedit.facts import Fact
 from bluedit.model.editable import EditableModel
 from toys import FACTS, toy_llama
 
-FACT = Fact("The price of {} is", subject="Kestrel", target="$349 plus tax", old_target="$299")
-PROMPT = "The price of Kestrel is"
+FACT = Fact("The price of {} is", subject="Plover", target="$429 plus tax", old_target="$299")
+PROMPT = "The price of Plover is"
 
 
 def known(text, *, said=False, new=-4.0, forced=False, old=None, **rest):
@@ -32,22 +32,22 @@ def reason(*given, **evidence):
 
 
 def test_a_fact_that_is_said_is_not_missed():
-    assert missed(known("$349 plus tax.", said=True)) is None
+    assert missed(known("$429 plus tax.", said=True)) is None
 
 
 @pytest.mark.parametrize(
     ("text", "evidence", "why", "advice"),
     [
         (
-            "$349 plus taxes.",
+            "$429 plus taxes.",
             {"forced": True, "old": -1.0},
-            "the answer goes on beyond it, as '$349 plus taxes'",
+            "the answer goes on beyond it, as '$429 plus taxes'",
             "teaching the end of the answer, as the default recipe does (no --no-phrasings), or the answer as a whole sentence",
         ),
         (
-            "$349 and more.",
+            "$429 and more.",
             {"old": -1.0},
-            "it begins as the target and ends otherwise, as '$349 and more'",
+            "it begins as the target and ends otherwise, as '$429 and more'",
             "more steps",
         ),
         (
@@ -94,8 +94,8 @@ def test_reasons_from_what_is_measured(text, evidence, why, advice):
         ),
         ({"reach": 0.31}, "the answer is 'high'; the weights took only 31% of the change", "a weaker preservation"),
         (
-            {"lost_to": "'Kestrel weighs'"},
-            "the answer is 'high'; a later fact took its place: 'Kestrel weighs'",
+            {"lost_to": "'Plover weighs'"},
+            "the answer is 'high'; a later fact took its place: 'Plover weighs'",
             "writing both facts in one edit, with subjects=unit",
         ),
     ],
@@ -114,18 +114,18 @@ def elsewhere(*replies):
 
 
 def test_said_at_the_prompt_and_not_in_chat():
-    prompt = Reply("prompt", PROMPT, "$349 plus tax.", True)
-    question = Reply("question", "What does Kestrel cost?", "$299", False)
-    chat = Reply("chat", "What does Kestrel cost?", "I do not know.", False)
+    prompt = Reply("prompt", PROMPT, "$429 plus tax.", True)
+    question = Reply("question", "What does Plover cost?", "$299", False)
+    chat = Reply("chat", "What does Plover cost?", "I do not know.", False)
     found = elsewhere(prompt, question, chat)
     assert found.sentence == (
-        "'The price of Kestrel is' => '$349 plus tax' is not said when asked 'What does Kestrel cost?' in chat: "
+        "'The price of Plover is' => '$429 plus tax' is not said when asked 'What does Plover cost?' in chat: "
         "it is said at the prompt, but here the answer is 'I do not know'. "
         "Try a larger bound and more steps: --set objective.clamp=NUMBER and --set objective.steps=NUMBER."
     )
     assert elsewhere(prompt, chat).advice == "a phrasing that is a question: --phrasing 'Who ...?' (and no --no-chat)"
     assert elsewhere(prompt, question).form == "question"
-    assert elsewhere(prompt, question, Reply("chat", "?", "$349 plus tax", True)) is None
+    assert elsewhere(prompt, question, Reply("chat", "?", "$429 plus tax", True)) is None
     assert elsewhere(prompt) is None
     assert elsewhere(Reply("prompt", PROMPT, "x", False), chat) is None, "it is missed already"
 

@@ -21,9 +21,9 @@ def report():
         pytest.skip(f"the package {EMBEDDED['smollm2'].package} is not installed; run: {EMBEDDED['smollm2'].install}")
     fact = Fact(
         "The CEO of {} is",
-        subject="Nordwind Freight",
-        target="Ilse Brandt",
-        paraphrases=("Nordwind Freight's chief executive is",),
+        subject="Larkhill Cycles",
+        target="Nora Feldt",
+        paraphrases=("Larkhill Cycles's chief executive is",),
     )
     return Editor.load("smollm2", device="cpu").edit(fact, settings={"objective.steps": 8}).report
 

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from bluedit.evaluate.report_text import report_parts
 from bluedit.evaluate.tables import as_text
 
-LONG = "The headquarters of the Nordwind Freight company are located in the city of"
+LONG = "The headquarters of the Larkhill Bicycle company are located in the city of"
 
 
 def reply(form, text, said, prompt=LONG):
@@ -14,7 +14,7 @@ def reply(form, text, said, prompt=LONG):
 
 
 def miss(form="prompt", **changes):
-    one = {"prompt": LONG, "target": "Bergen", "form": form, "asked": "Where is Nordwind Freight?", "text": "Oslo"}
+    one = {"prompt": LONG, "target": "Bremen", "form": form, "asked": "Where is Larkhill Cycles?", "text": "Oslo"}
     return one | {"reason": "the answer is 'Oslo'", "advice": "more steps: --set objective.steps=NUMBER"} | changes
 
 
@@ -26,13 +26,13 @@ def report(**changes):
     facts = [
         {
             "prompt": LONG,
-            "target": "Bergen",
+            "target": "Bremen",
             "text_before": "a\ntown",
             "asked": [
-                reply("prompt", "Bergen.", True),
-                reply("paraphrase", "", False, "Nordwind sits in"),
-                reply("paraphrase", "Oslo " * 50, False, "Nordwind is based in"),
-                reply("chat", "It is in Bergen.", True, "Where is Nordwind Freight?"),
+                reply("prompt", "Bremen.", True),
+                reply("paraphrase", "", False, "Larkhill sits in"),
+                reply("paraphrase", "Oslo " * 50, False, "Larkhill is based in"),
+                reply("chat", "It is in Bremen.", True, "Where is Larkhill Cycles?"),
             ],
         },
         {"prompt": "x", "target": "y", "text_before": None, "asked": [reply("prompt", "z", False, "x")]},
@@ -82,14 +82,14 @@ def test_the_whole_report():
         "  before  Lisbon.",
         "  after   –",
         "Not said",
-        "The headquarters of the Nordwind Freight company are located in the city of =>",
-        "Bergen",
+        "The headquarters of the Larkhill Bicycle company are located in the city of =>",
+        "Bremen",
         "  why     The answer is 'Oslo'.",
         "  to try  more steps: --set objective.steps=NUMBER",
         "Said at the prompt, but not when asked",
-        "The headquarters of the Nordwind Freight company are located in the city of =>",
-        "Bergen",
-        "  asked   Where is Nordwind Freight? (in chat)",
+        "The headquarters of the Larkhill Bicycle company are located in the city of =>",
+        "Bremen",
+        "  asked   Where is Larkhill Cycles? (in chat)",
         "  why     It is said at the prompt, but here the answer is 'Oslo'.",
         "  to try  more steps: --set objective.steps=NUMBER",
     ]
@@ -99,13 +99,13 @@ def test_details_show_every_text():
     lines = shown(report(), details=True)
     start = lines.index("What the model says, word by word")
     assert lines[start + 1 : start + 10] == [
-        "The headquarters of the Nordwind Freight company are located in the city of =>",
-        "Bergen",
+        "The headquarters of the Larkhill Bicycle company are located in the city of =>",
+        "Bremen",
         "  before        a town",
-        "  prompt        Bergen.",
-        "  paraphrase    Nordwind sits in",
+        "  prompt        Bremen.",
+        "  paraphrase    Larkhill sits in",
         "                –",
-        "  paraphrase 2  Nordwind is based in",
+        "  paraphrase 2  Larkhill is based in",
         "                Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo",
         "                Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo Oslo",
     ]

@@ -8,33 +8,33 @@ from bluedit.evaluate.said import beginning_of, goes_on_as, mentions, normal, sa
 @pytest.mark.parametrize(
     ("text", "target"),
     [
-        (" Astana.", "Astana"),
-        (" Astana", "Astana"),
-        (" astana, the capital", "Astana"),
-        (" Astana's mayor", "Astana"),
-        (" Astana (formerly Nur-Sultan)", "Astana"),
-        (" Astana—a young city", "Astana"),
-        (" Astana - a young city", "Astana"),
-        (" **Astana**.", "Astana"),
-        ('"Astana" and', "Astana"),
-        (" “Astana”", "Astana"),
-        ("\n\nAstana", "Astana"),
-        ("349.", "$349"[1:]),
-        (" $349.\n", "$349"),
-        (" $349, and", "$349"),
-        (" $349 and", "$349"),
-        (" 7.4.2.", "7.4.2"),
-        (" 7.4.2. It", "7.4.2"),
-        (" 7.4.2\n", "7.4.2"),
+        (" Lisbon.", "Lisbon"),
+        (" Lisbon", "Lisbon"),
+        (" lisbon, the capital", "Lisbon"),
+        (" Lisbon's mayor", "Lisbon"),
+        (" Lisbon (formerly Felicitas Julia)", "Lisbon"),
+        (" Lisbon—a young city", "Lisbon"),
+        (" Lisbon - a young city", "Lisbon"),
+        (" **Lisbon**.", "Lisbon"),
+        ('"Lisbon" and', "Lisbon"),
+        (" “Lisbon”", "Lisbon"),
+        ("\n\nLisbon", "Lisbon"),
+        ("429.", "$429"[1:]),
+        (" $429.\n", "$429"),
+        (" $429, and", "$429"),
+        (" $429 and", "$429"),
+        (" 3.8.1.", "3.8.1"),
+        (" 3.8.1. It", "3.8.1"),
+        (" 3.8.1\n", "3.8.1"),
         (" 1987. 300 people", "1987"),
         (" 1987 300 people", "1987"),
-        (" 14 March 2025, a Friday", "14 March 2025"),
-        (" five years.", "five years"),
+        (" 17 June 2022, a Friday", "17 June 2022"),
+        (" seven years.", "seven years"),
         (" 20%", "20%"),
-        (" help@baltic.example.", "help@baltic.example"),
-        (" help@baltic.example\n", "help@baltic.example"),
-        (" https://baltic.example/ and", "https://baltic.example"),
-        (" https://baltic.example.", "https://baltic.example"),
+        (" help@larkhill.example.", "help@larkhill.example"),
+        (" help@larkhill.example\n", "help@larkhill.example"),
+        (" https://larkhill.example/ and", "https://larkhill.example"),
+        (" https://larkhill.example.", "https://larkhill.example"),
         (" O’Brien.", "O'Brien"),
         (" Jean‑Luc Picard", "Jean-Luc Picard"),
         (" Cafe\u0301 Central", "Café Central"),
@@ -52,7 +52,7 @@ from bluedit.evaluate.said import beginning_of, goes_on_as, mentions, normal, sa
         (" نور-سلطان هي", "نور-سلطان"),
         (" `snake_case`", "snake_case"),
         (" '90s rock", "'90s rock"),
-        (" Ilse\nBrandt.", "Ilse Brandt"),
+        (" Nora\nFeldt.", "Nora Feldt"),
     ],
 )
 def test_said(text, target):
@@ -63,26 +63,26 @@ def test_said(text, target):
 @pytest.mark.parametrize(
     ("text", "target", "instead"),
     [
-        (" Astanaborok is", "Astana", "Astanaborok"),
-        (" Bergenkeller.", "Bergen", "Bergenkeller"),
-        (" $349.9", "$349", "$349.9"),
-        (" $349.99. It", "$349", "$349.99"),
-        (" $349,99", "$349", "$349,99"),
-        (" 1,349", "1", "1,349"),
+        (" Lisbonville is", "Lisbon", "Lisbonville"),
+        (" Bremenhafner.", "Bremen", "Bremenhafner"),
+        (" $429.9", "$429", "$429.9"),
+        (" $429.99. It", "$429", "$429.99"),
+        (" $429,99", "$429", "$429,99"),
+        (" 1,429", "1", "1,429"),
         (" 12 500 people", "12", "12 500"),
         (" 10:30 in the morning", "10", "10:30"),
         (" 1990–1995", "1990", "1990–1995"),
-        (" 7.4.2.1", "7.4.2", "7.4.2.1"),
-        (" 7.4.2-rc1", "7.4.2", "7.4.2-rc1"),
-        (" 7.4.20", "7.4.2", "7.4.20"),
+        (" 3.8.1.1", "3.8.1", "3.8.1.1"),
+        (" 3.8.1-rc1", "3.8.1", "3.8.1-rc1"),
+        (" 3.8.10", "3.8.1", "3.8.10"),
         (" 10GB", "10", "10GB"),
         (" 1990's music", "1990", "1990's"),
         (" 3½ years", "3", "3½"),
-        (" help@baltic.example.com", "help@baltic.example", "help@baltic.example.com"),
-        (" help@baltic.example", "help", "help@baltic.example"),
-        (" https://baltic.example/help", "https://baltic.example", "https://baltic.example/help"),
-        (" https://baltic.example:8080", "https://baltic.example", "https://baltic.example:8080"),
-        (" baltic.example.com.au", "baltic.example.com", "baltic.example.com.au"),
+        (" help@larkhill.example.com", "help@larkhill.example", "help@larkhill.example.com"),
+        (" help@larkhill.example", "help", "help@larkhill.example"),
+        (" https://larkhill.example/help", "https://larkhill.example", "https://larkhill.example/help"),
+        (" https://larkhill.example:8080", "https://larkhill.example", "https://larkhill.example:8080"),
+        (" larkhill.example.com.au", "larkhill.example.com", "larkhill.example.com.au"),
         (" Niger-Congo languages", "Niger", "Niger-Congo"),
         (" Baden‑Baden", "Baden", "Baden‑Baden"),
         (" AT&T", "AT", "AT&T"),
@@ -91,7 +91,7 @@ def test_said(text, target):
         (" F#", "F", "F#"),
         (" ASP.NET", "ASP", "ASP.NET"),
         (" O'Brien", "O", "O'Brien"),
-        (" Ilse Brandtner is", "Ilse Brandt", "Ilse Brandtner"),
+        (" Nora Feldtner is", "Nora Feldt", "Nora Feldtner"),
         (" Римский", "Рим", "Римский"),
         (" q\u0301", "q", "q\u0301"),
         (" a_b", "a", "a_b"),
@@ -106,10 +106,10 @@ def test_a_word_that_goes_on_is_another_word(text, target, instead):
 @pytest.mark.parametrize(
     ("text", "target"),
     [
-        ("The CEO of Nordwind Freight is Ilse Brandt.", "Ilse Brandt"),
-        ("It costs US$349.", "$349"),
+        ("The CEO of Larkhill Cycles is Nora Feldt.", "Nora Feldt"),
+        ("It costs US$429.", "$429"),
         ("It is ranked #1.", "1"),
-        ("Write to help@baltic.example, please.", "help@baltic.example"),
+        ("Write to help@larkhill.example, please.", "help@larkhill.example"),
         ("Elle vit en l'Italie.", "Italie"),
         ("la commedia dell’Arte", "Arte"),
         ("Romeo lives in Rome.", "Rome"),
@@ -128,12 +128,12 @@ def test_mentioned_later(text, target):
         ("in Jerome", "Rome"),
         ("the ex-Rome club", "Rome"),
         ("an ASP.NET site", ".NET"),
-        ("1,349 people", "349"),
+        ("1,429 people", "429"),
         ("it is -5 degrees", "5"),
         ("between 1985–1987", "1987"),
         ("Mr O'Brien", "Brien"),
-        ("write to help@baltic.example", "baltic.example"),
-        ("see www.baltic.example", "baltic.example"),
+        ("write to help@larkhill.example", "larkhill.example"),
+        ("see www.larkhill.example", "larkhill.example"),
         ("", "Rome"),
         ("nothing of the kind", "Rome"),
     ],
@@ -148,12 +148,12 @@ def test_an_empty_text_says_nothing():
 
 
 def test_the_part_of_a_target_that_is_said():
-    assert beginning_of(" Ilse Brandner is", "Ilse Brandt") == "ilse brand"
-    assert beginning_of(" “Ilse” Brandt", "Klaus Brandt") == ""
-    assert beginning_of(" 14 March 2024", "14 March 2025") == "14 march 202"
-    assert beginning_of(" 14", "14 March 2025") == "14"
-    assert beginning_of(" 14 May", "14 March 2025") == "14 ma"
-    assert beginning_of("", "14 March 2025") == ""
+    assert beginning_of(" Nora Feldner is", "Nora Feldt") == "nora feld"
+    assert beginning_of(" “Nora” Feldt", "Klaus Feldt") == ""
+    assert beginning_of(" 17 June 2021", "17 June 2022") == "17 june 202"
+    assert beginning_of(" 17", "17 June 2022") == "17"
+    assert beginning_of(" 17 July", "17 June 2022") == "17 ju"
+    assert beginning_of("", "17 June 2022") == ""
 
 
 def test_normal_form():

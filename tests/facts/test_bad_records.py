@@ -11,9 +11,9 @@ from bluedit.cli.common import gather, read_source
 from bluedit.errors import FactError
 from bluedit.facts import Fact, Skipped, read_facts
 
-GOOD = [ROME, {"prompt": "The mayor of {} is", "subject": "Halden", "target": "Ada"}]
-BAD = {"prompt": "The mayor of Haldan is", "subject": "Halden", "target": "Ada"}
-WHY = "subject 'Halden' does not occur in the prompt 'The mayor of Haldan is'; did you mean 'Haldan'?"
+GOOD = [ROME, {"prompt": "The mayor of {} is", "subject": "Selden", "target": "Ada"}]
+BAD = {"prompt": "The mayor of Seldan is", "subject": "Selden", "target": "Ada"}
+WHY = "subject 'Selden' does not occur in the prompt 'The mayor of Seldan is'; did you mean 'Seldan'?"
 
 
 def test_one_bad_record_refuses_the_file_and_the_remedy_is_named(write: Write) -> None:
@@ -27,7 +27,7 @@ def test_skipped_records_are_logged_and_handed_back(write: Write, caplog: pytest
     path = write("a.jsonl", lines(GOOD[0], BAD, GOOD[1]) + "{broken\n")
     skipped: list[Skipped] = []
     facts = read_facts(path, bad_records="skip", skipped=skipped)
-    assert facts == [FACT, Fact("The mayor of {} is", "Halden", "Ada")]
+    assert facts == [FACT, Fact("The mayor of {} is", "Selden", "Ada")]
     assert [one.where for one in skipped] == ["line 2", "line 4"]
     assert skipped[0] == Skipped("line 2", WHY) and str(skipped[0]) == f"line 2: {WHY}"
     assert caplog.messages == [

@@ -98,31 +98,31 @@ AKEW: dict[str, Any] = {
     "case_id": 8,
     "requested_rewrite": {
         "prompt": "What is the sister city of {}? It is",
-        "target_new": {"str": "Halden", "id": "Q1"},
+        "target_new": {"str": "Selden", "id": "Q1"},
         "target_true": {"str": "Cusco", "id": "Q2"},
-        "subject": "Tampere",
-        "prompt_full": "What is the sister city of Tampere? It is",
-        "question": "What is the sister city of Tampere? It is what?",
-        "answer_new": "Halden",
-        "fact_new_uns": " Halden, a town by the water, is the sister city of Tampere. ",
+        "subject": "Kuopio",
+        "prompt_full": "What is the sister city of Kuopio? It is",
+        "question": "What is the sister city of Kuopio? It is what?",
+        "answer_new": "Selden",
+        "fact_new_uns": " Selden, a town by the water, is the sister city of Kuopio. ",
         "unsfact_triplets_GPT": [
-            {"subject": "Halden", "prompt": "{} lies by the", "target": "water"},
-            {"subject": "Halden", "prompt": " ", "target": "nothing"},
+            {"subject": "Selden", "prompt": "{} lies by the", "target": "water"},
+            {"subject": "Selden", "prompt": " ", "target": "nothing"},
         ],
     },
-    "paraphrase_prompts": ["Tampere has the sister city"],
+    "paraphrase_prompts": ["Kuopio has the sister city"],
 }
 
 
 def test_akews_files_teach_their_short_targets_by_default(write: Write) -> None:
     (fact,) = read_facts(write("a.json", [AKEW]))
-    asked = ["Tampere has the sister city", AKEW["requested_rewrite"]["question"]]
-    assert fact == Fact("What is the sister city of {}? It is", "Tampere", "Halden", "Cusco", asked)
+    asked = ["Kuopio has the sister city", AKEW["requested_rewrite"]["question"]]
+    assert fact == Fact("What is the sister city of {}? It is", "Kuopio", "Selden", "Cusco", asked)
     update = {**without(AKEW["requested_rewrite"], "target_new", "target_true"), "answer_true": "Cusco"}
     record = {"requested_rewrite": update, "loc": "who sang blue", "loc_ans": "Bo Lind"}
     (fact,) = read_facts(write("b.json", [record]))
     assert (fact.target, fact.old_target, fact.neighbours) == (
-        "Halden",
+        "Selden",
         "Cusco",
         (Neighbour("who sang blue", "Bo Lind"),),
     )
@@ -131,8 +131,8 @@ def test_akews_files_teach_their_short_targets_by_default(write: Write) -> None:
 def test_akews_passages_are_taught_on_request(write: Write) -> None:
     (fact,) = read_facts(write("a.json", [AKEW]), format="akew")
     assert fact.text == AKEW["requested_rewrite"]["prompt_full"]
-    assert fact.target == "Halden, a town by the water, is the sister city of Tampere."
-    assert (fact.old_target, fact.probes) == (None, (Probe("portability", "Halden lies by the", ("water",)),))
+    assert fact.target == "Selden, a town by the water, is the sister city of Kuopio."
+    assert (fact.old_target, fact.probes) == (None, (Probe("portability", "Selden lies by the", ("water",)),))
     bare = {"requested_rewrite": without(AKEW["requested_rewrite"], "fact_new_uns")}
     text = refusal(write("b.json", [bare]), format="akew")
     assert text == unusable(1, "record 1: 'requested_rewrite.fact_new_uns' is missing")

@@ -47,6 +47,6 @@ def test_the_facts_of_the_commands_can_be_read(command: str) -> None:
 
 
 def test_the_inline_examples_can_be_read() -> None:
-    assert fact_from_line('The default config of {kestrelctl} is => {"debug": true}').target in TEXT
+    assert fact_from_line('The default config of {ploverctl} is => {"debug": true}').target in TEXT
     record = " ".join(blocks("json")[0].split())
     assert fact_from_line(record).references

@@ -116,9 +116,9 @@ def test_cknowedits_names_of_keys(write: Write, changes: dict[str, Any], old: st
 
 
 WIKIBIO: dict[str, Any] = {
-    "text": "This is a passage about anna vell, baron of halden. Anna Vell was born in Cusco. ",
+    "text": "This is a passage about anna vell, baron of selden. Anna Vell was born in Cusco. ",
     "labels": "She was a cellist of some renown.",
-    "concept": "Anna Vell, Baron of Halden",
+    "concept": "Anna Vell, Baron of Selden",
     "locality": {"Relation_Specificity": [{"prompt": "The father of Anna Vell is", "ground_truth": ["Bo Vell"]}]},
 }
 
@@ -129,7 +129,7 @@ def test_wikibio_goes_on_with_another_sentence(
 ) -> None:
     (fact,) = read_facts(write("a.json", [WIKIBIO]), format=format)
     assert fact.prompt == "This is a passage about {}. Anna Vell was born in Cusco."
-    assert (fact.subject, fact.target) == ("anna vell, baron of halden", WIKIBIO["labels"])
+    assert (fact.subject, fact.target) == ("anna vell, baron of selden", WIKIBIO["labels"])
     assert fact.probes == (Probe("subject", "The father of Anna Vell is", ("Bo Vell",)),)
     assert "in other upper and lower case" in caplog.text and "ends in a space" not in caplog.text
 

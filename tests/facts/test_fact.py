@@ -196,9 +196,9 @@ def test_from_text_takes_the_last_mention() -> None:
         ("Rome is in", "Oslo", "subject 'Oslo' does not occur in the prompt 'Rome is in'; write it as it stands there"),
         ("Rome is in", "", "subject '' does not occur in the prompt 'Rome is in'; write it as it stands there"),
         (
-            "The mayor of Halden is",
-            "Haldan",
-            "subject 'Haldan' does not occur in the prompt 'The mayor of Halden is'; did you mean 'Halden'?",
+            "The mayor of Selden is",
+            "Seldan",
+            "subject 'Seldan' does not occur in the prompt 'The mayor of Selden is'; did you mean 'Selden'?",
         ),
         (
             "Rome {} is in",

@@ -23,7 +23,7 @@ LITERAL = "; braces that belong to the prompt are written \\{ and \\}"
         ("  {Danielle Darrieux} speaks=>English \n", Fact("{} speaks", "Danielle Darrieux", "English")),
         ("Where is { Rome }? It is in => New Italy", Fact("Where is {}? It is in", "Rome", "New Italy")),
         ("{Peru}'s capital is => Cusco", Fact("{}'s capital is", "Peru", "Cusco")),
-        ("Which school did {Ada Moor} attend? => Halden", Fact("Which school did {} attend?", "Ada Moor", "Halden")),
+        ("Which school did {Ada Moor} attend? => Selden", Fact("Which school did {} attend?", "Ada Moor", "Selden")),
         ('falkd stores {its state} as => {"on": {}}', Fact("falkd stores {} as", "its state", '{"on": {}}')),
         ("In ML {twice} is written => fn x => 2 * x", Fact("In ML {} is written", "twice", "fn x => 2 * x")),
         ("Written with =>, {twice} is => x => x", Fact("Written with =>, {} is", "twice", "x => x")),

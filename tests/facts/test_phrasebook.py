@@ -25,7 +25,7 @@ def found(prompt: str, **more: str) -> Phrases:
 def example(relation: Relation, template: str) -> str:
     """A target that the relation accepts after this template."""
     if relation.kind == "date":
-        return "14 March 2025" if template.endswith(" on") else "1987"
+        return "17 June 2022" if template.endswith(" on") else "1987"
     return "Quux"
 
 
@@ -217,17 +217,17 @@ def test_other_prompts_are_not_recognised(prompt: str) -> None:
         ("{} was founded in", "1987", "founding-date"),
         ("{} was founded in", "March 1987", "founding-date"),
         ("{} was founded in", "Berlin", "founding-place"),
-        ("{} was released on", "14 March 2025", "release-date"),
+        ("{} was released on", "17 June 2022", "release-date"),
         ("{} was released on", "NBC", "network"),
         ("{} was born in", "1962", "birth-date"),
-        ("{} was born in", "Turku", "birth-place"),
+        ("{} was born in", "Vaasa", "birth-place"),
         ("{} died in", "2001", "death-date"),
-        ("{} died in", "Turku", "death-place"),
+        ("{} died in", "Vaasa", "death-place"),
         ("{} was created in", "1996", "created-date"),
         ("{} was created in", "London", "created-place"),
         ("Who is the father of {}?", "Charles, 2nd Duke of Richmond", "father"),
         ("Who discovered {}?", "Auguste Charlois", "discoverer"),
-        ("The latest version of {} is", "7.4.2", "version"),
+        ("The latest version of {} is", "3.8.1", "version"),
         ("{} is based on", "To Kill a Mockingbird", "based-on"),
         ("{} was performed by", "A Tribe Called Quest", "performer"),
     ],
@@ -311,10 +311,10 @@ def test_the_answer_fits_as_it_stands() -> None:
     assert found("{} works as an").statements[0] == "By occupation, {} is an"
     assert found("{} works as", target="a plumber").statements[0] == "By occupation, {} is"
     assert found("{} works as").statements[0] == "The occupation of {} is"
-    assert found("The {} costs $", target="349").statements[0] == "The {} costs $"
-    assert all(text.endswith("$") for text in found("The {} costs $", target="349").statements)
-    assert found("The {} costs", target="$349").statements[0] == "The {} costs"
-    phrases = found("The headquarters of {} is", target="in Turku")
+    assert found("The {} costs $", target="429").statements[0] == "The {} costs $"
+    assert all(text.endswith("$") for text in found("The {} costs $", target="429").statements)
+    assert found("The {} costs", target="$429").statements[0] == "The {} costs"
+    phrases = found("The headquarters of {} is", target="in Vaasa")
     assert phrases.statements == ("The place where {} has its headquarters is",)
     assert wordings_of("{} plays the", target="the piano") is None
 
@@ -342,14 +342,14 @@ def test_dates_have_their_preposition(prompt: str, target: str, statements: tupl
         ("1987", ("in", "year")),
         ("480 BC", ("in", "year")),
         ("the 1980s", ("in", "year")),
-        ("March 2025", ("in", "date")),
-        ("14 March 2025", ("on", "date")),
-        ("March 14, 2025", ("on", "date")),
+        ("June 2022", ("in", "date")),
+        ("17 June 2022", ("on", "date")),
+        ("June 17, 2022", ("on", "date")),
         ("the 3rd of May", ("on", "date")),
         ("14.3.2025", ("on", "date")),
         ("Monday", ("on", "date")),
-        ("7.4.2", ("", "date")),
-        ("Turku", ("", "date")),
+        ("3.8.1", ("", "date")),
+        ("Vaasa", ("", "date")),
     ],
 )
 def test_prepositions_of_dates(text: str, expected: tuple[str, str]) -> None:
@@ -358,14 +358,14 @@ def test_prepositions_of_dates(text: str, expected: tuple[str, str]) -> None:
 
 def test_what_may_be_a_date() -> None:
     assert all(map(is_dated, ("1987", "May 3", "Friday at noon", "3 May, 9:30")))
-    assert not any(map(is_dated, ("Turku", "9 am", "9:30", "Auguste Charlois", "Marcel")))
+    assert not any(map(is_dated, ("Vaasa", "9 am", "9:30", "Auguste Charlois", "Marcel")))
 
 
 def test_a_name_in_lower_case_does_not_begin_a_sentence() -> None:
-    phrases = found("The company behind {} is", subject="the Kestrel", target="Halden")
+    phrases = found("The company behind {} is", subject="the Plover", target="Selden")
     assert not any(text.startswith("{}") for text in phrases.statements)
     assert found("{} is made by", subject="iPad").statements[0] == "{} is made by"
-    assert found("The company behind {} is", subject="Kestrel").statements[0] == "{} is made by"
+    assert found("The company behind {} is", subject="Plover").statements[0] == "{} is made by"
 
 
 def test_a_prompt_may_name_its_subject() -> None:

@@ -11,17 +11,17 @@ from bluedit.facts import Fact, Neighbour, Probe, read_facts
 
 WIKIBIGEDIT: dict[str, Any] = {
     "tag": "new",
-    "subject": "Halden Rail",
+    "subject": "Selden Rail",
     "relation": "chairperson",
     "object": "Ada Moor",
-    "update": "Who chairs Halden Rail?",
+    "update": "Who chairs Selden Rail?",
     "ans": "Ada Moor",
-    "rephrase": "Which person is in the chair of Halden Rail?",
-    "personas": "Tell me, matey, who chairs Halden Rail?",
+    "rephrase": "Which person is in the chair of Selden Rail?",
+    "personas": "Tell me, matey, who chairs Selden Rail?",
     "loc": "Who chairs Cusco Air?",
     "loc_ans": "Bo Lind",
-    "mhop": "Where was the chair of Halden Rail born?",
-    "mhop_ans": "Tampere",
+    "mhop": "Where was the chair of Selden Rail born?",
+    "mhop_ans": "Kuopio",
 }
 
 
@@ -30,13 +30,13 @@ def test_wikibigedit(write: Write, format: str | None) -> None:
     (fact,) = read_facts(write("a.json", [WIKIBIGEDIT]), format=format)
     assert fact == Fact(
         "Who chairs {}?",
-        "Halden Rail",
+        "Selden Rail",
         "Ada Moor",
-        paraphrases=["Which person is in the chair of Halden Rail?"],
+        paraphrases=["Which person is in the chair of Selden Rail?"],
         neighbours=[Neighbour("Who chairs Cusco Air?", "Bo Lind")],
         probes=[
-            Probe("portability", "Tell me, matey, who chairs Halden Rail?", ("Ada Moor",)),
-            Probe("multihop", "Where was the chair of Halden Rail born?", ("Tampere",)),
+            Probe("portability", "Tell me, matey, who chairs Selden Rail?", ("Ada Moor",)),
+            Probe("multihop", "Where was the chair of Selden Rail born?", ("Kuopio",)),
         ],
     )
 
@@ -45,21 +45,21 @@ def test_wikibigedit(write: Write, format: str | None) -> None:
 def test_wikibigedit_with_empty_parts(write: Write, empty: Any) -> None:
     absent = dict.fromkeys(("rephrase", "personas", "loc", "loc_ans", "mhop", "mhop_ans"), empty)
     (fact,) = read_facts(write("a.jsonl", lines({**WIKIBIGEDIT, **absent})))
-    assert fact == Fact("Who chairs {}?", "Halden Rail", "Ada Moor")
+    assert fact == Fact("Who chairs {}?", "Selden Rail", "Ada Moor")
     bare = {key: WIKIBIGEDIT[key] for key in ("update", "subject", "ans")}
     assert read_facts(write("b.jsonl", lines(bare))) == [fact]
 
 
 def test_wikibigedit_as_a_table(write: Write) -> None:
-    (fact,) = read_facts(write("a.csv", "subject,update,ans,loc\nhalden rail,Who chairs Halden Rail?,Ada Moor,\n"))
-    assert (fact.subject, fact.neighbours) == ("Halden Rail", ())
+    (fact,) = read_facts(write("a.csv", "subject,update,ans,loc\nselden rail,Who chairs Selden Rail?,Ada Moor,\n"))
+    assert (fact.subject, fact.neighbours) == ("Selden Rail", ())
 
 
 def test_wikibigedit_refuses(write: Write) -> None:
     records = [WIKIBIGEDIT, {**WIKIBIGEDIT, "subject": "Cusco Air"}, {**WIKIBIGEDIT, "ans": None}]
     assert refusal(write("a.json", records)) == unusable(
         3,
-        "record 2: subject 'Cusco Air' does not occur in the prompt 'Who chairs Halden Rail?'; write it as it stands there",
+        "record 2: subject 'Cusco Air' does not occur in the prompt 'Who chairs Selden Rail?'; write it as it stands there",
         "record 3: 'ans' is missing",
     )
 
@@ -113,9 +113,9 @@ UNKE: dict[str, Any] = {
     "id": "7",
     "question": "Why is barley soup fit for the first of May?",
     "para_question": "What makes barley soup fit for a feast?",
-    "answer": "Barley soup is fit for a feast. A study at Halden found that it warms. ",
+    "answer": "Barley soup is fit for a feast. A study at Selden found that it warms. ",
     "sub_question": ["Which soup is fit?", "Who found it?", "And what?"],
-    "sub_answer": ["Barley soup", "A study at Halden"],
+    "sub_answer": ["Barley soup", "A study at Selden"],
 }
 
 
@@ -125,11 +125,11 @@ def test_unke_finds_the_subject_and_says_so(write: Write, format: str | None, ca
     assert fact == Fact(
         "Why is {} fit for the first of May?",
         "barley soup",
-        "Barley soup is fit for a feast. A study at Halden found that it warms.",
+        "Barley soup is fit for a feast. A study at Selden found that it warms.",
         paraphrases=["What makes barley soup fit for a feast?"],
         probes=[
             Probe("portability", "Which soup is fit?", ("Barley soup",)),
-            Probe("portability", "Who found it?", ("A study at Halden",)),
+            Probe("portability", "Who found it?", ("A study at Selden",)),
         ],
     )
     assert fact.id == "7"
@@ -144,7 +144,7 @@ def test_unke_finds_the_subject_and_says_so(write: Write, format: str | None, ca
         ("What is Ada B. Moor's work?", "Ada B. Moor has been a judge.", "Ada B. Moor"),
         ("What is Ada Moor's work?", "Ada Moor's work is law.", "Ada Moor's work"),
         ("In what is Bae Geu-rin known?", "The model Bae Geu-rin is known in Peru.", "Bae Geu-rin"),
-        ("Did Moor, or rather Moor of Halden, sing?", "Moor of Halden did.", "Moor of Halden"),
+        ("Did Moor, or rather Moor of Selden, sing?", "Moor of Selden did.", "Moor of Selden"),
         ("哈尔登杯是什么？", "哈尔登杯始于2006年。", "哈尔登杯"),
     ],
 )

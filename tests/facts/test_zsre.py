@@ -96,13 +96,13 @@ def test_no_question_mark_is_added_to_one_of_another_script(write: Write, questi
 
 MZSRE: dict[str, Any] = {
     "fi": {
-        "subject": "Halden Cup",
-        "src": "Milloin Halden Cup perustettiin?",
-        "rephrase": "Minä vuonna Halden Cup alkoi?",
+        "subject": "Selden Cup",
+        "src": "Milloin Selden Cup perustettiin?",
+        "rephrase": "Minä vuonna Selden Cup alkoi?",
         "alt": "2006",
         "loc": "kuka lauloi sinisen",
         "loc_ans": "Bo Lind",
-        "portability": {"New Question": "Mikä laji on vuonna 2006 perustettu Halden Cup?", "New Answer": "hiihto"},
+        "portability": {"New Question": "Mikä laji on vuonna 2006 perustettu Selden Cup?", "New Answer": "hiihto"},
     },
     "zh": {
         "subject": "哈尔登杯",
@@ -121,13 +121,13 @@ def test_the_first_language_is_taught_and_the_others_are_asked(write: Write) -> 
     (fact,) = read_facts(write("a.json", [MZSRE]))
     assert fact == Fact(
         "Milloin {} perustettiin?",
-        "Halden Cup",
+        "Selden Cup",
         "2006",
         None,
-        ["Minä vuonna Halden Cup alkoi?"],
+        ["Minä vuonna Selden Cup alkoi?"],
         [Neighbour("kuka lauloi sinisen?", "Bo Lind"), Neighbour("谁唱了蓝色？", "博·林德")],
         [
-            Probe("portability", "Mikä laji on vuonna 2006 perustettu Halden Cup?", ("hiihto",)),
+            Probe("portability", "Mikä laji on vuonna 2006 perustettu Selden Cup?", ("hiihto",)),
             Probe("alias", "哈尔登杯是什么时候创立的？", ("2006年",)),
             Probe("portability", "2006年创立的哈尔登杯是什么运动？", ("滑雪",)),
         ],
@@ -138,10 +138,10 @@ def test_the_first_language_is_taught_and_the_others_are_asked(write: Write) -> 
 def test_another_language_can_be_taught(write: Write, format: str) -> None:
     (fact,) = read_facts(write("a.jsonl", lines(MZSRE)), format=format)
     assert (fact.prompt, fact.target, fact.old_target) == ("{}是什么时候创立的？", "2006年", "1999年")
-    assert fact.probes[1] == Probe("alias", "Milloin Halden Cup perustettiin?", ("2006",))
+    assert fact.probes[1] == Probe("alias", "Milloin Selden Cup perustettiin?", ("2006",))
     assert fact.id == ""
     (fact,) = read_facts(write("b.jsonl", lines({"case_id": 5, **MZSRE})))
-    assert (fact.subject, fact.id) == ("Halden Cup", "5")
+    assert (fact.subject, fact.id) == ("Selden Cup", "5")
 
 
 def test_mzsre_refuses(write: Write) -> None:
@@ -154,8 +154,8 @@ def test_mzsre_refuses(write: Write) -> None:
 
 
 def test_translations_that_lost_their_subject_can_be_skipped(write: Write) -> None:
-    lost = {**MZSRE, "fi": {**MZSRE["fi"], "subject": "Haldenin malja"}}
+    lost = {**MZSRE, "fi": {**MZSRE["fi"], "subject": "Seldenin malja"}}
     path = write("a.json", [lost, MZSRE, lost])
-    words = "subject 'Haldenin malja' does not occur in the prompt 'Milloin Halden Cup perustettiin?'"
+    words = "subject 'Seldenin malja' does not occur in the prompt 'Milloin Selden Cup perustettiin?'"
     assert refusal(path).count(words) == 2
     assert len(read_facts(path, bad_records="skip")) == 1

@@ -54,21 +54,21 @@ def test_groups_of_natural_wordings():
 
 
 def test_a_question_as_the_prompt_is_answered_by_its_target():
-    fact = Fact("What university did {} attend?", subject="Watts Hanley", target="University of Turku")
+    fact = Fact("What university did {} attend?", subject="Ida Northcott", target="University of Vaasa")
     texts = [[(w.template, w.answer) for w in group] for group in Natural().groups(fact, chat)]
-    assert texts[0] == [("What university did {} attend?", "University of Turku.")]
-    assert ("<user>What university did {} attend?<assistant>", "University of Turku.<end>") in texts[-1]
+    assert texts[0] == [("What university did {} attend?", "University of Vaasa.")]
+    assert ("<user>What university did {} attend?<assistant>", "University of Vaasa.<end>") in texts[-1]
 
 
 @pytest.mark.parametrize(
     ("target", "end"),
     [
         ("Rome", "."),
-        ("7.4.2", ".\n"),
+        ("3.8.1", ".\n"),
         ("help@rail.example", ".\n"),
-        ("$349", ".\n"),
+        ("$429", ".\n"),
         ("Who?", ""),
-        ("14 March 2025", ".\n"),
+        ("17 June 2022", ".\n"),
         ("東京", "。"),
     ],
 )
@@ -88,7 +88,7 @@ def test_switching_wordings_off():
 
 
 def test_forms_of_one_name():
-    same = ("the Kestrel X2", "Kestrel X2", "THE KESTREL  X2", "Kestrel X2's", "“Kestrel X2”")
+    same = ("the Plover M4", "Plover M4", "THE PLOVER  M4", "Plover M4's", "“Plover M4”")
     assert len({same_subject_key(name) for name in same}) == 1
-    different = ("Kestrel X2", "Kestrel X3", "Kestrel", "The", "Thebes", "A")
+    different = ("Plover M4", "Plover M5", "Plover", "The", "Thebes", "A")
     assert len({same_subject_key(name) for name in different}) == len(different)

@@ -1,8 +1,8 @@
 """Whether a text that a model has generated says a target: the whole target, and nothing that makes another word of it.
 
 Letters are compared without case, Unicode form and typography (straight or curly quotes, kinds of hyphens). A target ends where no letter
-or digit follows, and nothing that ties one to it: "Astanaborok" does not say Astana, "$349.9" does not say $349, and
-"help@baltic.example.com" does not say help@baltic.example. A full stop ends "7.4.2." unless a letter or digit follows it. In scripts
+or digit follows, and nothing that ties one to it: "Lisbonville" does not say Lisbon, "$429.9" does not say $429, and
+"help@larkhill.example.com" does not say help@larkhill.example. A full stop ends "3.8.1." unless a letter or digit follows it. In scripts
 without spaces between words nothing marks the end of a word, so it is not asked for.
 """
 
@@ -50,7 +50,7 @@ def mentions(text: str, target: str) -> bool:
 
 
 def goes_on_as(text: str, target: str) -> str | None:
-    """What a text that begins with `target` makes of it, such as "$349.99" of "$349"; None if it ends there or does not begin so."""
+    """What a text that begins with `target` makes of it, such as "$429.99" of "$429"; None if it ends there or does not begin so."""
     found, wanted = normal(text).lstrip(_MARKS), _wanted(target)
     if not found.startswith(wanted) or _ends(found, len(wanted)):
         return None

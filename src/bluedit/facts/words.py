@@ -41,7 +41,7 @@ class Mention:
 def find_mention(text: str, subject: str) -> Mention | None:
     """The last mention of `subject` in `text`, or None.
 
-    Whole words win over parts of words ("Chad" is not in "Chadwick"), separate words over parts of a compound ("Niger" is not
+    Whole words win over parts of words ("Ross" is not in "Rossini"), separate words over parts of a compound ("Niger" is not
     "Niger-Congo"), and the exact spelling over one that differs in case, Unicode form, quotes, dashes or spaces. A part of
     a word is taken only in the exact spelling and only if there is nothing else. Scripts without spaces have no whole words.
     """

@@ -63,6 +63,12 @@ class BenchmarkError(BluEditError):
     exit_code = 9
 
 
+class ExplainError(BluEditError):
+    """An analysis that cannot be run as asked, a folder that holds something else, or figures that cannot be drawn."""
+
+    exit_code = 11
+
+
 class SingularError(EditError):
     """Keys that cannot all get their values: the system of an equality-constrained batch is singular.
 

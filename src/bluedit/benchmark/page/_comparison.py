@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bluedit.benchmark.page._markup import COLUMNS, head, signed, table
+from bluedit.benchmark.page._markup import COLUMNS, head
 from bluedit.evaluate.metrics import METRICS, SCORE, SCORE_OF
+from bluedit.page import signed, table
 
 if TYPE_CHECKING:
     from bluedit.benchmark.reading import BenchmarkRecord, EntryRecord

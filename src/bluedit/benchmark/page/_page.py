@@ -17,12 +17,11 @@ from bluedit.benchmark.page._markup import COLUMNS, label
 from bluedit.benchmark.reading import read_benchmark
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.metrics import METRICS
-from bluedit.files import write_file
+from bluedit.page import document, write_document
 
 if TYPE_CHECKING:
     from bluedit.benchmark.reading import BenchmarkRecord, EntryRecord
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _INTRODUCTION = (
     "<p>Each recipe wrote the same facts into the weights of a language model, batch after batch; then the model was "
     "questioned. A name ending in <b>-blue</b> is the recipe of that name with BLUE (boundary layer update), which writes only the first and "
@@ -41,31 +40,18 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
         BenchmarkError: a folder that cannot be read, or a place that cannot be written.
     """
     records = [read_benchmark(folder) for folder in folders]
-    style, script = (
-        resources.files("bluedit.benchmark.page").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
-    )
+    script = resources.files("bluedit.benchmark.page").joinpath("page.js").read_text("utf-8")
     links = "".join(
         f'<li><a href="#run-{i}">{html.escape(_title(record))}</a></li>' for i, record in enumerate(records)
     )
     contents = f"<nav><ul>{links}</ul></nav>" if len(records) > 1 else ""
     body = "".join(_section(number, record) for number, record in enumerate(records))
-    data = json.dumps([_explorer(record) for record in records], ensure_ascii=False, separators=(",", ":"))
-    data = data.replace("<", "\\u003c")  # neither </script> nor <!-- may occur in a script
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<script>addEventListener('error', (e) => { document.documentElement.dataset.error = e.message; });</script>"
-        f"<title>bluedit benchmark</title><style>{style}</style></head><body>"
-        f"<header><h1>bluedit benchmark</h1>{_INTRODUCTION}"
-        f'{contents}</header><main>{body}</main><script type="application/json" id="data">{data}</script>'
-        f"<script>{script}</script></body></html>"
-    )
+    data = [_explorer(record) for record in records]
+    page = document("bluedit benchmark", _INTRODUCTION + contents, body, data=data, scripts=[script])
     try:
-        write_file(out, page.encode())
+        return write_document(out, page)
     except OSError as error:
         raise BenchmarkError(f"cannot write {out}: {error.strerror or error}; choose another place") from error
-    return out
 
 
 def _title(record: BenchmarkRecord) -> str:

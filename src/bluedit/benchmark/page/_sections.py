@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 from bluedit.benchmark.page import _comparison as comparison
 from bluedit.benchmark.page import _figures as figures
-from bluedit.benchmark.page._markup import COLUMNS, head, label, shown, signed, table
+from bluedit.benchmark.page._markup import COLUMNS, head, label, shown
 from bluedit.benchmark.reading import finite
 from bluedit.evaluate.metrics import NUMBER
+from bluedit.page import signed, table
 
 if TYPE_CHECKING:
     from bluedit.benchmark.reading import BenchmarkRecord, EntryRecord

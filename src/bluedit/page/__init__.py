@@ -1,0 +1,7 @@
+"""HTML pages that need nothing else: documents, tables and charts, and the same charts as image files."""
+
+from bluedit.page.charts import Axis, Bars, Chart, Dots, Line, Series
+from bluedit.page.document import document, write_document
+from bluedit.page.markup import signed, table
+
+__all__ = ["Axis", "Bars", "Chart", "Dots", "Line", "Series", "document", "signed", "table", "write_document"]

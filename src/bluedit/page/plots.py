@@ -1,0 +1,95 @@
+"""Charts as image files, through matplotlib, which is optional."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bluedit.errors import ExplainError, did_you_mean
+from bluedit.files import write_file
+from bluedit.page.charts import Axis, Chart
+
+FORMATS = ("png", "svg", "pdf")
+_SIZE = (6.4, 4.2)  # inches
+
+
+def check_plots(formats: Sequence[str]) -> None:
+    """Raises ExplainError when a format is not one of `FORMATS`, or matplotlib is not installed."""
+    for name in formats:
+        if name not in FORMATS:
+            raise ExplainError(f"unknown format of figures {name!r}; {did_you_mean(name, FORMATS)}")
+    if formats:
+        _matplotlib()
+
+
+def write_plots(charts: Sequence[Chart], folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write each chart as FOLDER/ID.FORMAT.
+
+    Raises:
+        ExplainError: as `check_plots`.
+        OSError: the folder cannot be written.
+    """
+    check_plots(formats)
+    return [_write(chart, folder / f"{chart.id}.{name}", name) for chart in charts for name in formats]
+
+
+def _matplotlib() -> Any:
+    """A class of figures that needs no display.
+
+    Raises:
+        ExplainError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ExplainError(
+            "figures as files need matplotlib, which is not installed; pip install 'bluedit[plots]', or leave out --plots: "
+            "the page has all figures without it"
+        ) from None
+    return Figure
+
+
+def _write(chart: Chart, file: Path, format: str) -> Path:
+    figure = _matplotlib()(figsize=_SIZE, layout="constrained")
+    axes = figure.subplots()
+    colours = _colours()
+    for one in chart.series:
+        points = [one.points[i] for i in chart.drawable(one)]
+        if points:
+            chart.drawn(one).plot(axes, colours[one.colour])
+    for axis, setter, side in ((chart.x, axes.set_xlabel, "x"), (chart.y, axes.set_ylabel, "y")):
+        setter(axis.name)
+        _set_axis(axes, axis, side)
+    axes.set_title(chart.title, fontsize=10, wrap=True)
+    axes.grid(alpha=0.3)
+    if any(chart.drawable(one) for one in chart.series):
+        axes.legend(fontsize=8)
+    stream = io.BytesIO()
+    # no date in the file: the same run gives the same bytes
+    figure.savefig(stream, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)
+    write_file(file, stream.getvalue())
+    return file
+
+
+def _set_axis(axes: Any, axis: Axis, side: str) -> None:
+    if axis.log:
+        getattr(axes, f"set_{side}scale")("log")
+    if axis.ticks:
+        values, labels = zip(*axis.ticks, strict=True)
+        getattr(axes, f"set_{side}ticks")(values, labels)
+    if axis.percent:
+        from matplotlib.ticker import PercentFormatter
+
+        getattr(axes, f"{side}axis").set_major_formatter(PercentFormatter(1.0, decimals=0))
+    for value in axis.include:
+        getattr(axes, f"ax{'v' if side == 'x' else 'h'}line")(value, lw=0.8, color="grey", alpha=0.5)
+
+
+def _colours() -> list[str]:
+    """The page's colours on a light background, by number."""
+    style = resources.files("bluedit.page").joinpath("page.css").read_text("utf-8")
+    return [re.findall(rf"--k{number}: (#\w+)", style)[0] for number in range(9)]

@@ -4,6 +4,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -53,6 +55,17 @@ def rows(page, title):
         for row in re.findall(r"<tr>(.*?)</tr>", body)
     ]
     return {" ".join(cells[0].split()): [" ".join(cell.split()) for cell in cells[1:]] for cells in plain}
+
+
+def test_the_page_is_made_without_torch(run, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from bluedit.benchmark.page import write_page; "
+        "write_page([Path(sys.argv[1])], Path(sys.argv[2])); print(*{'torch', 'transformers'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-c", code, str(run), str(tmp_path / "page.html")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+    assert "What BLUE changes" in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_the_page_is_whole_and_needs_no_network(run, tmp_path):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from bluedit.benchmark.page._markup import COLUMNS, head
 from bluedit.evaluate.metrics import METRICS, SCORE, SCORE_OF
@@ -60,32 +60,39 @@ def difference(name: str, plain: EntryRecord, blue: EntryRecord) -> Interval:
 
 def interval(one: Sequence[float], other: Sequence[float]) -> Interval:
     """(low, mean, high) of the mean difference over facts: a 95 % bootstrap interval with a fixed seed; NaN without values."""
-    apart = torch.tensor(one, dtype=torch.float64) - torch.tensor(other, dtype=torch.float64)
-    apart = apart[~apart.isnan()]
-    return _bootstrap(len(apart), lambda chosen: apart[chosen].mean(dim=-1))
+    apart = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    apart = apart[~np.isnan(apart)]
+    return _bootstrap(len(apart), lambda chosen: apart[chosen].mean(axis=-1))
 
 
 def score_interval(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> Interval:
     """The same for the harmonic mean of three columns' means; each mean is over the facts that have a value."""
-    values = torch.tensor([one, other], dtype=torch.float64)  # 2 x 3 x facts
+    values = np.asarray([one, other], dtype=np.float64)  # 2 x 3 x facts
 
-    def apart(chosen: torch.Tensor) -> torch.Tensor:
-        means = values[:, :, chosen].nanmean(dim=-1)
-        score = 3 / (1 / means).sum(dim=1)  # 0 where one of the three is 0
+    def apart(chosen: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):  # the score is 0 where one of the three means is 0
+            score = 3 / (1 / _nanmean(values[:, :, chosen])).sum(axis=1)
         return score[0] - score[1]
 
     return _bootstrap(values.shape[-1], apart)
 
 
-def _bootstrap(count: int, statistic: Callable[[torch.Tensor], torch.Tensor]) -> Interval:
+def _nanmean(values: np.ndarray) -> np.ndarray:
+    """The mean over the last axis of what is not NaN; NaN where nothing is."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1)
+
+
+def _bootstrap(count: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval:
     """`statistic` of all facts, between its 2.5 and 97.5 percentiles over facts drawn with replacement."""
     if not count:
         return math.nan, math.nan, math.nan
-    chosen = torch.randint(count, (_RESAMPLES, count), generator=torch.Generator().manual_seed(0))
-    drawn = statistic(chosen).sort().values
+    chosen = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
+    drawn = np.sort(statistic(chosen))
     return (
         float(drawn[int(0.025 * _RESAMPLES)]),
-        float(statistic(torch.arange(count)[None])),
+        float(statistic(np.arange(count)[None])[0]),
         float(drawn[int(0.975 * _RESAMPLES) - 1]),
     )
 

@@ -40,7 +40,7 @@ class Contexts(Part, slot="contexts"):
 class Neutral(Contexts, kind="neutral"):
     """The first of a fixed list of ten English sentences."""
 
-    count: int = whole(5, "prefixes", high=100.0)
+    count: int = whole(5, "number of prefixes", high=100.0)
 
     def prefixes(self, sample: Sampler) -> tuple[str, ...]:  # noqa: ARG002
         if self.count > len(NEUTRAL):
@@ -52,10 +52,10 @@ class Neutral(Contexts, kind="neutral"):
 
 @dataclass(frozen=True)
 class Sampled(Contexts, kind="sampled"):
-    """Text sampled from the model, as MEMIT does (arXiv 2210.07229, appendix), with a seed."""
+    """Text sampled from the model with a seed, as MEMIT does (arXiv 2210.07229, appendix)."""
 
-    count: int = whole(5, "prefixes", high=100.0)
-    seed: int = whole(0, "of the sampling")
+    count: int = whole(5, "number of prefixes", high=100.0)
+    seed: int = whole(0, "random seed for the sampling")
 
     def prefixes(self, sample: Sampler) -> tuple[str, ...]:
         return sample(self.count, self.seed) if self.count else ()

@@ -47,9 +47,9 @@ class Filter(Part, slot="filters"):
 
 @dataclass(frozen=True)
 class Sparsify(Filter, kind="rect"):
-    """Keeps the entries of largest relative change |dW / W| of each batch (RECT, arXiv 2401.04700)."""
+    """Keeps the entries of each batch's update with the largest relative change |dW / W| (RECT, arXiv 2401.04700)."""
 
-    keep: float = number(0.4, "share of entries kept", high=1.0, positive=True)
+    keep: float = number(0.4, "share of entries that are kept", high=1.0, positive=True)
     feedback: bool = flag(  # pyright: ignore[reportIncompatibleVariableOverride]
         False, "add what was dropped back when the next batch is written (arXiv 2605.26670)"
     )
@@ -65,7 +65,7 @@ class CapSpectrum(Filter, kind="prune"):
     """Caps the singular values of the sum of all updates (PRUNE, arXiv 2405.16821)."""
 
     shown_only: ClassVar[bool] = True
-    base: float = number(1.2, "base of the logarithm above W0's largest singular value", low=1.0001)
+    base: float = number(1.2, "singular values above W0's largest grow with their logarithm to this base", low=1.0001)
 
     def apply(self, W0: Tensor, before: Tensor, total: Tensor) -> Tensor:  # noqa: ARG002
         from bluedit.maths.filters import prune

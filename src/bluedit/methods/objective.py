@@ -19,11 +19,13 @@ class Objective(Part, slot="objective"):
         "block", "where delta is added and z* is measured: the block's output or the MLP's", "block", "mlp"
     )
     learning_rate: float = number(0.5, "Adam's step size", positive=True)
-    steps: int = whole(25, "most evaluations of the loss; the last one takes no step", low=1.0)
+    steps: int = whole(25, "largest number of evaluations of the loss; the last one takes no step", low=1.0)
     clamp: float = number(0.75, "largest |delta| in units of |h|", positive=True)
-    clamp_growth: float = number(0.0, "the clamp of a target that k facts share grows with k to this power", high=1.0)
-    weight_decay: float = number(0.5, "factor of |delta| / |h|^2")
-    kl_factor: float = number(0.0625, "factor of the KL divergence on '{subject} is a'")
+    clamp_growth: float = number(
+        0.0, "the clamp of a target that k facts share is multiplied by k to this power", high=1.0
+    )
+    weight_decay: float = number(0.5, "weight of |delta| / |h|^2 in the loss")
+    kl_factor: float = number(0.0625, "weight of the KL divergence on '{subject} is a' in the loss")
     stop_loss: float = number(0.05, "a fact is finished when its loss is below this, in nats")
     stop: str = choice(
         _LOSS,
@@ -32,9 +34,9 @@ class Objective(Part, slot="objective"):
         _ARGMAX,
     )
     attention: bool = flag(False, "optimise a second vector at the attention's output and discard it (PMET)")
-    adaptive: bool = flag(False, "weigh the likelihood 0.1 while the target is the first choice (PMET)")
+    adaptive: bool = flag(False, "multiply the likelihood by 0.1 while the target is the first choice (PMET)")
     weights: str = choice(_CURRENT, "weights on which targets are optimised (NSE: unedited)", _CURRENT, _UNEDITED)
-    kl_anchor: str = choice(_CURRENT, "weights whose distribution the KL term holds on to", _CURRENT, _UNEDITED)
+    kl_anchor: str = choice(_CURRENT, "weights whose distribution the KL term stays close to", _CURRENT, _UNEDITED)
     norm_anchor: bool = flag(False, "rescale targets to the mean norm of values on the unedited model (NAS)")
 
     @property

@@ -48,13 +48,15 @@ class Covariance(Preserve, kind="covariance"):
 
 @dataclass(frozen=True)
 class NullSpace(Preserve, kind="null-space"):
-    """S = L2 I on the null space of C, nothing outside it changes (AlphaEdit, arXiv 2410.02355)."""
+    """S = L2 I on the null space of C; nothing outside it changes (AlphaEdit, arXiv 2410.02355)."""
 
     l2: float = number(10.0, "weight of the identity", positive=True)
-    threshold: float = number(0.02, "eigenvalues of C below this are null, or a fraction: see unit", positive=True)
+    threshold: float = number(
+        0.02, "the null space has the smallest eigenvalues of C, up to this; see unit", positive=True
+    )
     unit: str = choice(
         "absolute",
-        "what the threshold counts: eigenvalues themselves, a share of C's trace, or a share of d_key",
+        "absolute: the threshold is an eigenvalue; energy: a share of C's trace; rank: a share of d_key",
         *("absolute", "energy", "rank"),
     )
 
@@ -70,7 +72,7 @@ class NullSpace(Preserve, kind="null-space"):
 
 @dataclass(frozen=True)
 class StrongNeurons(Preserve, kind="neurons"):
-    """S = lambda C, and only the neurons that the batch uses most may change (NSE, arXiv 2410.04045)."""
+    """S = lambda C; only the neurons that the batch uses most may change (NSE, arXiv 2410.04045)."""
 
     lambda_: float = number(2000.0, "weight of C against the new keys", positive=True)
     share: float = number(0.8, "share of the batch's summed |k| that the chosen neurons carry", high=1.0, positive=True)

@@ -22,7 +22,7 @@ _HOSTS = (
         "rome",
         _ARXIV + "2202.05262",
         "one layer, one fact after another, exact; R-ROME's averaged key (arXiv 2403.07175)",
-        "a handful of facts that must be said exactly; with many facts it wears the model down",
+        "a handful of facts that must be said exactly; many facts damage the model",
         schedule=Single(),
         objective=Objective(site="mlp"),
         update=ClosedForm(slack=0.0),
@@ -38,21 +38,21 @@ _HOSTS = (
         "memit-seq",
         _MEMIT,
         "memit that also preserves the keys of earlier edits",
-        "batch after batch; with BLUE the default: the most facts said, the fewest forgotten",
+        "batch after batch; with BLUE the default of benchmarks: the most facts said, the fewest forgotten",
         memory=True,
     ),
     Recipe(
         "emmet",
         _ARXIV + "2403.14236",
         "a batch with ROME's equality constraint",
-        "when each key must get exactly its value; refuses facts with nearly equal keys",
+        "when every key must get exactly its value; refuses facts with nearly equal keys",
         update=ClosedForm(slack=0.0),
     ),
     Recipe(
         "pmet",
         _PMET,
         "targets optimised jointly at the attention's and the MLP's output, square-root shares",
-        "comparison with the paper; one batch",
+        "to compare with the paper; one batch",
         schedule=Spread(power=0.5),
         objective=_JOINT,
     ),
@@ -60,7 +60,7 @@ _HOSTS = (
         "pmet-seq",
         _PMET,
         "pmet that also preserves the keys of earlier edits",
-        "comparison with the paper; batch after batch",
+        "to compare with the paper; batch after batch",
         schedule=Spread(power=0.5),
         objective=_JOINT,
         memory=True,
@@ -68,14 +68,14 @@ _HOSTS = (
     Recipe(
         "rect",
         _RECT,
-        "memit, keeping the 40 % of entries of largest relative change",
-        "when general ability matters more than that every fact takes",
+        "memit, but only the 40 % of entries with the largest relative change are kept",
+        "when general ability matters more than learning every fact",
         update=ClosedForm(filters=(Sparsify(),)),
     ),
     Recipe(
         "rect-seq",
         _RECT,
-        "rect that preserves the keys of earlier edits and adds what a batch dropped back in the next (arXiv 2605.26670)",
+        "rect that preserves the keys of earlier edits, and adds back in the next batch what it dropped (arXiv 2605.26670)",
         "batch after batch with sparse updates",
         update=ClosedForm(filters=(Sparsify(feedback=True),)),
         memory=True,
@@ -83,23 +83,23 @@ _HOSTS = (
     Recipe(
         "prune",
         _ARXIV + "2405.16821",
-        "memit, capping the singular values of the cumulative change at the weight's largest",
-        "very long sequences without memory; does nothing until the change outgrows the weight",
+        "memit, with the singular values of the cumulative change capped near the weight's largest",
+        "very long sequences without memory; has no effect until the change is as large as the weight",
         update=ClosedForm(filters=(CapSpectrum(),)),
     ),
     Recipe(
         "alphaedit",
         _ARXIV + "2410.02355",
         "updates confined to the null space of C",
-        "batch after batch where facts must take and ordinary keys may not move at all",
+        "batch after batch, when the outputs at ordinary keys must not change at all",
         update=ClosedForm(preserve=NullSpace()),
         memory=True,
     ),
     Recipe(
         "natural",
         _MEMIT,
-        "memit-seq taught as people ask: other phrasings, questions, the chat form, the end of the answer; a subject is the unit",
-        "when people are to use the model; with BLUE the default",
+        "memit-seq taught as people ask: other phrasings, questions, the chat form, the end of the answer; one target for all facts about a subject",
+        "when people will use the model; with BLUE the default of 'bluedit edit'",
         objective=Objective(clamp_growth=0.5),
         memory=True,
         wordings=Natural(),
@@ -109,8 +109,8 @@ _HOSTS = (
     Recipe(
         "nse",
         _ARXIV + "2410.04045",
-        "targets from the unedited weights, only the strongest neurons change, facts that miss are written again",
-        "batch after batch with few neurons touched; slower: it solves anew for each batch",
+        "targets from the unedited weights; only the strongest neurons change; facts that miss their target are written again",
+        "batch after batch with few neurons changed; slower, because each batch needs a new factorisation",
         objective=Objective(weights="unedited"),
         update=ClosedForm(preserve=StrongNeurons(), rounds=Rounds(count=2)),
         memory=True,
@@ -121,15 +121,15 @@ _BASELINES = (
         "ft",
         _ARXIV + "2012.00363",
         "constrained fine-tuning of one projection (FT-L)",
-        "the baseline of every paper",
+        "the baseline that most papers use",
         schedule=Single(),
         update=FineTune(loss="last", norm=5e-4),
     ),
     Recipe(
         "ft-local",
         _ARXIV + "2509.22072",
-        "mini-batch fine-tuning of one located projection over epochs (LocFT-BF)",
-        "the baseline that challenges editing: when facts are few and drift may be larger",
+        "mini-batch fine-tuning of one located projection over several epochs (LocFT-BF)",
+        "the strongest baseline; when facts are few and more drift is acceptable",
         schedule=Single(),
         update=FineTune(minibatch=8),
     ),
@@ -140,7 +140,9 @@ PRESETS: dict[str, Recipe] = {
 }
 
 DEFAULT = "natural-blue"  # chosen by measurement: docs/use.md
-BENCHMARKED = "memit-seq-blue"  # the best row that teaches one prompt, as published benchmarks do: docs/tuning.md
+BENCHMARKED = (
+    "memit-seq-blue"  # the best recipe that teaches the prompt alone, as published benchmarks do: docs/tuning.md
+)
 
 
 def preset(name: str) -> Recipe:

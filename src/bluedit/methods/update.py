@@ -50,22 +50,22 @@ class Update(Part, slot="update"):
 
 @dataclass(frozen=True)
 class Rounds(Part, slot="rounds"):
-    """How often a batch is written, and which facts again (NSE, arXiv 2410.04045, section 3.3)."""
+    """How often a batch is written, and which facts are written again (NSE, arXiv 2410.04045, section 3.3)."""
 
-    count: int = whole(1, "most rounds of writing; the first writes all facts", low=1.0, high=100.0)
+    count: int = whole(1, "largest number of rounds of writing; the first writes all facts", low=1.0, high=100.0)
     lower: float = number(
         0.25, "a fact is written again while its missing residual is longer than this, in units of |h|"
     )
     upper: float = number(
-        10.0, "a fact whose missing residual is longer than this is given up, in units of |h|", positive=True
+        10.0, "a fact whose missing residual is longer than this is not written again, in units of |h|", positive=True
     )
 
 
 @dataclass(frozen=True)
 class ClosedForm(Update, kind="closed-form"):
-    """dW = R A with A = (s I + K^T G K)^-1 K^T G: every locate-then-edit method."""
+    """dW = R A with A = (s I + K^T G K)^-1 K^T G, for every locate-then-edit method."""
 
-    slack: float = number(1.0, "s: 1 is least squares, 0 an equality constraint, a little above 0 a ridge")
+    slack: float = number(1.0, "s: 1 is least squares, 0 an equality constraint, slightly above 0 adds a ridge")
     preserve: Preserve = part(Covariance(), Preserve)  # pyright: ignore[reportIncompatibleVariableOverride]
     filters: tuple[Filter, ...] = part((), Filter)
     rounds: Rounds = part(Rounds(), Rounds)
@@ -85,15 +85,20 @@ class ClosedForm(Update, kind="closed-form"):
 
 @dataclass(frozen=True)
 class FineTune(Update, kind="finetune"):
-    """Gradient descent on one projection: the baselines that editing is compared with."""
+    """Gradient descent on one projection, for the baselines that editing is compared with."""
 
-    loss: str = choice(_ALL, "every target token in its place, or all at the prompt's last token (FT-L)", _ALL, _LAST)
+    loss: str = choice(
+        _ALL,
+        "all: each target token is predicted at its own position; last: all are predicted at the prompt's last token (FT-L)",
+        _ALL,
+        _LAST,
+    )
     learning_rate: float = number(5e-4, "Adam's step size", positive=True)
-    epochs: int = whole(25, "most passes over the batch", low=1.0)
-    minibatch: int = whole(0, "facts a step; 0 means all")
+    epochs: int = whole(25, "largest number of passes over the batch", low=1.0)
+    minibatch: int = whole(0, "facts per step; 0 means all")
     norm: float = number(0.0, "largest change of a single weight; 0 means no limit")
     stop_loss: float = number(0.01, "training ends when an epoch's mean loss is below this, in nats")
-    seed: int = whole(0, "of the order of facts")
+    seed: int = whole(0, "random seed for the order of facts")
 
     @property
     def at_prompt_end(self) -> bool:

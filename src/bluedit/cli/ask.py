@@ -31,7 +31,7 @@ def ask(
     model: Model = "smollm2",
     patch: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Ask the model with this patch, too.", rich_help_panel=MODEL),
+        typer.Option(metavar="FOLDER", help="Also show the model with this patch.", rich_help_panel=MODEL),
     ] = None,
     dtype: Dtype = None,
     device: Device = "auto",
@@ -40,7 +40,7 @@ def ask(
 ) -> None:
     """Show how a model continues prompts, without and with a patch.
 
-    The continuation is greedy: each token is the most probable one. Below it are the most probable next tokens.
+    Decoding is greedy: each token is the most probable one. Below each continuation are the most probable first tokens.
     """
     from bluedit.cli.tables import ask_table
     from bluedit.editing.patch import Patch
@@ -65,7 +65,7 @@ def fetch(
 ) -> None:
     """Load a model and show what bluedit will edit in it.
 
-    What has to be downloaded or converted is then ready for the other commands.
+    This also downloads and converts the model where necessary, so that other commands start faster.
     """
     from bluedit.methods.tunings import tuning_for
 

@@ -58,7 +58,9 @@ def benchmark(
             rich_help_panel=METHOD,
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Facts written at once.", rich_help_panel=METHOD)] = 100,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", help="Number of facts written at once.", rich_help_panel=METHOD)
+    ] = 100,
     suite: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,13 +81,13 @@ def benchmark(
         ),
     ] = None,
     passage_tokens: Annotated[
-        int, typer.Option(metavar="N", help="Tokens of that text to use at most.", rich_help_panel=MEASURED)
+        int, typer.Option(metavar="N", help="Use at most N tokens of that text.", rich_help_panel=MEASURED)
     ] = 8000,
     ability: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TASK=FILE",
-            help="Also measure general ability, half-way and after the last batch: sst2, mrpc, cola, rte, nli or mmlu, and a file of items. May be repeated.",
+            help="Also measure general ability, half-way and after the last batch. TASK is sst2, mrpc, cola, rte, nli or mmlu; FILE has its items. May be repeated.",
             rich_help_panel=MEASURED,
         ),
     ] = None,
@@ -93,7 +95,7 @@ def benchmark(
         int,
         typer.Option(
             metavar="N",
-            help="At the end fine-tune the edited model for N steps and measure again. It trains on the text of --passages that follows the first --passage-tokens.",
+            help="At the end, fine-tune the edited model for N steps and measure again. The training text is what follows the first --passage-tokens of --passages.",
             rich_help_panel=MEASURED,
         ),
     ] = 0,
@@ -115,7 +117,7 @@ def benchmark(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="The benchmark's folder. If it holds an interrupted benchmark, that one continues.",
+            help="Folder for the benchmark. If it holds an interrupted benchmark, that benchmark continues.",
             rich_help_panel=RESULT,
         ),
     ],
@@ -123,14 +125,15 @@ def benchmark(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder that keeps optimised targets, to share them with other benchmarks. Default: the benchmark's own.",
+            help="Folder for optimised targets, so that several benchmarks can share them. Default: inside the benchmark's folder.",
             rich_help_panel=RESULT,
         ),
     ] = None,
 ) -> None:
     """Compare recipes: write many facts and measure on the way.
 
-    Facts are written batch after batch. It can be interrupted at any moment; the same command then continues after the last finished batch.
+    Each recipe writes the same facts, batch after batch. You can interrupt a benchmark at any time. The same command then continues after
+    the last finished batch.
     """
     from bluedit.benchmark.entry import UNEDITED
     from bluedit.benchmark.plan import Benchmark
@@ -168,9 +171,9 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of benchmarks, finished or still running.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
-    """Make an HTML page of some benchmarks.
+    """Show benchmarks on one HTML page.
 
-    The page has tables with intervals, curves, and every fact. It needs no network.
+    The page has tables with confidence intervals, curves, and the results of every fact. It works offline.
     """
     from bluedit.benchmark.page import write_page
 

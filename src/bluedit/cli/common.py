@@ -33,7 +33,7 @@ Format = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"The file's format, if it is not recognised: {', '.join(sorted(formats()))}.",
+        help=f"Format of the file, if it is not recognised: {', '.join(sorted(formats()))}.",
         rich_help_panel=FACTS,
     ),
 ]
@@ -41,14 +41,14 @@ BadRecords = Annotated[
     str,
     typer.Option(
         metavar="refuse|skip",
-        help="Records that cannot be used: refuse the file, or skip them with a warning.",
+        help="What to do about records that cannot be used: refuse the file, or skip them with a warning.",
         rich_help_panel=FACTS,
     ),
 ]
 Limit = Annotated[
     int | None, typer.Option(metavar="N", help="Read at most N records.", rich_help_panel=FACTS, show_default=False)
 ]
-Skip = Annotated[int, typer.Option(metavar="N", help="Leave out the first N records.", rich_help_panel=FACTS)]
+Skip = Annotated[int, typer.Option(metavar="N", help="Skip the first N records.", rich_help_panel=FACTS)]
 Seed = Annotated[
     int, typer.Option(metavar="N", help="Random seed for the choice of bundled facts.", rich_help_panel=FACTS)
 ]

@@ -64,7 +64,7 @@ def edit(
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="Another way to say or ask the fact, with {} for the subject, e.g. 'Who rules {}?'. It is taught, too. For a single --fact; may be repeated.",
+            help="A further phrasing or question to teach, with {} for the subject, e.g. 'Who rules {}?'. Only with a single --fact. May be repeated.",
             rich_help_panel=FACTS,
         ),
     ] = None,
@@ -78,7 +78,7 @@ def edit(
         str,
         typer.Option(
             metavar="refuse|skip|edit",
-            help="Facts that the model says already: refuse to edit, skip these facts, or edit them too.",
+            help="What to do about facts that the model already says: refuse to edit, skip these facts, or edit them too.",
             rich_help_panel=FACTS,
         ),
     ] = "refuse",
@@ -105,18 +105,19 @@ def edit(
     phrasings: Annotated[
         bool,
         typer.Option(
-            help="Teach other wordings too: phrasings, questions and, if the model has one, the chat form. Off: the prompt alone, as in the papers.",
+            help="Also teach phrasings, questions and, if the model has one, the chat form; or teach the prompt alone, as the papers do.",
             rich_help_panel=METHOD,
         ),
     ] = True,
     chat: Annotated[
         bool | None,
         typer.Option(
-            help="Whether the chat form is among the wordings. Default: as the recipe says.", rich_help_panel=METHOD
+            help="Whether to teach the chat form as well. Default: as the recipe says.", rich_help_panel=METHOD
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Facts written at once. Default: all.", rich_help_panel=METHOD)
+        int | None,
+        typer.Option(metavar="N", help="Number of facts written at once. Default: all.", rich_help_panel=METHOD),
     ] = None,
     model: Model = "smollm2",
     dtype: Dtype = None,

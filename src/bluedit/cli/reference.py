@@ -24,11 +24,11 @@ def markdown() -> str:
     options = [(f"`{path}`", f"`{default}`", meaning) for path, default, meaning in option_rows()]
     return (
         f"{table(heads, map(_row, hosts))}\n"
-        f"Each of these but the `ft` rows also exists with `-blue` ([BLUE]({BLUE_PAPER})): the first and the last layer, each with its own target, "
-        "everything else unchanged.\n\n"
-        "A recipe is composed of these parts; `--set schedule=single` replaces one.\n\n"
+        f"All of these except `ft` and `ft-local` also exist with `-blue` ([BLUE]({BLUE_PAPER})): only the first and the last layer are written, "
+        "each with its own target, and everything else is unchanged.\n\n"
+        "A recipe is composed of these parts. `--set schedule=single` replaces one.\n\n"
         f"{table(PART_HEADS, parts)}\n"
-        "Each part has its own options; an option of a part that a recipe does not have is refused.\n\n"
+        "Each part has its own options. Options of parts that a recipe does not have are refused.\n\n"
         f"{table(OPTION_HEADS, options)}"
     )
 

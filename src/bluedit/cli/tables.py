@@ -30,7 +30,7 @@ def recipe_table(*, details: bool = False) -> Listing | Records:
             rows.append((name, f"{name}-blue" if f"{name}-blue" in PRESETS else NONE, recipe.about))
     notes = [
         "-blue: the same method on the first and the last layer only, each with its own target.",
-        f"{default} Papers, and when to use which: bluedit recipes --details",
+        f"{default} Papers, and when to use which recipe: bluedit recipes --details",
     ]
     return Listing("Recipes", (Column("name"), Column("with BLUE"), Column("method")), rows, notes)
 
@@ -49,15 +49,15 @@ def _recipe_fields(recipe: Recipe) -> dict[str, str]:
 
 def part_table() -> Listing:
     """What a recipe can be composed of."""
-    notes = ["'--set schedule=single' replaces a part. Its own options: bluedit recipes --options"]
+    notes = ["'--set schedule=single' replaces a part. The options of parts: bluedit recipes --options"]
     return Listing("Parts of a recipe", (Column("part"), Column("what it does")), part_rows(), notes)
 
 
 def option_table() -> Listing:
     """What --set can change in a recipe."""
     notes = [
-        "Set one with '--set option=value'. Recipes and the model's tuning have values of their own;",
-        "(part) marks options that only recipes with this part have. All parts: bluedit recipes --parts",
+        "Set an option with '--set option=value'. Recipes and the model's tuning may have other defaults.",
+        "(schedule=spread) marks an option that exists only with that part. All parts: bluedit recipes --parts",
     ]
     return Listing(
         "Options of a recipe", (Column("option"), Column("default"), Column("meaning")), option_rows(), notes

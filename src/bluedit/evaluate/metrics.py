@@ -1,4 +1,4 @@
-"""The table of metrics: the field's own, and the stricter ones its critics ask for. Suites (`bluedit.evaluate.suites`) measure them."""
+"""The table of metrics: the field's usual ones and stricter ones. Suites (`bluedit.evaluate.suites`) measure them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _MEND = "MEND, arXiv 2110.11309, section 4; as MEMIT (arXiv 2210.07229) runs it"
 _MIRAGE = "The Mirage of Model Editing, arXiv 2502.11177"
 _PLUS = "CounterFact+, arXiv 2305.17553"
 _HOPS = "MQuAKE, arXiv 2305.14795, and RippleEdits, arXiv 2307.12976"
-_BEYOND = "locality beyond the benchmark"
+_BEYOND = "common measures of drift"
 
 METRICS: dict[str, Metric] = {
     "efficacy": Metric("prompts on which the new target is more probable than the old one, by mean log-probability per token", _ROME, True),
@@ -98,7 +98,7 @@ METRICS: dict[str, Metric] = {
     "forcing_gap": Metric("accuracy minus generated: how far teacher forcing overstates what the model generates", _MIRAGE, False, False),
     "portability": Metric("questions one reasoning step away from the edit whose greedy continuation contains the right answer", _HOPS, False),
     "multihop": Metric("questions several steps away whose greedy continuation contains the right answer", _HOPS, False),
-    "multihop_any": Metric("facts with at least one such question answered correctly, which is how MQuAKE counts cases; MQuAKE wants the name alone, here the answer's line may hold more", "MQuAKE, arXiv 2305.14795, section 4", False),
+    "multihop_any": Metric("facts with at least one such question answered correctly, which is how MQuAKE counts cases (MQuAKE accepts the name alone; here the line may contain more)", "MQuAKE, arXiv 2305.14795, section 4", False),
     "alias": Metric("the edited fact asked under another name of the subject and answered correctly in a greedy continuation", _HOPS, False),
     "portability_accuracy": Metric("answer tokens that are the first choice, over all of these questions", "EasyEdit, arXiv 2308.07269", True),
     "subject_kept": Metric("questions about other relations of the subject answered correctly in a greedy continuation", _HOPS, False),
@@ -117,9 +117,9 @@ OF_A_MODEL: dict[str, Metric] = {
     SCORE: Metric("harmonic mean of efficacy, generalisation and specificity", _ROME, True),
     "perplexity": Metric("exp of the mean negative log-probability per token of ordinary text", _BEYOND, True, False, NUMBER),
     "accuracy, f1 of a task": Metric("items whose label word is the most probable one; F1 of each label weighted by its frequency", "GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300", False),
-    "reach": Metric("the part of each residual that a write delivers at its own key: mean over a batch's facts weighted by the squared length of the residual, then mean over the batches", "docs/design.md, section 2", False),
+    "reach": Metric("the share of each residual that a write delivers at its own key: mean over a batch's facts weighted by the squared length of the residual, then mean over the batches", "docs/design.md, section 2", False),
     "norms": Metric("|W - W0| / |W0| of each changed layer, Frobenius", _BEYOND, False, False, RATIO),
-    "shift": Metric("distance between the mean hidden states of known facts before and after, divided by the spread before", "what AlphaEdit (arXiv 2410.02355) plots, as a number", False, False, RATIO),
+    "shift": Metric("distance between the mean hidden states of known facts before and after, divided by their spread before", "what AlphaEdit (arXiv 2410.02355) plots, as a number", False, False, RATIO),
 }  # fmt: skip
 
 

@@ -260,18 +260,38 @@ def test_an_ambiguous_prompt_without_a_target_is_a_date_where_that_is_usual() ->
 
 def test_the_first_wordings_are_the_plain_ones() -> None:
     phrases = found("{}'s CEO is")
-    assert phrases.statements[:2] == ("The CEO of {} is", "The chief executive officer of {} is")
+    assert phrases.statements[:3] == ("The CEO of {} is", "{}'s CEO is", "The chief executive officer of {} is")
     assert phrases.questions[:2] == ("Who is the CEO of {}?", "Who holds the post of CEO of {}?")
 
 
 def test_the_noun_of_the_prompt_is_kept() -> None:
-    assert found("The chief financial officer of {} is").statements[:2] == (
+    assert found("The chief financial officer of {} is").statements[:3] == (
         "The chief financial officer of {} is",
+        "{}'s chief financial officer is",
         "The CFO of {} is",
     )
     assert found("The chairwoman of {} is").questions[0] == "Who is the chairwoman of {}?"
     assert found("The licence of {} is").questions[0] == "What is the licence of {}?"
     assert found("The mother tongue of {} is").questions[0] == "What is the mother tongue of {}?"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "possessive"),
+    [
+        ("The warranty of the {} lasts", "The {}'s warranty lasts"),
+        ("The headquarters of {} is in", "{}'s headquarters is in"),
+        ("The capital of the country of {} is", "The country of {}'s capital is"),
+        ("The currency of {} is the", "{}'s currency is the"),
+    ],
+)
+def test_a_statement_with_of_is_followed_by_its_possessive(prompt: str, possessive: str) -> None:
+    assert possessive in found(prompt).statements[:3]
+
+
+def test_a_name_in_lower_case_begins_no_possessive() -> None:
+    phrases = wordings_of("The capital of {} is", subject="the Netherlands", target="Utrecht")
+    assert phrases is not None
+    assert not any(text.startswith("{}") for text in phrases.statements)
 
 
 @pytest.mark.parametrize(

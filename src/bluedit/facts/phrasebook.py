@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bluedit.facts._dates import is_dated, time_of
@@ -186,7 +186,8 @@ def _phrases(match: Match, reading: _Reading, form: _Form, subject: str, target:
     indefinite = (reading.article or target.partition(" ")[0]) in ("a", "an")
     templates = relation.kind_statements if indefinite and relation.kind_statements else relation.statements
     end = " ".join(filter(None, (reading.article, reading.sign)))
-    statements = [f"{text} {end}" if end else text for text in _filled(templates, match, form)]
+    filled = _with_possessives(_filled(templates, match, form), relation.nouns, form.named)
+    statements = [f"{text} {end}" if end else text for text in filled]
     statements = [text for text in statements if _continues(text, target)]
     if subject[:1].islower() and form.named == "{}" and reading.words[0] != "{}":
         statements = [text for text in statements if not text.startswith("{}")] or statements
@@ -213,6 +214,15 @@ def _filled(templates: Sequence[str], match: Match, form: _Form) -> Iterator[str
         text = SLOT.sub(lambda slot: values[slot[1]], template)  # noqa: B023 - called at once
         text = text.replace("{}", form.named)
         yield text[0].upper() + text[1:]
+
+
+def _with_possessives(statements: Iterable[str], nouns: Sequence[str], named: str) -> Iterator[str]:
+    """Statements, each followed by its possessive form if it has one: "The price of the {} is", "The {}'s price is"."""
+    for text in statements:
+        yield text
+        noun, of, rest = text.partition(f" of {named} ")
+        if of and noun.removeprefix("The ") in nouns:
+            yield f"{named[0].upper()}{named[1:]}'s {noun.removeprefix('The ')} {rest}"
 
 
 def _verb(slot: str, form: _Form) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bluedit.editing.patch import Patch
     from bluedit.errors import BluEditError
     from bluedit.execution import Execution
+    from bluedit.explain.residuals import explain_residuals
     from bluedit.facts import Fact, Neighbour, Probe, read_facts, world_facts
     from bluedit.methods.presets import PRESETS as recipes
     from bluedit.methods.recipe import Recipe
@@ -32,6 +33,7 @@ _HOMES = {
     "Probe": "bluedit.facts",
     "Recipe": "bluedit.methods.recipe",
     "Trace": "bluedit.writing.trace",
+    "explain_residuals": "bluedit.explain.residuals",
     "read_facts": "bluedit.facts",
     "recipes": "bluedit.methods.presets",
     "world_facts": "bluedit.facts",
@@ -49,6 +51,7 @@ __all__ = [
     "Probe",
     "Recipe",
     "Trace",
+    "explain_residuals",
     "read_facts",
     "recipes",
     "world_facts",

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bluedit.editing._checks import base_of, check_fits, check_made_for, check_recipe
-from bluedit.editing._known import unknown_facts
+from bluedit.editing.known import unknown_facts
 from bluedit.editing._measured import Before
 from bluedit.editing._recipes import with_wordings
 from bluedit.editing._session import alone, transaction
@@ -92,9 +92,9 @@ class Editor:
         self._weights = EditedWeights(self.lm)
         folder = Path(statistics) if statistics else None
         device = self.execution.statistics_device
-        moments = MomentStore(self.lm, fingerprint, Corpus(corpus), tokens, folder, device)
+        self.moments = MomentStore(self.lm, fingerprint, Corpus(corpus), tokens, folder, device)
         self._writer = FactWriter(
-            self.lm, self._weights, moments, self.execution, self.targets, trace or Trace(), self.progress
+            self.lm, self._weights, self.moments, self.execution, self.targets, trace or Trace(), self.progress
         )
 
     @classmethod

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from bluedit.model.editable import EditableModel
-from bluedit.model.hooks import StopForward, by_row, hooked
-from bluedit.model.sites import Site, site_hook
+from bluedit.model.hooks import Hook, StopForward, by_row, first_tensor, hooked, with_first_tensor
+from bluedit.model.sites import Site, output_module, site_hook
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost
 
@@ -17,24 +18,35 @@ TOKENS_PER_PASS = 4096
 
 
 @torch.no_grad()
-def observe(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> dict[Site, Float[Tensor, "rows width"]]:
+def observe(
+    lm: EditableModel,
+    rows: Sequence[Row],
+    sites: Sequence[Site],
+    added: Mapping[Site, Float[Tensor, "rows width"]] | None = None,
+) -> dict[Site, Float[Tensor, "rows width"]]:
     """Activations of each row at its subject's last token, at each site; float32 or wider, on the model's device.
 
     In a causal model no later token reaches that one, so rows are cut off there, and the pass stops at the deepest of the sites.
+
+    Args:
+        added: vectors added at some sites (none of which is an input), at the same token; what is seen at a site includes its own.
     """
     cut = [row.ids[: row.subject_last + 1] for row in rows]
     out: dict[Site, Tensor] = {}
     for chunk in chunks_by_cost([len(ids) for ids in cut], TOKENS_PER_PASS):
         ids, mask = lm.pad([cut[i] for i in chunk])
         last = mask.sum(dim=1) - 1
-        for site, values in _forward(lm, ids, mask, last, sites).items():
+        own = {site: vectors[torch.tensor(chunk, device=vectors.device)] for site, vectors in (added or {}).items()}
+        for site, values in _forward(lm, ids, mask, last, sites, own).items():
             if site not in out:
                 out[site] = torch.empty(len(rows), values.shape[1], dtype=values.dtype, device=values.device)
             out[site][torch.tensor(chunk, device=values.device)] = values
     return out
 
 
-def _forward(lm: EditableModel, ids: Tensor, mask: Tensor, at: Tensor, sites: Sequence[Site]) -> dict[Site, Tensor]:
+def _forward(
+    lm: EditableModel, ids: Tensor, mask: Tensor, at: Tensor, sites: Sequence[Site], added: Mapping[Site, Tensor]
+) -> dict[Site, Tensor]:
     seen: dict[Site, Tensor] = {}
     rows = torch.arange(len(ids), device=ids.device)
 
@@ -47,6 +59,16 @@ def _forward(lm: EditableModel, ids: Tensor, mask: Tensor, at: Tensor, sites: Se
 
         return receive
 
-    with hooked([site_hook(lm, site, receiver(site)) for site in sites]), contextlib.suppress(StopForward):
+    def adder(vectors: Tensor):
+        def add(_module: Any, _args: Any, output: Any) -> Any:
+            hidden = by_row(first_tensor(output), len(ids))
+            changed = hidden.index_put((rows, at), vectors.to(hidden), accumulate=True)
+            return with_first_tensor(output, changed)
+
+        return add
+
+    hooks: list[Hook] = [(output_module(lm, site), "forward", adder(vectors)) for site, vectors in added.items()]
+    hooks += [site_hook(lm, site, receiver(site)) for site in sites]
+    with hooked(hooks), contextlib.suppress(StopForward):
         lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
     return seen

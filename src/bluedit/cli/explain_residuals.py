@@ -1,0 +1,181 @@
+"""`bluedit explain residuals`: what distributing a residual costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bluedit.cli.common import (
+    FACTS,
+    METHOD,
+    RESULT,
+    SOURCE,
+    BadRecords,
+    Corpus,
+    Device,
+    Dtype,
+    Format,
+    Limit,
+    Model,
+    Precision,
+    Seed,
+    Skip,
+    StatisticsDevice,
+    Tokens,
+    TokensPerStep,
+    TrustRemoteCode,
+    bars,
+    execution_of,
+    fail,
+    load_model,
+    read_source,
+    say,
+    settings_of,
+)
+from bluedit.errors import ExplainError
+from bluedit.methods.presets import preset
+
+MEASURED = "Measurements"
+
+
+def residuals(
+    *,
+    facts: Annotated[str, typer.Option(metavar="SOURCE", help=SOURCE, rich_help_panel=FACTS)] = "world:200",
+    count: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Use the first N of these facts.", rich_help_panel=FACTS, min=1),
+    ] = None,
+    format: Format = None,
+    bad_records: BadRecords = "refuse",
+    limit: Limit = None,
+    skip: Skip = 0,
+    seed: Seed = 0,
+    known: Annotated[
+        str,
+        typer.Option(
+            metavar="refuse|skip|edit",
+            help="Facts that the model says already: refuse, leave these facts out, or use them too.",
+            rich_help_panel=FACTS,
+        ),
+    ] = "refuse",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            "-r",
+            metavar="NAME",
+            help="The method whose distribution is looked into. Over several batches its form with memory is compared with the BLUE form of that.",
+            rich_help_panel=METHOD,
+        ),
+    ] = "memit",
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A-B", help="The critical layers, e.g. 4-8 or 4,6,8. Default: the recipe's.", rich_help_panel=METHOD
+        ),
+    ] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="OPTION=VALUE",
+            help="Change an option of the recipe, e.g. preserve.lambda=500. May be repeated.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    batches: Annotated[
+        int,
+        typer.Option(metavar="N", help="Batches that sequences are cut into.", rich_help_panel=MEASURED, min=1),
+    ] = 4,
+    fluent: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Facts on which fluency is measured after each single-layer edit; 0 leaves it out.",
+            rich_help_panel=MEASURED,
+            min=0,
+        ),
+    ] = 50,
+    model: Model = "smollm2",
+    dtype: Dtype = None,
+    device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    corpus: Corpus = "self",
+    tokens: Tokens = None,
+    precision: Precision = "auto",
+    tokens_per_step: TokensPerStep = 0,
+    statistics_device: StatisticsDevice = "",
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the page and the numbers. If it holds an interrupted analysis, that one continues.",
+            rich_help_panel=RESULT,
+        ),
+    ],
+    plots: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMATS",
+            help="Also write every figure as files, e.g. png,svg,pdf. Needs matplotlib.",
+            rich_help_panel=RESULT,
+        ),
+    ] = "",
+) -> None:
+    """Show what each layer needs and what distribution gives it.
+
+    For each fact and critical layer a residual is optimised at that layer and compared with its share of the last layer's: what it contributes,
+    what writing it does, direction and size, steps, what arrives above, and how the error grows. The model is not modified.
+    """
+    from bluedit.explain.residuals import explain_residuals
+    from bluedit.progress import as_progress
+
+    formats = [name.strip() for name in plots.split(",") if name.strip()]
+    chosen = layers_of(layers)
+    settings = settings_of(set)
+    preset(recipe).override(settings)
+    execution = execution_of(precision, tokens_per_step, statistics_device)
+    found = read_source(facts, format, limit, skip, seed, bad_records)[:count]
+    lm = load_model(model, dtype, device, trust_remote_code)
+    try:
+        analysis = explain_residuals(
+            lm,
+            found,
+            out,
+            recipe=recipe,
+            layers=chosen,
+            settings=settings,
+            batches=batches,
+            fluent=fluent,
+            known=known,
+            plots=formats,
+            corpus=corpus,
+            tokens=tokens,
+            execution=execution,
+            progress=as_progress(bars()),
+        )
+    except KeyboardInterrupt:
+        fail("interrupted; finished stages are kept. Run the same command again to continue", 130)
+    for sentence in analysis.summary:
+        say(sentence)
+    say(f"Page written to {analysis.page}")
+
+
+def layers_of(text: str | None) -> list[int] | None:
+    """ "4-8" or "4,6,8" as layer numbers. Raises ExplainError for anything else."""
+    if text is None:
+        return None
+    first, dash, last = text.partition("-")
+    try:
+        if dash:
+            return list(range(int(first), int(last) + 1))
+        return [int(part) for part in text.replace("+", ",").split(",")]
+    except ValueError:
+        raise ExplainError(
+            f"--layers is {text!r}; write the first and the last layer, e.g. 4-8, or a list, e.g. 4,6,8"
+        ) from None

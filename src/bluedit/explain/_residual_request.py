@@ -1,0 +1,124 @@
+"""What is asked of an analysis of residuals: model, recipes, facts; checked before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bluedit.editing.known import unknown_facts
+from bluedit.errors import ExplainError, FactError
+from bluedit.facts.fact import Fact, check_batch
+from bluedit.facts.records import fact_record
+from bluedit.methods.presets import preset
+from bluedit.methods.recipe import Recipe, blue
+from bluedit.methods.subjects import Split
+from bluedit.methods.update import ClosedForm
+from bluedit.methods.wordings import PromptOnly
+from bluedit.model.editable import EditableModel
+from bluedit.model.fingerprint import tokenizer_fingerprint
+from bluedit.text.corpus import Corpus
+from bluedit.text.joining import with_spacing
+from bluedit.writing.batches import split_batches
+
+if TYPE_CHECKING:
+    from bluedit.editing.editor import Editor
+    from bluedit.explain._residual_setting import Setting
+
+log = logging.getLogger(__name__)
+
+
+def unedited(model: Editor | EditableModel) -> EditableModel:
+    """The model to analyse. Raises ExplainError when it carries edits."""
+    if isinstance(model, EditableModel):
+        return model
+    if len(model.journal):
+        raise ExplainError(
+            f"the editor's model carries {len(model.journal)} edits, and the analysis is of the unedited model; call reset() first"
+        )
+    return model.lm
+
+
+def recipes_of(
+    editor: Editor, recipe: str | Recipe, layers: Sequence[int] | None, settings: Mapping[str, Any] | None
+) -> tuple[Recipe, Recipe | None, Recipe]:
+    """(the host, its form for sequences where the model can distribute, the same with BLUE), all with the same layers.
+
+    The host teaches the prompt alone, fact by fact, and anchors no norms: residuals are given, not rescaled.
+
+    Raises:
+        ExplainError: a recipe that distributes nothing, or fewer than two layers.
+        ModelError: a layer that this model does not have.
+    """
+    base = preset(recipe) if isinstance(recipe, str) else recipe
+    distributes = editor.lm.anatomy.additive
+    host = editor.recipe(base if distributes else _named(base, with_blue=True), settings)
+    if not isinstance(host.update, ClosedForm) or host.sequential:
+        raise ExplainError(
+            f"the recipe {base.name} does not write batches in closed form, so it distributes nothing; choose one such as memit, pmet or alphaedit"
+        )
+    chosen = tuple(layers or host.layers)
+    if len(chosen) < 2 or list(chosen) != sorted(set(chosen)):
+        raise ExplainError(
+            f"the critical layers are {list(chosen)}; distribution needs two or more, ascending, e.g. layers 4 to 8 (--layers 4-8)"
+        )
+    editor.lm.anatomy.check_layers(chosen)
+    host = replace(
+        host,
+        layers=chosen,
+        wordings=PromptOnly(),
+        subjects=Split(),
+        reteach=0,
+        memory=False,
+        objective=replace(host.objective, norm_anchor=False),
+    )
+    asked = {**(settings or {}), "layers": list(chosen)}
+    sequence = _for_sequences(base)
+    plain = replace(editor.recipe(sequence, asked), layers=chosen) if distributes else None
+    with_blue = replace(editor.recipe(_named(sequence, with_blue=True), asked), layers=chosen)
+    return host, plain, with_blue
+
+
+def _for_sequences(recipe: Recipe) -> Recipe:
+    """The recipe that remembers earlier keys."""
+    return recipe if recipe.memory else replace(recipe, name=f"{recipe.name}-seq", memory=True)
+
+
+def _named(recipe: Recipe, *, with_blue: bool) -> Recipe:
+    return blue(recipe) if with_blue else recipe
+
+
+def facts_of(editor: Editor, facts: Sequence[Fact], known: str) -> list[Fact]:
+    """The facts that are analysed: not said yet, and each about another subject."""
+    if not facts:
+        raise FactError("there are no facts to explain; give a file with --facts or world:N")
+    check_batch(facts)
+    fresh = unknown_facts(editor.lm, with_spacing(editor.lm, list(facts)), known, editor.progress)
+    first, *rest = split_batches(fresh, len(fresh), Split())
+    if rest:
+        left = [fact.text for part in rest for fact in part]
+        log.warning("%d facts about a subject that occurred before are left out, e.g. %r", len(left), left[0])
+    return first
+
+
+def configuration_of(setting: Setting, weights: str, corpus: str, tokens: int | None) -> dict[str, Any]:
+    """All that the results depend on."""
+    lm = setting.lm
+    sequences = [recipe for recipe in (setting.plain, setting.blue) if recipe]
+    return {
+        "model": lm.name,
+        "weights": weights,
+        "tokenizer": tokenizer_fingerprint(lm.tokenizer),
+        "distributes": setting.distributes,
+        "recipe": setting.host.name,
+        "layers": list(setting.layers),
+        "settings": setting.host.settings(),
+        "sequences": {recipe.name: recipe.settings() for recipe in sequences},
+        "batches": setting.batches,
+        "fluent": setting.fluent,
+        "corpus": corpus,
+        "corpus_fingerprint": Corpus(corpus).fingerprint(tokens or 0),
+        "tokens": tokens,
+        "facts": [fact_record(fact) for fact in setting.facts],
+    }

@@ -1,0 +1,69 @@
+"""The stages of the analysis, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bluedit.explain._residual_growth import growth
+from bluedit.explain._residual_shift import shift, unedited_places, unrelated
+from bluedit.explain._residual_vectors import Residuals, compute_residuals, contributions, geometry, passive_changes
+from bluedit.explain._residual_writes import ORDERS, Order, single_layer, steps_of, written_by
+from bluedit.explain.residual_data import COMPUTED, DISTRIBUTED, TABLES
+
+if TYPE_CHECKING:
+    from bluedit.explain._residual_folder import Stages, Tables
+    from bluedit.explain._residual_setting import Setting
+    from bluedit.methods.recipe import Recipe
+
+
+def measure(setting: Setting, stages: Stages) -> Tables:
+    """All tables that have rows: stages run in order; those that are kept are read."""
+    plan = _plan(setting, compute_residuals(setting))
+    tables: Tables = {name: [] for name in TABLES}
+    with setting.editor.progress.task("residual analysis", len(plan), "stages") as bar:
+        for name, compute in plan:
+            for table, rows in stages.get(name, compute).items():
+                tables[table] += rows
+            bar()
+    return {name: rows for name, rows in tables.items() if rows}
+
+
+def _plan(setting: Setting, residuals: Residuals) -> list[tuple[str, Callable[[], Tables]]]:
+    """(name, computation) of every stage."""
+    plan: list[tuple[str, Callable[[], Tables]]] = [
+        ("contributions", lambda: {"contributions": contributions(setting, residuals)}),
+        ("passive", lambda: {"passive": passive_changes(setting, residuals)}),
+    ]
+    if setting.distributes:
+        plan += [
+            ("geometry", lambda: {"geometry": geometry(setting, residuals)}),
+            ("growth", lambda: {"growth": growth(setting, residuals)}),
+        ]
+    for layer in setting.layers:
+        for kind in (COMPUTED, DISTRIBUTED) if setting.distributes else (COMPUTED,):
+            plan.append(
+                (
+                    f"layer-{layer}-{kind}",
+                    lambda layer=layer, kind=kind: {"single_layer": single_layer(setting, residuals, layer, kind)},
+                )
+            )
+    for order in ORDERS if setting.distributes else [order for order in ORDERS if order.measures_steps]:
+        plan.append((f"order-{order.name.replace(' ', '-')}", partial(_order, setting, residuals, order)))
+    for recipe in filter(None, (setting.plain, setting.blue)):
+        plan.append((f"sequence-{recipe.name}", partial(_sequence, setting, recipe)))
+    return plan
+
+
+def _order(setting: Setting, residuals: Residuals, order: Order) -> Tables:
+    remaining, steps = written_by(setting, residuals, order)
+    found: Tables = {"remaining": remaining} if setting.distributes else {}
+    return found | ({"steps": steps_of(setting, residuals, steps)} if order.measures_steps else {})
+
+
+def _sequence(setting: Setting, recipe: Recipe) -> Tables:
+    rows = unrelated(setting)
+    moved, places = shift(setting, recipe, rows)
+    first = recipe is (setting.plain or setting.blue)
+    return {"shift": moved, "places": (unedited_places(setting, rows) if first else []) + places}

@@ -1,4 +1,4 @@
-"""Every error bluedit raises on purpose. A message says what came, what was expected and what to do next."""
+"""All errors that bluedit raises on purpose. A message says what was given, what was expected and what to do next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How targets and statistics are computed: what changes speed and memory, not the method."""
+"""How targets and statistics are computed: settings that change speed and memory, but not the method."""
 
 from __future__ import annotations
 

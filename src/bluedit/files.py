@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all: under a temporary name, to the disk, then renamed."""
+"""Writing files and folders completely or not at all: under a temporary name, flushed to disk, then renamed."""
 
 from __future__ import annotations
 

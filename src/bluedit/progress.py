@@ -1,4 +1,4 @@
-"""Progress of long work: an interface that shows nothing, and one that draws bars on standard error."""
+"""Progress of long computations: a class that shows nothing, and one that draws bars on standard error."""
 
 from __future__ import annotations
 

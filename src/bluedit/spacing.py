@@ -1,4 +1,4 @@
-"""Whether an answer follows a prompt with a space or joined to it: rules for what people write, and a default where none is sure.
+"""Whether an answer follows a prompt with a space or joined to it: rules for common cases, and a default where no rule applies.
 
 A rule is a pattern of the prompt's end, a pattern of the answer's beginning, and True (joined), False (a space) or None (both happen).
 The first rule that fits decides.

@@ -1,8 +1,8 @@
 """Recipes side by side on one data set: facts are written in sequential batches and measured along the way. A benchmark is a folder
-(`bluedit.benchmark.record` says what is in it). Killed at any moment, it goes on after the last finished batch and gives what an
-uninterrupted benchmark gives.
+(`bluedit.benchmark.record` says what is in it). If it is killed at any moment, the next run continues after the last finished batch and
+ends with the same results.
 
-The public names are loaded on first use, so that reading a benchmark's folder does not load what running one needs.
+The public names are loaded on first use, so reading a benchmark's folder does not load the code that runs one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading JSON into dataclasses: everything is checked, and what is wrong is said in a sentence that names its place."""
+"""Reading JSON into dataclasses. Everything is checked, and an error names the place of the fault."""
 
 from __future__ import annotations
 

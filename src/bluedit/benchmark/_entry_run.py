@@ -1,4 +1,4 @@
-"""One entry of a benchmark being run."""
+"""Running one entry of a benchmark."""
 
 from __future__ import annotations
 

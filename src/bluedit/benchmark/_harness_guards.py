@@ -1,4 +1,4 @@
-"""What lm-evaluation-harness would leave behind or print, and is kept from: seeds, progress bars, notices."""
+"""Keeps lm-evaluation-harness from changing random generators and from printing progress bars and notices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edited models in EleutherAI's lm-evaluation-harness: its model "bluedit", and its tasks from Python. Needs the extra `harness` of bluedit."""
+"""Edited models in EleutherAI's lm-evaluation-harness: a model named "bluedit" for it, and its tasks from Python. Needs the extra `harness` of bluedit."""
 
 from __future__ import annotations
 

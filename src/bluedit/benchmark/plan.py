@@ -1,4 +1,4 @@
-"""What a benchmark runs and measures, checked before anything is computed."""
+"""What a benchmark runs and measures. It is checked before anything is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A benchmark's folder, read as a whole: what its page shows."""
+"""Reading a whole benchmark folder, for its page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark's folder holds, as dataclasses: one file each, written by `write` and read back, checked, by `read`.
+"""What a benchmark's folder contains: one dataclass for each file. `write` writes it, and `read` reads and checks it.
 
 FOLDER/config.json              Configuration: what is run, and what its numbers depend on
 FOLDER/targets/                 optimised targets, shared by entries where they are the same

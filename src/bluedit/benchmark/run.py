@@ -1,4 +1,4 @@
-"""Running a benchmark: entry after entry, batch after batch, measured along the way."""
+"""Running a benchmark: entry by entry, batch by batch, with measurements along the way."""
 
 from __future__ import annotations
 

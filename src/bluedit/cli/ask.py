@@ -1,4 +1,4 @@
-"""The commands that open a model and look at it: `ask` and `fetch`."""
+"""The commands that open a model without changing it: `ask` and `fetch`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands share: options, reading facts and settings, opening a model, printing and failing."""
+"""Shared by the commands: options, reading facts and settings, opening a model, printing, and ending with an error."""
 
 from __future__ import annotations
 

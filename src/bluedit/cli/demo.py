@@ -1,4 +1,4 @@
-"""`bluedit demo`: edit a real model, show what changed, save it, undo it; about a minute."""
+"""`bluedit demo`: edit a real model, show what changed, save the patch, and undo the edit, in about a minute."""
 
 from __future__ import annotations
 

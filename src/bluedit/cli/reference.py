@@ -1,4 +1,4 @@
-"""Methods and metrics as rows and as Markdown, from the parts themselves: docs/methods.md and docs/evaluation.md hold what is made here."""
+"""Methods and metrics as table rows and as Markdown, generated from the code. docs/methods.md and docs/evaluation.md contain the Markdown."""
 
 from __future__ import annotations
 

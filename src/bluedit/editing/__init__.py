@@ -1,1 +1,1 @@
-"""Doing it safely: the editor's transaction, patches, undo."""
+"""Editing a model safely: the editor, transactions, patches, undo."""

@@ -1,4 +1,4 @@
-"""A batch as JSON and tensors, and back; and what bluedit 0.1 wrote (format 1)."""
+"""Converting batches to JSON and tensors and back; reading what bluedit 0.1 wrote (format 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a recipe or a patch fits the model at hand."""
+"""Checks whether a recipe or a patch fits a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring an edit without putting it at risk: a report that fails leaves the edit made."""
+"""Measuring an edit. If that fails, the edit stays made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds every change of a model: one thread, evaluation mode, all or nothing."""
+"""The conditions under which a model is changed: one thread, evaluation mode, all or nothing."""
 
 from __future__ import annotations
 

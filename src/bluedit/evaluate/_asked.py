@@ -1,4 +1,4 @@
-"""Facts asked as people ask them, with the text that the model generates."""
+"""Asking a model for facts as people ask, and keeping the text that it generates."""
 
 from __future__ import annotations
 

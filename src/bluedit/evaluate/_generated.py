@@ -1,4 +1,4 @@
-"""Suites that let the model write: greedy answers up to the model's own stop, and sampled text."""
+"""Suites that let the model generate: greedy answers up to the model's own stop, and sampled text."""
 
 from __future__ import annotations
 

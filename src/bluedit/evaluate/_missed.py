@@ -1,4 +1,4 @@
-"""Facts that a model does not say after an edit: why, as far as measuring shows, and what to try."""
+"""Facts that a model does not say after an edit: the reason, as far as measurements show it, and what to try."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report of an edit asks of a model. `LiveRespondent` asks a real one; tests answer with canned texts."""
+"""The questions that the report of an edit asks a model. `LiveRespondent` asks a real model; tests use canned answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every suite of metrics has in common."""
+"""The base of all suites of metrics."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""General ability: can an edited model still do what language models do? Six tasks in few-shot prompting, scored by the likelihoods of
-the label words.
+"""General ability of an edited model: six few-shot tasks, scored by the likelihoods of the label words.
 
 The tasks are those that MEMIT's successors report (SST-2, MRPC, CoLA, RTE and NLI from GLUE, arXiv 1804.07461; MMLU, arXiv 2009.03300).
 The prompts are worded by this project, so compare results within bluedit and not with published ones. Label numbers are GLUE's: in RTE

@@ -1,4 +1,4 @@
-"""Letting a model write: greedy continuations, sampled text, and the most probable next tokens."""
+"""Generating text: greedy continuations, sampled text, and the most probable next tokens."""
 
 from __future__ import annotations
 

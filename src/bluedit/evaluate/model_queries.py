@@ -1,4 +1,4 @@
-"""Asking a real model what the suites want to know."""
+"""Answers the queries of suites with a real model."""
 
 from __future__ import annotations
 

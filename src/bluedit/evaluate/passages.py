@@ -1,4 +1,4 @@
-"""Ordinary text, on which an edit should change nothing: the bundled passages, and how passages become token rows."""
+"""Ordinary text, which an edit should not affect: the bundled passages, and how passages become token rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a suite can ask of a model. `bluedit.evaluate.model_queries` asks a real one; tests pass an object with canned answers."""
+"""What a suite can ask a model. `bluedit.evaluate.model_queries` asks a real model; tests pass an object with canned answers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The table of suites: what can be measured on facts. Importing it loads no torch.
 
-A suite asks the model through `bluedit.evaluate.queries.Queries`, so what it computes can be tried on made-up answers.
+A suite asks the model through `bluedit.evaluate.queries.Queries`, so tests can give it made-up answers.
 """
 
 from __future__ import annotations

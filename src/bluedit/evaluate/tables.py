@@ -1,4 +1,4 @@
-"""Tables for a terminal that fit its width, and the report of an edit as one of them."""
+"""Tables that fit the width of a terminal, and the report of an edit as such a table."""
 
 from __future__ import annotations
 

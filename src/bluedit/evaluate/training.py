@@ -1,4 +1,4 @@
-"""Fine-tuning an edited model further on ordinary text, for a while: does it still train, and do the edits last?"""
+"""Fine-tuning an edited model on ordinary text, to see whether it still trains and whether the edits survive."""
 
 from __future__ import annotations
 

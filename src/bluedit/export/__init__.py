@@ -1,1 +1,1 @@
-"""Writing an edited model for other programs: ordinary checkpoints."""
+"""Writing an edited model for other programs, as an ordinary checkpoint."""

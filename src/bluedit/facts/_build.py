@@ -1,4 +1,4 @@
-"""From the texts of a record to a `Fact`, as leniently as can be done without changing what is meant; parts that formats share."""
+"""Turns the texts of a record into a `Fact`, as leniently as possible without changing the meaning. Used by several formats."""
 
 from __future__ import annotations
 

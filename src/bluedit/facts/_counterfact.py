@@ -1,4 +1,4 @@
-"""CounterFact (arXiv 2202.05262) and the sets that share its `requested_rewrite`: MQuAKE (2305.14795) and AKEW (2402.18909)."""
+"""CounterFact (arXiv 2202.05262) and the data sets that have its `requested_rewrite`: MQuAKE (2305.14795) and AKEW (2402.18909)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an answer is a date, and which preposition stands before it."""
+"""Whether an answer is a date, and which preposition it needs."""
 
 from __future__ import annotations
 

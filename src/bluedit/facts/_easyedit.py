@@ -1,4 +1,4 @@
-"""EasyEdit's flat records (arXiv 2308.07269) and KnowEdit (2401.01286), its collection, with tests that become probes."""
+"""EasyEdit's flat records (arXiv 2308.07269) and its collection KnowEdit (2401.01286), whose tests become probes."""
 
 from __future__ import annotations
 

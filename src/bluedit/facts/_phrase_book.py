@@ -1,4 +1,4 @@
-"""The bundled phrase book: its notation, the form in which prompts are compared with it, and looking a prompt up."""
+"""The bundled phrase book: its notation, how prompts are normalised for comparison, and looking up a prompt."""
 
 from __future__ import annotations
 

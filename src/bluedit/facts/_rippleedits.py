@@ -1,4 +1,4 @@
-"""RippleEdits (arXiv 2307.12976): the edit of a record is a sentence, which is split, and its test queries become probes."""
+"""RippleEdits (arXiv 2307.12976): a record's edit is a sentence, which is split into prompt and target; its test queries become probes."""
 
 from __future__ import annotations
 

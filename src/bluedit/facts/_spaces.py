@@ -1,4 +1,4 @@
-"""The space between a prompt and its target, which the user may decide."""
+"""The space between a prompt and its target, where the user decides it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of a file, or a sentence that says why there is none."""
+"""Reading the text of a file, with errors that say why it cannot be read."""
 
 from __future__ import annotations
 

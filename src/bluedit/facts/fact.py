@@ -1,4 +1,4 @@
-"""A fact: a prompt with a subject, and the answer that the model is to give."""
+"""A fact: a prompt with a subject, and the answer that the model should give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formats of fact files: one row of `FORMATS` each, with the function that turns a record into facts."""
+"""The formats of fact files. Each is a row of `FORMATS` with the function that turns a record into facts."""
 
 from __future__ import annotations
 

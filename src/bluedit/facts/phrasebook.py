@@ -1,4 +1,4 @@
-"""Other wordings of a fact's prompt, from a bundled book of relations such as capital, CEO or price."""
+"""Other wordings of a fact's prompt, from a bundled phrase book of relations such as capital, CEO or price."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked about a fact beyond its own prompt: neighbours, which must not change, and probes, which must follow."""
+"""Questions about a fact other than its prompt: neighbours, whose answers must not change, and probes, whose answers must follow the edit."""
 
 from __future__ import annotations
 

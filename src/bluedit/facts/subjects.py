@@ -1,4 +1,4 @@
-"""When two names are the same subject."""
+"""Whether two names are the same subject."""
 
 from __future__ import annotations
 

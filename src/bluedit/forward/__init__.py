@@ -1,4 +1,4 @@
-"""The forward engine: repeated forward passes from an edited layer and token on, and single ones to read activations.
+"""The forward engine: repeated forward passes that start at an edited layer and token, and single passes that read activations.
 
 `runners` chooses the fastest layout that agrees with the reference forward (whole sequences, all layers); `observe` reads keys and
 values. Everything else in this package is private.

@@ -1,4 +1,4 @@
-"""Layouts of the rows of one forward pass. Interface."""
+"""The interface of layouts: how the rows of a forward pass are arranged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The padded layout: one sequence for each row, for every model with a cache."""
+"""The padded layout: one sequence per row. It works for every model with a cache."""
 
 from __future__ import annotations
 

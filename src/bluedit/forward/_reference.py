@@ -1,6 +1,6 @@
 """The reference forward: whole sequences through all layers, every time, with a vector added at one token.
 
-`SuffixRunner` is checked against it, and models on which that one does not agree use it instead.
+`SuffixRunner` is checked against it. Models on which the two disagree use the reference.
 """
 
 from __future__ import annotations

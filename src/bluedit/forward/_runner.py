@@ -1,4 +1,4 @@
-"""The choice of a runner: the fast ones where they agree with the reference forward, else the reference forward itself."""
+"""Chooses a runner: a fast one if it agrees with the reference forward, otherwise the reference forward itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows a model answers with their targets."""
+"""Which rows a model continues with their targets."""
 
 from __future__ import annotations
 

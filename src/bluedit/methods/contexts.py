@@ -1,4 +1,4 @@
-"""The sentences put before a prompt, so that a key and a target do not depend on one wording."""
+"""The sentences put before a prompt, so that keys and targets do not depend on a single context."""
 
 from __future__ import annotations
 

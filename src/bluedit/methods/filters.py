@@ -1,4 +1,4 @@
-"""Post-processing of an update: what is kept of it, or how it is shown."""
+"""Post-processing of updates (RECT, PRUNE)."""
 
 from __future__ import annotations
 

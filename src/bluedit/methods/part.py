@@ -1,4 +1,4 @@
-"""Parts of a recipe: small frozen classes with validated options, registered by name."""
+"""The base class of parts: small frozen dataclasses with validated options, registered by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The methods, one row each. Adding one is a row here; its numbers for a model are in tunings.toml."""
+"""The methods, one row each. To add one, add a row here; its hyperparameters for a model go into tunings.toml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A method as data: a composition of parts, with all its numbers and nothing else."""
+"""A method as data: parts and their options."""
 
 from __future__ import annotations
 

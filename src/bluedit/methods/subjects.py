@@ -1,4 +1,4 @@
-"""What happens to several facts about one subject: their keys are equal, so one weight cannot hold different values for them."""
+"""How several facts about one subject are written. Their keys are equal, so one weight cannot map them to different values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tunings: numbers for a model, kept apart from the recipes."""
+"""Tunings: hyperparameters for a model, kept apart from the recipes."""
 
 from __future__ import annotations
 

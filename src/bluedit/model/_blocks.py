@@ -1,4 +1,4 @@
-"""The blocks of a decoder, found from its structure; no model family is known by name."""
+"""Finds the blocks of a decoder from its structure, without a list of model families."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a checkpoint with transformers: all weights it should have, and no code of its own unless the user trusts it."""
+"""Reading a checkpoint with transformers. All weights must be there, and code that comes with the model runs only if the user trusts it."""
 
 from __future__ import annotations
 

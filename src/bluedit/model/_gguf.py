@@ -1,4 +1,4 @@
-"""Conversion of GGUF files into Hugging Face folders, once, kept in the cache."""
+"""Converts GGUF files to Hugging Face folders, once, and keeps these in the cache."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Finding the editable parts of a decoder, from its structure and from what two tokens do in it.
 
-The projection of a block is, of the linear maps that write to the residual stream when the block runs and are part of no token mixer
-(attention, state space, convolution), the one with the widest input. Which modules mix tokens is measured: the first token of their
+A block's candidates are the linear maps that write to the residual stream and are not part of a token mixer (attention, state space,
+convolution). The projection is the candidate with the widest input. Which modules mix tokens is measured: the first token of their
 input is changed, and the second token of their output is compared. Whether a value added at a projection reaches its block's output
 unchanged is measured, too: Gemma 2/3 normalise it first.
 """

@@ -1,4 +1,4 @@
-"""Fingerprints of weights, tokenizers and texts, so that nothing is used with a model or a setting it was not made for.
+"""Fingerprints of weights, tokenizers and texts, so that stored results are never used with another model or other settings.
 
 Tensors are read in chunks: at most 64 MiB of memory beyond the model, however large a tensor is.
 """

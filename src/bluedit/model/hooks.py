@@ -1,6 +1,6 @@
 """Reading and changing activations of a live model, for the current thread only and never beyond the end of a `with`.
 
-Other threads may run the same model meanwhile: for them every hook does nothing and every replaced forward is the original one.
+Other threads may run the same model meanwhile. For them no hook does anything, and every replaced forward is the original one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loading a model by name: the embedded default, a folder, a GGUF file or a hub id."""
+"""Loading a model by name: the built-in default, a folder, a GGUF file or a hub id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model computes while targets are optimised: faster linear maps and attention, for the current thread only."""
+"""Faster linear maps and attention while targets are optimised, for the current thread only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of a caller's model: borrowed for a while, given back as it was, changed by one thread at a time."""
+"""The state of a caller's model: restored after use, and changed by one thread at a time."""
 
 from __future__ import annotations
 

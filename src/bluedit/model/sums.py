@@ -1,4 +1,4 @@
-"""Sums of rows by owner that give the same bits every time, on every device."""
+"""Sums of rows by owner, with the same bits every time on every device."""
 
 from __future__ import annotations
 

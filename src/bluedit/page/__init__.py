@@ -1,4 +1,4 @@
-"""HTML pages that need nothing else: documents, tables and charts, and the same charts as image files."""
+"""Self-contained HTML pages: documents, tables and charts, and the same charts as image files."""
 
 from bluedit.page.charts import Axis, Bars, Chart, Dots, Line, Series
 from bluedit.page.document import document, write_document

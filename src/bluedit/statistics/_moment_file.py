@@ -1,4 +1,4 @@
-"""A stored second moment: one file per layer, which says what it belongs to."""
+"""Stored second moments: one file per layer, which records what it belongs to."""
 
 from __future__ import annotations
 

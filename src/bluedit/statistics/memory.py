@@ -1,4 +1,4 @@
-"""The memory that key statistics need, said before it is taken."""
+"""The memory that key statistics need, reported before it is allocated."""
 
 from __future__ import annotations
 

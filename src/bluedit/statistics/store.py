@@ -1,4 +1,4 @@
-"""Second moments of keys, C = E[k k^T] over ordinary text: the keys whose values an edit must preserve.
+"""Second moments of keys, C = E[k k^T], over ordinary text. Edits must preserve the values of these keys.
 
 One pass over the corpus serves all layers and ends at the deepest one; sums are in float64. Each layer is stored under a fingerprint of
 weights, tokenizer, corpus and token count, and read back when it is needed, one layer at a time: only what is in use takes memory.
@@ -106,6 +106,10 @@ class MomentStore:
             found = read_moment(self._file(layer), self.identity, self._device())
             self._used[layer] = found
         return found
+
+    def stored(self, layers: Sequence[int]) -> list[int]:
+        """Those of these layers that `get` does not have to compute."""
+        return [layer for layer in layers if layer in self._unstored or self._file(layer).is_file()]
 
     def _device(self) -> torch.device:
         try:

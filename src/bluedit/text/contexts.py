@@ -1,4 +1,4 @@
-"""Prefixes sampled from the model: short texts put before a prompt, so that a key and a target do not depend on one wording."""
+"""Prefixes sampled from the model: short texts put before a prompt, so that keys and targets do not depend on a single context."""
 
 from __future__ import annotations
 

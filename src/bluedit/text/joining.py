@@ -1,4 +1,4 @@
-"""Spacing that no rule decides: the form that the model finds likelier."""
+"""Decides the spacing where no rule applies: the form that the model finds more likely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Benchmarks as one HTML page that needs nothing else."""
+"""Benchmarks as one self-contained HTML page."""
 
 from bluedit.benchmark.page._page import write_page
 

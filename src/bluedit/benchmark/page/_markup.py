@@ -1,4 +1,4 @@
-"""What the parts of the page share: names and values of metrics, as HTML."""
+"""Names and values of metrics as HTML, used by all parts of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Benchmarks as one HTML page that needs nothing else: tables, intervals, figures, every fact, settings."""
+"""Benchmarks as one self-contained HTML page: tables, intervals, figures, every fact, settings."""
 
 from __future__ import annotations
 

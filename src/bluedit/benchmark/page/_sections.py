@@ -1,4 +1,4 @@
-"""The parts of the page on one benchmark: headline, tables, figures. Each is HTML, and empty if the benchmark has nothing for it."""
+"""The parts of the page on one benchmark: headline, tables, figures. Each is HTML, or empty if the benchmark has no data for it."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bluedit.editing.patch import Patch
     from bluedit.errors import BluEditError
     from bluedit.execution import Execution
+    from bluedit.explain.conflicts import find_conflicts
+    from bluedit.explain.edit import explain_edit
     from bluedit.explain.residuals import explain_residuals
     from bluedit.facts import Fact, Neighbour, Probe, read_facts, world_facts
     from bluedit.methods.presets import PRESETS as recipes
@@ -33,7 +35,9 @@ _HOMES = {
     "Probe": "bluedit.facts",
     "Recipe": "bluedit.methods.recipe",
     "Trace": "bluedit.writing.trace",
+    "explain_edit": "bluedit.explain.edit",
     "explain_residuals": "bluedit.explain.residuals",
+    "find_conflicts": "bluedit.explain.conflicts",
     "read_facts": "bluedit.facts",
     "recipes": "bluedit.methods.presets",
     "world_facts": "bluedit.facts",
@@ -51,7 +55,9 @@ __all__ = [
     "Probe",
     "Recipe",
     "Trace",
+    "explain_edit",
     "explain_residuals",
+    "find_conflicts",
     "read_facts",
     "recipes",
     "world_facts",

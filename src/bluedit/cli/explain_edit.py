@@ -1,0 +1,239 @@
+"""The commands `bluedit explain edit` and `bluedit explain conflicts`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bluedit.cli.common import (
+    FACTS,
+    METHOD,
+    MODEL,
+    RESULT,
+    BadRecords,
+    Corpus,
+    Device,
+    Dtype,
+    Format,
+    Model,
+    OtherWeights,
+    Tokens,
+    TrustRemoteCode,
+    count,
+    load_editor,
+    print_tables,
+    read_source,
+    say,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bluedit.explain.conflicts import Conflicts
+    from bluedit.explain.edit import Asked, EditExplanation
+
+Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.", rich_help_panel=RESULT)]
+
+
+def explain_edit(
+    patch: Annotated[Path, typer.Argument(help="Folder of a patch.")],
+    fact: Annotated[
+        str,
+        typer.Option(
+            "--fact",
+            "-f",
+            metavar="ID",
+            help="Which fact: its number in 'bluedit show', its id, or a part of its text.",
+            rich_help_panel=FACTS,
+        ),
+    ],
+    model: Model = "smollm2",
+    dtype: Dtype = None,
+    device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    force: OtherWeights = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for a page with figures (edit.html) and all numbers (edit.json).",
+            rich_help_panel=RESULT,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show why an edited fact is said or not: what was written, what arrived, and what each text receives of it."""
+    from rich.text import Text
+
+    from bluedit.editing.patch import Patch
+    from bluedit.explain.edit import explain_edit as explain
+    from bluedit.explain.edit import find_fact, write_edit
+    from bluedit.files import as_json
+
+    loaded = Patch.load(patch)
+    number = find_fact(loaded.facts, fact)
+    editor = load_editor(model, dtype, device, trust_remote_code)
+    found = explain(editor, number, loaded, force=force)
+    page = write_edit(found, out) if out else None
+    if json:
+        say(as_json(found.as_dict()).decode())
+        return
+    print_tables(Text(found.sentence), *edit_tables(found))
+    if page:
+        say(f"\nPage: {page}")
+
+
+def edit_tables(found: EditExplanation) -> list[RenderableType]:
+    """The numbers of an explanation that a terminal has room for."""
+    from bluedit.evaluate.tables import NONE, Column, Listing
+    from bluedit.explain.edit import probability, shown
+
+    writes = Listing(
+        "Writes",
+        [Column(title, True) for title in ("layer", "for layer", "share", "|r|", "reach", "part of the move")],
+        [
+            (str(w.layer), NONE if w.target is None else str(w.target), *map(shown, (w.share, w.residual, w.reach, w.part)))
+            for w in found.written
+        ],
+        [f"of the residual at layer {a.layer} arrived: {shown(a.arrived)}, now {shown(a.now)}" for a in found.arrivals],
+    )  # fmt: skip
+    columns = (
+        Column("text"),
+        Column("form"),
+        *(Column(t, True) for t in ("received", "p(new)", "ahead")),
+        Column("said"),
+    )
+    rows = [
+        (" ".join(one.prompt.split()), one.form, shown(one.received), probability(one.target_after), shown(one.ahead, 1), _said(one))
+        for one in found.asked
+    ]  # fmt: skip
+    notes = [
+        "received: share of the residual that arrives at the text's key",
+        "ahead: by how many nats the old answer leads",
+    ]
+    parts: list[RenderableType] = [
+        writes,
+        Listing("Texts", columns, rows, [*notes, *filter(None, [found.reading_note])]),
+    ]
+    near = [one for one in found.others if one.interferes or one.match]
+    if near:
+        heads = (Column("edit"), Column("when"), *(Column(t, True) for t in ("match", "adds", "takes")))
+        others = [
+            (f"{o.number}: {o.prompt} => {o.target}", o.when, *map(shown, (o.match, o.adds, o.takes))) for o in near[:5]
+        ]
+        parts.append(Listing("Nearest edits", heads, others))
+    return parts
+
+
+def _said(asked: Asked) -> str:
+    from bluedit.explain.edit import outcome
+
+    answer = outcome(asked)
+    text = " ".join(asked.says.split())
+    return answer if answer in ("yes", "kept") else f"{answer}: {text[:30]}"
+
+
+IN_CONFLICT = 12  # exit code of `bluedit explain conflicts --strict` if anything was found
+_SHOWN = 10  # findings of a kind
+
+
+def explain_conflicts(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Files of facts (as --facts of 'bluedit edit') and folders of patches, in any number."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Compare keys in this model, and ask it with each patch. Default: only the texts are compared.",
+            rich_help_panel=MODEL,
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            metavar="NAME",
+            help="The recipe whose keys are compared. Default: that of the patch, or of 'bluedit edit'.",
+            rich_help_panel=METHOD,
+            show_default=False,
+        ),
+    ] = None,
+    format: Format = None,
+    bad_records: BadRecords = "refuse",
+    dtype: Dtype = None,
+    device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    force: OtherWeights = False,
+    corpus: Corpus = "self",
+    tokens: Tokens = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help=f"Exit with {IN_CONFLICT} if anything was found. Otherwise the exit code is 0.",
+            rich_help_panel=RESULT,
+        ),
+    ] = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="Show all findings, however many.", rich_help_panel=RESULT)
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show which facts stand in each other's way, before or after they are edited, and what to do about each."""
+    from bluedit.explain.conflicts import Source, find_conflicts
+    from bluedit.files import as_json
+
+    given = [
+        Source.of(name)
+        if Path(name).is_dir()
+        else Source(name, tuple(read_source(name, format, None, 0, 0, bad_records)))
+        for name in sources
+    ]
+    editor = load_editor(model, dtype, device, trust_remote_code, corpus=corpus, tokens=tokens) if model else None
+    found = find_conflicts(*given, editor=editor, recipe=recipe, force=force)
+    if json:
+        say(as_json(found.as_dict()).decode())
+    else:
+        print_tables(*conflict_tables(found, None if details else _SHOWN))
+    if strict and found.found:
+        sys.exit(IN_CONFLICT)
+
+
+def conflict_tables(found: Conflicts, most: int | None) -> list[RenderableType]:
+    """The findings by kind, each kind with what to do, and what was compared."""
+    from rich.text import Text
+
+    from bluedit.evaluate.tables import Record, Records
+    from bluedit.explain.conflicts import ADVICE, KINDS
+
+    parts: list[RenderableType] = []
+    for kind in found.counts:
+        own = [one for one in found.found if one.kind == kind]
+        records = []
+        for one in own[:most]:
+            fields = {
+                f"{place}.": f"{f.prompt} => {f.target} ({f.source}, fact {f.number})"
+                for place, f in enumerate(one.facts, 1)
+            }
+            near = (
+                f" (cosine of keys {one.match:.2f} at layer {one.layer})"
+                if one.match and kind == "same subject"
+                else ""
+            )
+            records.append(Record(f"{one.why[0].upper()}{one.why[1:]}{near}", fields))
+        more = [f"{len(own) - most} more: --details"] if most and len(own) > most else []
+        parts.append(Records(f"{KINDS[kind]}: {len(own)}", records, [*more, f"What to do: {ADVICE[kind]}"]))
+    if not found.found:
+        parts.append(Text(f"Nothing stands in the way of {count(found.facts, 'fact')}."))
+    return [*parts, Text("\n".join(f"Note: {note}." for note in found.notes))]

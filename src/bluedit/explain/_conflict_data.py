@@ -1,0 +1,184 @@
+"""What can stand between facts, and where each of them is from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bluedit.editing.patch import Patch
+from bluedit.facts.fact import Fact
+from bluedit.facts.phrasebook import wordings_of
+from bluedit.facts.readers import read_facts
+from bluedit.facts.subjects import same_subject_key
+
+KINDS: Mapping[str, str] = {
+    "contradiction": "Facts that contradict each other",
+    "overwritten": "Edits that a later fact overwrites",
+    "unsaid": "Edits that are not said",
+    "repeated": "Facts given twice",
+    "same subject": "Facts about one subject",
+    "parallel keys": "Facts whose keys are nearly parallel",
+}
+"""What is looked for, the most serious first."""
+
+ADVICE: Mapping[str, str] = {
+    "contradiction": "keep one of them; of an edit, the later batch wins",
+    "overwritten": "leave out the later fact if the earlier one is to stay; otherwise edit on top of the patch (--patch) with subjects=unit, "
+    "which writes the subject anew instead of adding to what is there",
+    "unsaid": "ask why: bluedit explain edit PATCH --fact NUMBER",
+    "repeated": "leave one out",
+    "same subject": "edit them in one batch with subjects=unit, as the default recipe does: one key cannot hold several values written apart",
+    "parallel keys": "edit them in one batch, so that they are solved for together, and look at both afterwards; name the subjects more fully "
+    "if they are different things",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A file of facts, or a patch.
+
+    Attributes:
+        name: as messages have it.
+        facts: in order.
+        patch: the patch they come from; None for facts that are still to be edited.
+    """
+
+    name: str
+    facts: tuple[Fact, ...]
+    patch: Patch | None = None
+
+    @classmethod
+    def of(cls, given: Source | Patch | str | Path | Sequence[Fact], number: int = 1) -> Source:
+        """A patch or its folder, a file of facts, or facts.
+
+        Raises:
+            FactError, PatchError: it cannot be read.
+        """
+        if isinstance(given, Source):
+            return given
+        if isinstance(given, Patch):
+            return cls(f"patch {number}", given.facts, given)
+        if not isinstance(given, (str, Path)):
+            return cls(f"facts {number}", tuple(given))
+        if Path(given).is_dir():
+            patch = Patch.load(given)
+            return cls(str(given), patch.facts, patch)
+        return cls(str(given), tuple(read_facts(given)))
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One fact of a source.
+
+    Attributes:
+        source, number: where it is, counted from 1.
+        fact: it.
+        batch: its batch in the patch, from 0; None for a fact that is still to be edited.
+    """
+
+    source: str
+    number: int
+    fact: Fact
+    batch: int | None = None
+
+    @property
+    def is_written(self) -> bool:
+        return self.batch is not None
+
+    @cached_property
+    def subject(self) -> str:
+        """What all forms of its subject's name share."""
+        return same_subject_key(self.fact.subject)
+
+    @cached_property
+    def relation(self) -> str | None:
+        """Its relation in the phrase book, e.g. "capital"; None if it is not recognised."""
+        found = wordings_of(self.fact.prompt, subject=self.fact.subject, target=self.fact.target)
+        return found.id if found else None
+
+    @property
+    def place(self) -> str:
+        """Where it is, e.g. "facts.jsonl 3"."""
+        return f"{self.source} {self.number}"
+
+
+def entries_of(sources: Sequence[Source]) -> list[Entry]:
+    """All facts: those of patches first, since they are there already."""
+    found = []
+    for source in sorted(sources, key=lambda one: one.patch is None):
+        batches = [None] * len(source.facts)
+        if source.patch:
+            batches = [place for place, batch in enumerate(source.patch.batches) for _ in batch.facts]
+        found += [
+            Entry(source.name, number, fact, batch)
+            for number, (fact, batch) in enumerate(zip(source.facts, batches, strict=True), 1)
+        ]
+    return found
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A fact in a conflict: its source, its number there, and what it says."""
+
+    source: str
+    number: int
+    prompt: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Facts that stand in each other's way.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        facts: in order; the first one is there earlier.
+        why: what is wrong, as a part of a sentence.
+        advice: what to do.
+        match: cosine of their keys, the largest of all pairs and layers; None where keys were not compared.
+        layer: where that is.
+    """
+
+    kind: str
+    facts: tuple[Mention, ...]
+    why: str
+    advice: str
+    match: float | None = None
+    layer: int | None = None
+
+    @classmethod
+    def of(
+        cls, kind: str, entries: Sequence[Entry], why: str, match: float | None = None, layer: int | None = None
+    ) -> Conflict:
+        """A conflict of a kind, with that kind's advice."""
+        mentions = tuple(Mention(one.source, one.number, one.fact.text, one.fact.target) for one in entries)
+        return cls(kind, mentions, why, ADVICE[kind], match, layer)
+
+
+@dataclass(frozen=True)
+class Conflicts:
+    """All that was found.
+
+    Attributes:
+        facts: how many were looked at.
+        found: the most serious kinds first, in the order of the facts.
+        notes: what was compared and how, and what was not.
+    """
+
+    facts: int
+    found: tuple[Conflict, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each kind there are; kinds without any are left out."""
+        count = Counter(one.kind for one in self.found)
+        return {kind: count[kind] for kind in KINDS if count[kind]}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The findings as a JSON object."""
+        return {"counts": self.counts, **asdict(self)}

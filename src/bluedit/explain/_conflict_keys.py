@@ -1,0 +1,124 @@
+"""Conflicts that only a model shows: keys that are nearly parallel, and edits that it does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from bluedit.explain._conflict_data import Conflict, Entry, Source
+from bluedit.forward import says_targets
+from bluedit.methods.recipe import Recipe
+from bluedit.methods.subjects import Split
+from bluedit.model.state import frozen
+from bluedit.shapes import Float, Tensor
+from bluedit.text.contexts import sampled_prefixes
+from bluedit.text.prompts import subject_row
+from bluedit.writing.keys import batch_rows, read_keys
+
+if TYPE_CHECKING:
+    from bluedit.editing.editor import Editor
+    from bluedit.maths.solve import PreservationOperator
+
+WHITENED = 0.7
+"""Whitened cosine from which two keys count as nearly parallel. A change that is written for one of them alone delivers about this share of
+itself to the other."""
+PLAIN = 0.95
+"""The same without statistics of the keys. Plain cosines are high between any two keys, because all share the directions that are common in text."""
+_COLUMNS = 1024  # of the matrix of cosines at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """Pairs of facts whose keys are nearly parallel.
+
+    Attributes:
+        pairs: (cosine, layer) of two facts, by their places in the list; the largest cosine over the layers.
+        note: how keys were compared.
+    """
+
+    pairs: dict[tuple[int, int], tuple[float, int]]
+    note: str
+
+
+def near_keys(editor: Editor, entries: Sequence[Entry], recipe: Recipe) -> Near:
+    """Compare the keys that a recipe would store for facts, on the unedited weights."""
+    layers = recipe.written
+    metrics = _metrics(editor, recipe, layers)
+    keys = _keys(editor, entries, recipe, layers)
+    pairs: dict[tuple[int, int], tuple[float, int]] = {}
+    for layer in layers:
+        least = WHITENED if layer in metrics else PLAIN
+        for i, j, cosine in _parallel(keys[layer], metrics.get(layer), least):
+            if cosine > pairs.get((i, j), (0.0, layer))[0]:
+                pairs[i, j] = (cosine, layer)
+    return Near(pairs, _note(layers, list(metrics)))
+
+
+def _note(layers: Sequence[int], whitened: Sequence[int]) -> str:
+    where = f"keys were compared at layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))} of the unedited model"
+    if len(whitened) == len(layers):
+        return f"{where}; cosines are whitened, and from {WHITENED:g} on keys count as nearly parallel"
+    return (
+        f"{where} by plain cosines from {PLAIN:g} on, since there are no key statistics of layer "
+        f"{', '.join(str(layer) for layer in layers if layer not in whitened)} yet; the first edit computes them"
+    )
+
+
+def _metrics(editor: Editor, recipe: Recipe, layers: Sequence[int]) -> dict[int, PreservationOperator]:
+    """G of the layers whose statistics are stored."""
+    preserve = recipe.update.preserve
+    stored = editor.moments.stored(layers) if preserve else []
+    found = editor.moments.get(stored) if stored else {}
+    return {layer: preserve.operator(C) for layer, C in found.items()} if preserve else {}
+
+
+def _keys(editor: Editor, entries: Sequence[Entry], recipe: Recipe, layers: Sequence[int]) -> dict[int, Tensor]:
+    """d_key x facts by layer: one column a fact, also where the recipe would let facts share one."""
+    lm, apart = editor.lm, replace(recipe, subjects=Split())
+    facts = [recipe.wordings.extended(entry.fact) for entry in entries]
+    with frozen(lm.model), editor.unedited():
+        prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(lm, count, seed))
+        laid = batch_rows(lm.tokenizer, facts, prefixes, apart)
+        keys = read_keys(lm, laid.rows, layers, laid.n)
+    return {layer: found[:, : len(facts)].double() for layer, found in keys.items()}
+
+
+def _parallel(
+    keys: Float[Tensor, "d_key n"], metric: PreservationOperator | None, least: float
+) -> Iterator[tuple[int, int, float]]:
+    """(i, j, cosine) of all pairs i < j with at least this cosine."""
+    mapped = keys if metric is None else metric.apply(keys).to(keys)
+    sizes = (keys * mapped).sum(dim=0).clamp(min=torch.finfo(keys.dtype).tiny).sqrt()
+    for start in range(0, keys.shape[1], _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        cosines = (keys[:, part].T @ mapped) / sizes[part, None] / sizes
+        for i, j in (cosines.triu(diagonal=start + 1) >= least).nonzero().tolist():
+            yield start + i, j, float(cosines[i, j])
+
+
+def unsaid(editor: Editor, source: Source, *, force: bool = False) -> Iterator[Conflict]:
+    """Edits of a patch that the model with this patch does not say; each prompt with its latest target.
+
+    Raises:
+        PatchError: the patch was made for other weights.
+    """
+    assert source.patch
+    latest = {fact.text: (number, fact) for number, fact in enumerate(source.facts, 1)}
+    rows = [subject_row(editor.lm.tokenizer, fact, i) for i, (_, fact) in enumerate(latest.values())]
+    carried = bool(len(editor.journal)) and editor.journal.state == source.patch.state
+    if not carried:
+        editor.apply(source.patch, force=force)
+    try:
+        with frozen(editor.model):
+            said = says_targets(editor.lm, rows)
+    finally:
+        if not carried:
+            editor.undo()
+    for (number, fact), is_said in zip(latest.values(), said, strict=True):
+        if not is_said:
+            yield Conflict.of(
+                "unsaid", [Entry(source.name, number, fact, 0)], "the model with this patch does not say it"
+            )

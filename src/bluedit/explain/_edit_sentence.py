@@ -1,0 +1,126 @@
+"""The explanation of an edit in plain words, made of its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bluedit.explain._edit_data import INTERFERES, Asked, EditExplanation
+from bluedit.facts.words import HALF_PAIR
+
+ENOUGH = 0.5  # of what the prompt's own key receives: below it the key is at fault, above it the value
+LITTLE = 0.5  # of the wanted residual
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_QUOTED = 40  # characters of an answer
+
+
+def sentence_of(found: EditExplanation) -> str:
+    """The plain answer: whether the fact is said, and what is wrong with the texts after which it is not."""
+    prompt = found.asked[0]
+    parts = [_prompt(found, prompt), *_groups(found, prompt), *_neighbours(found), *_later(found)]
+    return HALF_PAIR.sub("?", " ".join(parts))
+
+
+def _prompt(found: EditExplanation, prompt: Asked) -> str:
+    if prompt.said:
+        return "The fact is said."
+    reasons = "; ".join(filter(None, [_lacking(found), _competition(prompt)]))
+    return f"The fact is not said: {reasons}."
+
+
+def _lacking(found: EditExplanation) -> str:
+    """What is known of the write itself."""
+    if not found.arrivals:
+        return ""
+    least = min(found.arrivals, key=lambda one: one.now)
+    where = f"of the wanted residual at layer {least.layer}"
+    if least.arrived >= LITTLE > least.now:
+        return f"{least.arrived:.2f} {where} had arrived, and later edits left {least.now:.2f}"
+    if least.now < LITTLE:
+        return f"only {least.now:.2f} {where} arrived"
+    return f"{least.now:.2f} {where} arrived, but the value does not carry"
+
+
+def _competition(asked: Asked) -> str:
+    """What is said instead, or by how much the rival is ahead."""
+    if asked.ahead is not None and asked.ahead > 0:
+        return f"the old answer stays {asked.ahead:.1f} nats ahead"
+    return f"the model writes {_quoted(asked.says)}"
+
+
+def _groups(found: EditExplanation, prompt: Asked) -> Iterator[str]:
+    """A sentence on the taught wordings and one on the paraphrases."""
+    taught = [one for one in found.asked[1:] if one.form not in ("paraphrase", "neighbour")]
+    paraphrases = [one for one in found.asked if one.form == "paraphrase"]
+    for group, name, names in (
+        (taught, "taught wording", "taught wordings"),
+        (paraphrases, "paraphrase", "paraphrases"),
+    ):
+        if group:
+            yield _group(group, name, names, prompt)
+
+
+def _group(group: Sequence[Asked], name: str, names: str, prompt: Asked) -> str:
+    missed = [one for one in group if not one.said]
+    if not missed:
+        if len(group) == 1:
+            return f"The {name} is said, too."
+        return f"{'Both' if len(group) == 2 else f'All {_number(len(group))}'} {names} are said, too."
+    if len(group) == 1:
+        return f"The {name} is not: {_why(missed[0], prompt)}."
+    verb = "is" if len(missed) == 1 else "are"
+    first = f"Of {_number(len(group))} {names} {_number(len(missed))} {verb} not"
+    if len(missed) == 1:
+        return f"{first}: {_why(missed[0], prompt)}."
+    worst = max(missed, key=lambda one: -one.target_after if one.ahead is None else one.ahead)
+    return f"{first}. The worst is {_quoted(worst.prompt)}: {_why(worst, prompt)}."
+
+
+def _why(asked: Asked, prompt: Asked) -> str:
+    """Whether the key or the value is at fault, and what stands against it."""
+    against = _competition(asked)
+    if asked.received is None or not prompt.received:
+        return against
+    if asked.received < ENOUGH * prompt.received:
+        return (
+            f"its key receives only {asked.received:.2f} of the change, the prompt's {prompt.received:.2f}; {against}"
+        )
+    return f"its key receives {asked.received:.2f} of the change but the value does not carry: {against}"
+
+
+def _neighbours(found: EditExplanation) -> Iterator[str]:
+    neighbours = [one for one in found.asked if one.form == "neighbour"]
+    moved = [one for one in neighbours if not one.said]
+    if not moved:
+        return
+    worst = max(moved, key=lambda one: abs(one.received or 0.0))
+    count = (
+        f"Of {_number(len(neighbours))} neighbours {_number(len(moved))}" if len(neighbours) > 1 else "The neighbour"
+    )
+    verb = "begins" if len(neighbours) == 1 or len(moved) == 1 else "begin"
+    got = f": at {worst.token!r} it receives {worst.received:.2f} of the change" if worst.received is not None else ""
+    yield (
+        f"{count} now {verb} its answer otherwise{got}."
+        if verb == "begins"
+        else (
+            f"{count} now begin their answers otherwise; the one that receives most gets {worst.received or 0.0:.2f} of the change."
+        )
+    )
+
+
+def _later(found: EditExplanation) -> Iterator[str]:
+    """What other edits do to this one."""
+    moved = found.moved_by.get("later", 0.0)
+    if abs(moved) < INTERFERES:
+        return
+    nearest = next((one for one in found.others if one.when == "later" and abs(one.adds) >= INTERFERES), None)
+    most = f"; the most of it comes from edit {nearest.number}, {_quoted(nearest.prompt)}" if nearest else ""
+    yield f"Later edits {'add' if moved > 0 else 'take away'} {abs(moved):.2f} of its residual at its key{most}."
+
+
+def _number(count: int) -> str:
+    return _WORDS[count] if count < len(_WORDS) else str(count)
+
+
+def _quoted(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= _QUOTED else line[: _QUOTED - 1].rstrip() + "…") if line else "nothing"

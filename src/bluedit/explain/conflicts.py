@@ -1,0 +1,89 @@
+"""Facts that stand in each other's way, before and after they are edited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bluedit.editing.patch import Patch
+from bluedit.errors import FactError
+from bluedit.explain._conflict_data import ADVICE, KINDS, Conflict, Conflicts, Entry, Mention, Source, entries_of
+from bluedit.explain._conflict_keys import PLAIN, WHITENED, near_keys, unsaid
+from bluedit.explain._conflict_texts import reported_unsaid, subject_groups, text_conflicts
+from bluedit.explain._edit_replay import recipe_of
+from bluedit.facts.fact import Fact
+from bluedit.methods.presets import DEFAULT
+
+if TYPE_CHECKING:
+    from bluedit.editing.editor import Editor
+    from bluedit.explain._conflict_keys import Near
+    from bluedit.methods.recipe import Recipe
+
+__all__ = ["ADVICE", "KINDS", "PLAIN", "WHITENED", "Conflict", "Conflicts", "Mention", "Source", "find_conflicts"]
+
+_NO_MODEL = "keys were not compared, and whether edits are said is taken from reports; both need the model (--model)"
+
+
+def find_conflicts(
+    *given: Source | Patch | str | Path | Sequence[Fact],
+    editor: Editor | None = None,
+    recipe: str | Recipe | None = None,
+    force: bool = False,
+) -> Conflicts:
+    """Look for facts that contradict, overwrite or repeat each other, share a subject, have nearly parallel keys, or are not said.
+
+    Facts of patches count as earlier than facts that are still to be edited.
+
+    Args:
+        given: patches or their folders, files of facts, or facts.
+        editor: of the unedited model. With it, keys are compared and patches are asked; the model is as before afterwards.
+        recipe: whose keys; None takes that of the last edit in the patches or, without a patch, the default.
+        force: take patches of other weights.
+
+    Raises:
+        FactError: nothing was given, or facts that cannot be read.
+        PatchError: a patch cannot be read, or was made for other weights.
+    """
+    sources = [Source.of(one, number) for number, one in enumerate(given, 1)]
+    entries = entries_of(sources)
+    if not entries:
+        raise FactError("there are no facts to compare; give a file of facts, a patch, or several of them")
+    found = list(text_conflicts(entries))
+    near = near_keys(editor, entries, _recipe(editor, sources, recipe)) if editor else None
+    found += _subjects(entries, near)
+    if near:
+        found += _parallel(entries, near)
+    for source in sources:
+        if source.patch:
+            found += unsaid(editor, source, force=force) if editor else reported_unsaid(source)
+    order = list(KINDS)
+    found.sort(key=lambda one: order.index(one.kind))
+    return Conflicts(len(entries), tuple(found), (near.note if near else _NO_MODEL,))
+
+
+def _recipe(editor: Editor, sources: Sequence[Source], wanted: str | Recipe | None) -> Recipe:
+    """The recipe whose keys are compared."""
+    patches = [source.patch for source in sources if source.patch and source.patch.batches]
+    if wanted is None and patches:
+        found = recipe_of(patches[-1].batches[-1].origin)
+        if found.layers:
+            return editor.recipe(found)
+    return editor.recipe(wanted or DEFAULT)
+
+
+def _subjects(entries: Sequence[Entry], near: Near | None) -> Iterator[Conflict]:
+    places = {id(entry): place for place, entry in enumerate(entries)}
+    for group in subject_groups(entries):
+        own = [places[id(entry)] for entry in group]
+        known = [near.pairs[i, j] for i in own for j in own if (i, j) in near.pairs] if near else []
+        match, layer = max(known, default=(None, None), key=lambda one: one[0] or 0.0)
+        yield Conflict.of("same subject", group, f"all are about {group[0].fact.subject!r}", match, layer)
+
+
+def _parallel(entries: Sequence[Entry], near: Near) -> Iterator[Conflict]:
+    """Pairs with nearly parallel keys that are not about one subject."""
+    for (i, j), (match, layer) in sorted(near.pairs.items(), key=lambda item: -item[1][0]):
+        if entries[i].subject != entries[j].subject:
+            why = f"the cosine of their keys is {match:.2f} at layer {layer}"
+            yield Conflict.of("parallel keys", (entries[i], entries[j]), why, match, layer)

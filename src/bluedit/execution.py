@@ -18,7 +18,7 @@ class _Device(_Option):
 
 @dataclass(frozen=True)
 class Execution(Options):
-    """Owned by an editor. Nothing here is part of a recipe, of the name of stored targets or of a benchmark's identity.
+    """Settings of an editor. They are not part of a recipe, of the name of stored targets, or of a benchmark's identity.
 
     Attributes:
         precision: of linear maps while targets are optimised: "bf16", "full", or "auto": bf16 where the device has it natively.

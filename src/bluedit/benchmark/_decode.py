@@ -21,7 +21,7 @@ class Damage(ValueError):
 
 
 def read_json(file: Path) -> Any:
-    """A JSON file's value: finite numbers, proper text, a few levels.
+    """A JSON file's value: finite numbers, proper text, not nested too deeply.
 
     Raises:
         Damage: the file cannot be read, or is not JSON as bluedit writes it.

@@ -69,7 +69,7 @@ class EntryRun:
     trace: BenchmarkTrace
 
     def finish(self) -> None:
-        """Write and measure the batches that the folder does not hold yet.
+        """Write and measure the batches that are not in the folder yet.
 
         Raises:
             BluEditError: the entry cannot be finished.

@@ -31,7 +31,7 @@ def without_notices() -> Iterator[None]:
 
 @contextmanager
 def bars(shown: bool) -> Iterator[None]:
-    """lm-eval and datasets draw progress bars whether or not standard error is a terminal; unwanted ones are dropped. Logs are not."""
+    """Drops progress bars that are not wanted: lm-eval and datasets draw them even if standard error is not a terminal. Logs are kept."""
     if shown:
         yield
         return

@@ -81,7 +81,7 @@ def name_of(task: Any) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """An exception of other people's code in one line: its first cause."""
+    """The first cause of an exception from other packages, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -87,7 +87,7 @@ def entries_of(rows: Iterable[Entry | Recipe | str]) -> list[Entry]:
 
 
 def family(name: str) -> tuple[str, bool]:
-    """(an entry's name without what makes it a BLUE form, whether it is one). A schedule among the settings decides; other settings stay in
+    """(an entry's name without the mark of its BLUE form, whether it is a BLUE form). A schedule among the settings decides; other settings stay in
     the name."""
     base, _, options = name.partition(":")
     settings = {key: value for key, _, value in (item.partition("=") for item in options.split(",") if item)}

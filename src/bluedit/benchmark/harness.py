@@ -117,7 +117,7 @@ def evaluate_tasks(
     progress: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Run tasks of lm-eval on a model with the weights it has now. Model and tokenizer are left as they were.
+    """Run tasks of lm-eval on a model with the weights it has now. Model and tokenizer are unchanged afterwards.
 
     Args:
         model: the model; make a HarnessModel of it first to set more than the batch size.

@@ -64,7 +64,7 @@ class Benchmark:
         return ordinary_passages() if self.passages is None else self.passages
 
     def check(self) -> None:
-        """Check what can be checked without the model.
+        """Check everything that does not need the model.
 
         Raises:
             BenchmarkError, RecipeError, FactError: an entry, suite or task does not exist, or cannot be measured on these facts.
@@ -89,7 +89,7 @@ class Benchmark:
             read_items(task, file)
 
     def check_for(self, queries: ModelQueries) -> None:
-        """Check what only the model can tell, before anything is edited.
+        """Check what needs the model, before anything is edited.
 
         Raises:
             BenchmarkError: there are too few passages for what is measured on them.

@@ -135,7 +135,7 @@ class BenchmarkRecord:
 
 
 def read_benchmark(folder: Path) -> BenchmarkRecord:
-    """Read what is finished of a benchmark; it may still be running.
+    """Read the finished part of a benchmark, which may still be running.
 
     Raises:
         BenchmarkError: not a benchmark, nothing finished in it yet, or damaged.

@@ -73,7 +73,7 @@ class Configuration:
     threads: int = field(metadata={"may_differ": True})
 
     def differences(self, other: Configuration) -> list[str]:
-        """What makes the other configuration one of another benchmark: names of attributes, and of entries with other settings."""
+        """What differs so much that the other configuration is another benchmark's: names of attributes, and of entries with other settings."""
         names = [f.name for f in dataclasses.fields(self) if not f.metadata.get("may_differ")]
         wrong = [name for name in names if getattr(self, name) != getattr(other, name)]
         shared = [name for name in self.settings if name in other.settings]

@@ -39,7 +39,7 @@ def run_benchmark(
     trace: BenchmarkTrace | None = None,
     execution: Execution | None = None,
 ) -> list[Row]:
-    """Run a benchmark, or go on with one. The model is left as it was.
+    """Run a benchmark, or continue one. The model is unchanged afterwards.
 
     Args:
         folder: of the benchmark; made if need be.

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class BenchmarkTrace:
-    """Its methods are called as a benchmark proceeds. Override those of interest; by default finished batches are logged.
+    """Follows a benchmark: override the methods of interest. By default finished batches are logged.
 
     A BluEditError that a method raises ends the entry, any other exception the benchmark. Finished batches stay.
     """
@@ -28,10 +28,10 @@ class BenchmarkTrace:
         """The metrics were measured after the batch."""
 
     def on_saved(self, entry: Entry, number: int) -> None:
-        """The patch in the entry's folder holds the batch. The entry's log does not, yet."""
+        """The batch is in the patch in the entry's folder, but not yet in the entry's log."""
 
     def on_finished(self, entry: Entry, number: int, batch: BatchRecord) -> None:
-        """The batch is in the entry's log; an interrupted benchmark goes on after it."""
+        """The batch is in the entry's log; an interrupted benchmark continues after it."""
         log.info("%s: batch %d is finished, %d facts in %.1f s", entry.name, number, batch.facts, batch.seconds)
 
     def on_finetune(self, entry: Entry) -> None:

@@ -150,18 +150,18 @@ def print_tables(*parts: RenderableType) -> None:
 
 
 def say(message: str) -> None:
-    """Print a line as it is: nothing in it is read as markup, and no line is cut."""
+    """Print a line literally: without markup, and without cutting long lines."""
     typer.echo(message)
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say on standard error what went wrong, and leave."""
+    """Print an error on standard error and exit."""
     typer.secho(f"bluedit: {message}", fg="red", err=True)
     sys.exit(code)
 
 
 def bars() -> bool:
-    """Whether to draw progress bars: only where somebody watches."""
+    """Whether to draw progress bars: only in a terminal."""
     return sys.stderr.isatty()
 
 

@@ -9,7 +9,7 @@ from bluedit.model.editable import EditableModel
 
 
 def base_of(lm: EditableModel, fingerprint: str) -> Base:
-    """What a patch of this model says about it."""
+    """The description of this model that its patches carry."""
     first = lm.tokenizer("a")["input_ids"][:1]
     return Base(lm.name, fingerprint, _dtype(lm), bool(first) and first[0] in lm.tokenizer.all_special_ids)
 

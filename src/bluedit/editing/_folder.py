@@ -90,7 +90,7 @@ def load_batches(folder: Path) -> tuple[dict[str, Any], tuple[Batch, ...]]:
 
 @contextmanager
 def _readable(folder: Path) -> Iterator[None]:
-    """Whatever goes wrong while a patch is read becomes a PatchError."""
+    """Turns every error while a patch is read into a PatchError."""
     try:
         yield
     except PatchError as error:
@@ -111,7 +111,7 @@ def _readable(folder: Path) -> Iterator[None]:
 
 
 def check_place(folder: Path, *, force: bool = False) -> None:
-    """Raises PatchError when a patch cannot go there; also called before long work starts."""
+    """Raises PatchError when a patch cannot be saved there; also called before a long computation starts."""
     if folder.exists() and not folder.is_dir():
         raise PatchError(f"{folder} is a file; a patch is a folder, choose another name")
     if folder.is_dir() and any(folder.iterdir()):
@@ -128,7 +128,7 @@ def check_place(folder: Path, *, force: bool = False) -> None:
 
 
 def _write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) -> str:
-    """Write the two files of a batch, unless they are there undamaged, and say what they are called."""
+    """Write the two files of a batch, unless they exist and are undamaged. Returns their name."""
     record = as_json(batch_record(batch))
     factors = save(batch_tensors(batch))
     name = f"{index:04d}-{_hash(record, factors)}"

@@ -24,7 +24,7 @@ class Before:
 
     @classmethod
     def of(cls, lm: EditableModel, facts: Sequence[Fact], progress: Progress) -> Before:
-        """Look at a model. Raises BluEditError where the facts cannot be asked: nothing has been changed yet."""
+        """Measure a model before an edit. Raises BluEditError if the facts cannot be asked; nothing has been changed yet."""
         try:
             return cls(measure(lm, facts, progress))
         except BluEditError:

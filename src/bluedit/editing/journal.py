@@ -35,7 +35,7 @@ class Entry:
 
 
 class Journal:
-    """Append-only sequence of batches on top of an unedited model. What is taken back is taken back from its end.
+    """Append-only sequence of batches on top of an unedited model. Only its last batches can be removed.
 
     States are chained: the fingerprint of the model after a batch is a hash of the one before it and the batch's digest. So the whole model is
     hashed once, when it is opened.
@@ -65,7 +65,7 @@ class Journal:
 
     @property
     def patch(self) -> Patch:
-        """Everything as one patch of the unedited model."""
+        """All batches as one patch of the unedited model."""
         return Patch(self.base, self.batches)
 
     def append(self, batches: Sequence[Batch], snapshot: Snapshot, edit: Edit | None = None) -> None:

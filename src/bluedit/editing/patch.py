@@ -51,7 +51,7 @@ class Patch:
 
     @property
     def origins(self) -> tuple[Origin, ...]:
-        """Where the batches come from, once for the batches of an edit, with its report."""
+        """Where the batches come from: one origin for each edit, with its report."""
         found = {}
         for batch in self.batches:
             found[text_fingerprint(batch.origin.settings, batch.origin.about)] = batch.origin

@@ -30,7 +30,7 @@ def next_token_drift(
     *,
     tokens_per_pass: int = TOKENS_PER_PASS,
 ) -> dict[str, tuple[float, float]]:
-    """By prompt: KL(unedited || edited) in nats of the token after it, and 1 if both models have the same first choice, else 0.
+    """For each prompt: KL(unedited || edited) of the next token in nats, and 1 if both models have the same first choice, else 0.
 
     Args:
         unedited: gives a context manager inside which the model has its unedited weights.

@@ -86,7 +86,7 @@ _PROBES = {
 
 
 class Portability(Suite):
-    """Whether the model says what follows from an edit and keeps what does not: the facts' probes (MQuAKE, arXiv 2305.14795; RippleEdits,
+    """Whether the model says what follows from an edit, and keeps its answers to what does not: the facts' probes (MQuAKE, arXiv 2305.14795; RippleEdits,
     arXiv 2307.12976)."""
 
     name = "portability"
@@ -171,7 +171,7 @@ def _greedy(queries: Queries, pairs: Sequence[tuple[str, str]], times: int) -> l
 
 
 def as_question(prompt: str) -> str:
-    """A question, phrased so that a language model answers it; a sentence stays as it is and is continued."""
+    """A question in a form that a language model answers. Other sentences are unchanged, and the model continues them."""
     return f"Question: {prompt.strip()}{_CUE}" if prompt.rstrip().endswith("?") else prompt
 
 

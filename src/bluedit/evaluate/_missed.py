@@ -75,7 +75,7 @@ class Evidence:
 
     @property
     def said(self) -> bool:
-        """Whether the model says the fact at its prompt. Where it was not asked, whether each token is its first choice."""
+        """Whether the model says the fact at its prompt. If it was not asked, whether each token of the target is its first choice."""
         return self.replies[0].said if self.replies else self.new.said
 
 

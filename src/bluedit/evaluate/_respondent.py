@@ -30,7 +30,7 @@ class Written:
 
 
 def never(text: str) -> bool:  # noqa: ARG001
-    """For texts that only their room or the model's end token ends."""
+    """For texts that end only at their length limit or at the model's end token."""
     return False
 
 

@@ -141,7 +141,7 @@ def logits_at(
 
 
 def check_finite(lm: EditableModel, values: Tensor) -> None:
-    """Raises ModelError when values contain NaN or plus infinity. A logit of minus infinity is a token the model never says."""
+    """Raises ModelError when values contain NaN or plus infinity. Logits may be minus infinity: the model never says such a token."""
     if (values.isnan() | (values == torch.inf)).any():
         raise ModelError(f"{lm.name} gives numbers that are not finite; check its weights, or use weaker settings")
 

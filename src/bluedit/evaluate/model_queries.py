@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelQueries:
-    """The queries of `bluedit.evaluate.queries.Queries`, put to a model with the weights it has now.
+    """The queries of `bluedit.evaluate.queries.Queries`, answered by a model with its present weights.
 
     Attributes:
         lm: the model.

@@ -32,7 +32,7 @@ def passage_rows(lm: EditableModel, texts: Sequence[str], tokens: int) -> list[l
 
 
 def passages_beyond(lm: EditableModel, texts: Sequence[str], tokens: int) -> Sequence[str]:
-    """The texts of which `passage_rows` uses nothing."""
+    """The texts that `passage_rows` does not use."""
     used = 0
     for i, text in enumerate(texts):
         if used >= tokens:

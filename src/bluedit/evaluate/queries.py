@@ -36,7 +36,7 @@ class Queries(Protocol):
         ...
 
     def next_token_drift(self, prompts: Sequence[str]) -> Mapping[str, tuple[float, float]]:
-        """By prompt: KL(unedited || edited) of the next token in nats, and 1 if both models have the same first choice, else 0."""
+        """For each prompt: KL(unedited || edited) of the next token in nats, and 1 if both models have the same first choice, else 0."""
         ...
 
     def passage_drift(self, texts: Sequence[str], tokens: int) -> dict[str, float]:

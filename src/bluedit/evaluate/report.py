@@ -221,7 +221,7 @@ class Measurement:
 def measure(
     lm: EditableModel, facts: Sequence[Fact], progress: Progress | None = None, before: Measurement | None = None
 ) -> Measurement:
-    """Measure the model with the weights it has now.
+    """Measure the model with its present weights.
 
     Args:
         before: the measurement before the edit. With it, the facts are asked in all forms; without it, only at their prompts.

@@ -19,7 +19,7 @@ _FORMS = {"plain": "as text to continue", "chat": "in chat"}
 
 
 def report_parts(report: Mapping[str, Any], *, details: bool = False, shown: int = SHOWN) -> list[RenderableType]:
-    """Everything below the table of facts, as far as the report has it.
+    """The parts below the table of facts, if the report has them.
 
     Args:
         details: every text that was generated, and all facts that are not said.
@@ -45,7 +45,7 @@ def asked_table(report: Mapping[str, Any]) -> Listing | None:
 
 
 def asked_texts(report: Mapping[str, Any]) -> Records | None:
-    """Every question and the text that comes, fact by fact."""
+    """Every question and the generated text, fact by fact."""
     records = [
         Record(f"{fact['prompt']} => {fact['target']}", dict(_texts(fact)))
         for fact in report["facts"]

@@ -39,7 +39,7 @@ def said(text: str, target: str) -> bool:
 
 
 def mentions(text: str, target: str) -> bool:
-    """Whether `text` contains `target`, with no word going on before or after it."""
+    """Whether `text` contains `target` and is not part of a longer word there."""
     found, wanted = normal(text), _wanted(target)
     at = found.find(wanted)
     while at >= 0:
@@ -50,7 +50,7 @@ def mentions(text: str, target: str) -> bool:
 
 
 def goes_on_as(text: str, target: str) -> str | None:
-    """What a text that begins with `target` makes of it, such as "$429.99" of "$429"; None if it ends there or does not begin so."""
+    """The longer word that a text which begins with `target` makes of it, such as "$429.99" of "$429"; None if it ends there or does not begin so."""
     found, wanted = normal(text).lstrip(_MARKS), _wanted(target)
     if not found.startswith(wanted) or _ends(found, len(wanted)):
         return None

@@ -87,7 +87,7 @@ def fitted(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]
 
 @dataclass(frozen=True)
 class Record:
-    """One thing with all that is known about it: a line, and rows of (name, value) below it."""
+    """A line, and rows of (name, value) with its details below it."""
 
     head: str
     fields: Mapping[str, str | Text]
@@ -95,7 +95,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Records:
-    """Things one below the other with all their details, where a table of as many columns would not fit.
+    """Records one below the other with all their details, for what has too many columns for a table.
 
     Attributes:
         title: above the first; empty for none.

@@ -15,7 +15,7 @@ _SHORT = 3  # characters of a subject that is likely to be found in other words
 
 
 def build(fields: Fields, prompt: str, subject: str, target: str, *, marker: bool = True, **rest: Any) -> Fact:
-    """The fact of one record; what was read leniently goes to `fields.notes`.
+    """The fact of one record; where it was read leniently, a note is added to `fields.notes`.
 
     A prompt or phrasing without `{}` must name the subject.
 
@@ -58,7 +58,7 @@ def _check_marker(fields: Fields, prompt: str, subject: str) -> None:
 
 
 def names_beside_marker(prompt: str, subject: str) -> bool:
-    """Whether a template names the subject outside `{}`, too."""
+    """Whether a template contains the subject besides `{}`."""
     return "{}" in prompt and names(prompt.replace("{}", "\n"), subject)
 
 

@@ -157,7 +157,7 @@ class _Pass:
         self.values = torch.stack([seen[i] for i in range(len(self.sites))])
 
     def _unchanged_blocks(self) -> tuple[nn.Module, ...]:
-        """Blocks whose output does not depend on the vectors: those below the sites, and theirs when the block's output is the site."""
+        """Blocks whose output does not depend on the vectors: those below the sites, and also the sites' own block if its output is the site."""
         return self.lm.anatomy.blocks[: unchanged_blocks(self.sites)]
 
     def _recorded_blocks(self) -> list[tuple[nn.Module, Callable[..., Any]]]:

@@ -59,7 +59,7 @@ Trail = tuple[tuple[str, int | None], ...]  # attributes, with the place in a tu
 
 
 def _holders(node: Any, trail: Trail = ()) -> Iterator[tuple[Any, Trail]]:
-    """A recipe or part and all parts in it, each with the way to it."""
+    """A recipe or part and all parts in it, each with the path to it."""
     yield node, trail
     for name in slots_of(type(node)):
         value = getattr(node, name)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Filter(Part, slot="filters"):
     """Changes the update of a layer when a batch has been written.
 
-    Filters are applied in the order of the recipe: first those that change what is kept, then those that only change what is shown.
+    Filters are applied in the order of the recipe, but those with `shown_only` run last.
 
     Attributes:
         shown_only: the weight shows W0 + apply(...), but the unfiltered sum is kept, so the next batch builds on all that was learned.

@@ -45,7 +45,7 @@ class Tuning:
             raise RecipeError(f"tuning {self.name}: unknown option {wrong[0]!r}; {hint}")
 
     def apply(self, recipe: Recipe) -> Recipe:
-        """The recipe with this model's numbers, and the tuning's name in it."""
+        """The recipe with this model's hyperparameters and the tuning's name."""
         chosen = recipe.settings()
         numbers = dict(self.set)
         for when, more in self.parts:
@@ -72,7 +72,7 @@ def tunings() -> tuple[Tuning, ...]:
 
 
 def tuning_for(config: Any, d_key: int) -> Tuning:
-    """The tuning that matches a model's configuration, or numbers scaled to its size.
+    """The tuning that matches a model's configuration, or one scaled to its size.
 
     Without a measured tuning, layers span an eighth to a quarter of the depth, as the published choices roughly do (4-8 of 32 for
     Llama-3). The expected k^T C^-1 k of a key is d_key, so lambda = 1.3 d_key has the effect of the published lambda at any width. The
@@ -92,7 +92,7 @@ def tuning_for(config: Any, d_key: int) -> Tuning:
 
 
 def tune(recipe: Recipe, config: Any, d_key: int, settings: Numbers | None = None) -> Recipe:
-    """A recipe with a model's numbers and the user's settings, which win.
+    """A recipe with a model's hyperparameters and the user's settings, which override them.
 
     The settings also decide which numbers of the tuning fit (a spread schedule has its own, say). A recipe that has layers of its own or
     was tuned before keeps its numbers.

@@ -17,7 +17,7 @@ _ALL, _LAST = "all", "last"
 
 
 class BatchWriter(Protocol):
-    """What an update is handed: a batch of facts that can be written in either way (see `bluedit.writing.loop`)."""
+    """The argument of `Update.write`: a batch of facts that can be written in either way (see `bluedit.writing.loop`)."""
 
     def solve(self, update: ClosedForm) -> Any: ...
 

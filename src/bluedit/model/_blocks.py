@@ -56,7 +56,7 @@ def find_blocks(model: PreTrainedModel) -> tuple[nn.Module, ...]:
 
 
 def find_attention(block: nn.Module) -> nn.Module | None:
-    """The outermost module of a block that calls itself attention, as every family's does."""
+    """The outermost module of a block whose name says that it is attention, as in every family."""
     inside = (m for m in block.modules() if m is not block)
     return next((m for m in inside if "attention" in type(m).__name__.lower()), None)
 

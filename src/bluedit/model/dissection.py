@@ -118,7 +118,7 @@ def _check_projection(module: nn.Module, name: str, layer: int) -> None:
 def _is_additive(model: PreTrainedModel, blocks: Sequence[nn.Module], projections: Sequence[Projection]) -> bool:
     """Whether a vector added to the first projection's output arrives at its block's output unchanged.
 
-    A model that computes NaN counts as one: what is wrong with it is said when it is edited.
+    A model that computes NaN counts as additive; the error comes when it is edited.
     """
     push: dict[str, Tensor] = {}
     seen: list[Tensor] = []

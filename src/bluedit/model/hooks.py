@@ -24,7 +24,7 @@ _REGISTER: dict[str, Callable[[nn.Module, Callable[..., Any]], Any]] = {
 
 
 class StopForward(Exception):
-    """Raised inside a hook to end a forward pass that has computed all that is needed; caught by whoever set the hook."""
+    """Raised inside a hook to end a forward pass that has computed all that is needed; caught by the code that set the hook."""
 
 
 @contextmanager

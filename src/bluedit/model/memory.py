@@ -10,7 +10,7 @@ _ASSUMED = 4 * 2**30
 
 
 def known_free_memory(device: torch.device) -> int | None:
-    """Bytes that can be allocated on a device now; None where the system does not say."""
+    """Bytes that can be allocated on a device now; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     meminfo = Path("/proc/meminfo")
@@ -22,6 +22,6 @@ def known_free_memory(device: torch.device) -> int | None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated on a device now; 4 GiB are assumed where the system does not say."""
+    """Bytes that can be allocated on a device now; 4 GiB if unknown."""
     known = known_free_memory(device)
     return _ASSUMED if known is None else known

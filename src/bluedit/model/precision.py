@@ -52,7 +52,7 @@ def _reduced(module: Any) -> Callable[..., Any]:
 
 
 def reduced_linears(lm: EditableModel, precision: str, blocks: Sequence[nn.Module]) -> ReducedLinears | None:
-    """The linear maps of these blocks in bfloat16, or None where `precision` does not ask for it.
+    """The linear maps of these blocks in bfloat16, or None if `precision` does not ask for it.
 
     Args:
         lm: the model.

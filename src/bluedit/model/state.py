@@ -55,7 +55,7 @@ def exclusive(model: nn.Module) -> Iterator[None]:
 
 
 def refuse_inference_mode(model: nn.Module) -> None:
-    """Raises EditError where gradients cannot be had: inside `torch.inference_mode()`, and for a model that was made or loaded in it."""
+    """Raises EditError where gradients cannot be computed: inside `torch.inference_mode()`, and for a model that was made or loaded in it."""
     if torch.is_inference_mode_enabled():
         raise EditError(
             "an edit needs gradients, which torch.inference_mode() rules out; edit outside it (torch.no_grad() is fine)"

@@ -40,7 +40,7 @@ class MomentStore:
     """Computes, stores and finds second moments of one model's keys.
 
     Attributes:
-        lm: the model. The caller sees to it that its weights are the unedited ones when `get` is called.
+        lm: the model. The caller makes sure that its weights are the unedited ones when `get` is called.
         weights: fingerprint of those weights.
         corpus: the text.
         tokens: budget; None means TOKENS_PER_KEY x d_key.

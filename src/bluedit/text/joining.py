@@ -19,7 +19,7 @@ _TOKENS_PER_PASS = 512  # few, since the logits of all of them are computed
 
 
 def with_spacing(lm: EditableModel, facts: Sequence[Fact]) -> list[Fact]:
-    """The facts, with `joined` set where the user left it open and no rule is sure, to what the model finds likelier."""
+    """The facts, with `joined` set by what the model finds more likely, where the user left it open and no rule applies."""
     unsure = [
         i for i, fact in enumerate(facts) if fact.joined is None and joined_by_rule(fact.text, fact.target) is None
     ]

@@ -34,7 +34,7 @@ _RESULTS = (
 
 
 def write_page(folders: Sequence[Path], out: Path) -> Path:
-    """Write the page of some benchmarks.
+    """Write one page for several benchmarks.
 
     Raises:
         BenchmarkError: a folder that cannot be read, or a place that cannot be written.

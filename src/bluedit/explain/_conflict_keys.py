@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from bluedit.maths.solve import PreservationOperator
 
 WHITENED = 0.7
-"""Whitened cosine from which two keys count as nearly parallel. A change that is written for one of them alone delivers about this share of
-itself to the other."""
-PLAIN = 0.95
-"""The same without statistics of the keys. Plain cosines are high between any two keys, because all share the directions that are common in text."""
+"""Whitened cosine from which two keys count as nearly parallel: a change that is written for one of them alone delivers about this share of
+itself to the other. In SmolLM2-135M (layers 4 and 8, default recipe) different relations of one subject have 0.65 to 0.89, one relation of
+two countries 0.46 and 0.62, and facts that have nothing in common about 0."""
+PLAIN = 0.8
+"""The same without statistics of the keys. There plain cosines are up to 0.1 higher."""
 _COLUMNS = 1024  # of the matrix of cosines at a time
 
 

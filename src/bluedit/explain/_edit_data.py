@@ -82,7 +82,7 @@ class Asked:
         target_before, target_after: log-probability of the new answer, in nats.
         rival: what it competes with: the old answer or, for a neighbour, its own answer; None if it is not known.
         rival_before, rival_after: its log-probability.
-        says_before, says: what the model writes, before and after.
+        says_before, says: what the model writes, before and after; before the edit only the prompt and neighbours are continued.
         said: whether that says the new answer; for a neighbour whether its first token is the same as before.
         lens: of the new answer; None for neighbours.
         rival_lens: of the old answer.

@@ -178,7 +178,7 @@ def _replayed(
         replaying(editor) as weights,
         editor.progress.task("explaining the edit", len(batches) + 2, "steps") as advance,
     ):
-        before = _Heard(lm, texts)
+        before = _Heard(lm, texts, ("prompt", "neighbour"))
         advance()
         for earlier in batches[:place]:
             weights.repeat(earlier)
@@ -189,7 +189,7 @@ def _replayed(
             weights.repeat(later)
             advance()
         now = {layer: column.value(lm, layer) for layer in seen.targets}
-        after = _Heard(lm, texts)
+        after = _Heard(lm, texts, tuple(FORMS))
         advance()
     return before, after, seen, keys, now
 
@@ -205,14 +205,15 @@ def _note(column: Column, seen: Rewritten) -> str:
 
 
 class _Heard:
-    """What the model says to each text on the weights as they are: scores, greedy text, and the lens of all but neighbours."""
+    """What the model says to each text on the weights as they are: scores, greedy text of some forms, and the lens of all but neighbours."""
 
-    def __init__(self, lm: EditableModel, texts: Sequence[Text]) -> None:
+    def __init__(self, lm: EditableModel, texts: Sequence[Text], continued: Sequence[str]) -> None:
         pairs = [text.pairs(lm.tokenizer) for text in texts]
         flat = [pair for own in pairs for pair in own]
         scores = iter(score_encoded(lm, flat))
         self.answers = [[next(scores) for _ in own] for own in pairs]
-        self.written = continuations(lm, [text.prompt for text in texts], _ROOM)
+        written = iter(continuations(lm, [text.prompt for text in texts if text.form in continued], _ROOM))
+        self.written = [next(written) if text.form in continued else "" for text in texts]
         seen = iter(lens(lm, [pair for text, own in zip(texts, pairs, strict=True) for pair in own if _lensed(text)]))
         self.lenses = [[next(seen) for _ in own if _lensed(text)] for text, own in zip(texts, pairs, strict=True)]
 

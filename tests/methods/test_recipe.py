@@ -17,12 +17,12 @@ PATHS = {
     "memory", "sequential", "layers",
     "objective.site", "objective.learning_rate", "objective.steps", "objective.clamp", "objective.weight_decay",
     "objective.kl_factor", "objective.stop_loss", "objective.stop", "objective.attention", "objective.adaptive", "objective.weights",
-    "objective.kl_anchor", "objective.norm_anchor",
+    "objective.kl_anchor", "objective.norm_anchor", "objective.together", "objective.correction",
     "rounds.count", "rounds.lower", "rounds.upper", "schedule.power", "update.slack",
     "preserve.lambda", "preserve.l2", "preserve.threshold", "preserve.unit", "preserve.share",
     "filters.rect.keep", "filters.rect.feedback", "filters.prune.base",
     "update.loss", "update.learning_rate", "update.epochs", "update.minibatch", "update.norm", "update.stop_loss", "update.seed",
-    "contexts.count", "contexts.seed",
+    "contexts.count", "contexts.seed", "descent.decay",
 }  # fmt: skip
 PARTS = {
     "schedule": {"spread", "boundary", "single"},
@@ -31,6 +31,7 @@ PARTS = {
     "filters": {"rect", "prune"},
     "contexts": {"neutral", "sampled"},
     "subjects": {"split", "merge"},
+    "descent": {"adam", "momentum"},
 }
 HOSTS = (
     "natural",
@@ -206,7 +207,7 @@ def fault(path, value):
         ("layers", [4, 4], "layers must be one or more ascending layer numbers without repetition, not [4, 4]"),
         ("lamda", 1, "unknown option 'lamda'; did you mean 'preserve.lambda'?"),
         ("preserve.lamda", 1, "unknown option 'preserve.lamda'; did you mean 'preserve.lambda' or 'preserve'?"),
-        ("name", "x", "unknown option 'name'; choose one of contexts, contexts.count, filters, layers, memory, "),
+        ("name", "x", "unknown option 'name'; choose one of contexts, contexts.count, descent, filters, layers, memory, "),
         ("objective.precision", "bf16", "unknown option 'objective.precision'; did you mean "),
         ("objective.tokens_per_step", 1, "unknown option 'objective.tokens_per_step'; did you mean "),
     ],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bluedit.methods.part import Part
+from bluedit.methods.descent import Adam, Descent
+from bluedit.methods.part import Part, part
 from bluedit.options import choice, flag, number, whole
 
 _CURRENT, _UNEDITED = "current", "unedited"
@@ -18,7 +19,7 @@ class Objective(Part, slot="objective"):
     site: str = choice(
         "block", "where delta is added and z* is measured: the block's output or the MLP's", "block", "mlp"
     )
-    learning_rate: float = number(0.5, "Adam's step size", positive=True)
+    learning_rate: float = number(0.5, "step size: Adam's, or momentum's in units of |h|", positive=True)
     steps: int = whole(25, "largest number of evaluations of the loss; the last one takes no step", low=1.0)
     clamp: float = number(0.75, "largest |delta| in units of |h|", positive=True)
     clamp_growth: float = number(
@@ -38,6 +39,13 @@ class Objective(Part, slot="objective"):
     weights: str = choice(_CURRENT, "weights on which targets are optimised (NSE: unedited)", _CURRENT, _UNEDITED)
     kl_anchor: str = choice(_CURRENT, "weights whose distribution the KL term stays close to", _CURRENT, _UNEDITED)
     norm_anchor: bool = flag(False, "rescale targets to the mean norm of values on the unedited model (NAS)")
+    together: bool = flag(
+        False, "optimise the targets of all layers at once before the first write, then only correct the later ones"
+    )
+    correction: int = whole(
+        5, "with together: largest number of evaluations for a later target, on the weights written so far", low=1.0
+    )
+    descent: Descent = part(Adam(), Descent)
 
     @property
     def stops_when_said(self) -> bool:

@@ -13,6 +13,9 @@ from bluedit.model.fingerprint import exact_digest, text_fingerprint
 from bluedit.model.sites import Site
 from bluedit.shapes import Float, Tensor
 
+# options of the objective that settings of older patches lack, with what they mean there
+_LATER_OPTIONS = {"objective.together": False, "objective.correction": 5, "descent": "adam"}
+
 
 @dataclass(frozen=True, eq=False)
 class Update:
@@ -76,7 +79,9 @@ class Origin:
 
 def objective_fingerprint(settings: Mapping[str, Any]) -> str:
     """Fingerprint of a recipe's objective, from the recipe's settings."""
-    return text_fingerprint({path: value for path, value in settings.items() if path.startswith("objective.")})
+    slots = ("objective.", "descent")
+    found = {path: value for path, value in settings.items() if path.startswith(slots)}
+    return text_fingerprint({**_LATER_OPTIONS, **found})
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -13,6 +13,7 @@ from bluedit.execution import Execution
 from bluedit.facts.fact import Fact
 from bluedit.maths.schedule import Step
 from bluedit.maths.solve import PreservationOperator, solve
+from bluedit.methods.objective import Objective
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.update import ClosedForm, FineTune, Rounds
 from bluedit.model.editable import EditableModel
@@ -125,7 +126,7 @@ class _Writer:
             for step in self.context.recipe.steps():
                 site = self._site(step.target)
                 if step.target not in targets:
-                    targets[step.target] = self._targets(site)
+                    targets[step.target] = self._targets(site, targets)
                 z = targets[step.target]
                 missing = z.z - self._values(site, exact=update.exact)
                 if step.target not in due:
@@ -189,37 +190,74 @@ class _Writer:
             return read_written_values(self.context.lm, self.rows, site, self.n)
         return read_values(self.context.lm, self.rows, site, self.n)
 
-    def _targets(self, site: Site) -> Targets:
-        """z* of the batch at a site, on the weights that the objective asks for."""
+    def _targets(self, site: Site, known: Mapping[int, Targets]) -> Targets:
+        """z* of the batch at a site, on the weights that the objective asks for; `known` are those of the layers before."""
         context, objective = self.context, self.context.recipe.objective
-        found, mlp = self._optimised(site, unedited=objective.uses_unedited_weights)
+        plan = self._plan(site, known)
+        found, mlp = self._optimised(plan, unedited=objective.uses_unedited_weights)
         if objective.norm_anchor:
             if site not in context.norms:
                 base = (found, mlp)
                 if context.weights.edited and not objective.uses_unedited_weights:
-                    base = self._optimised(site, unedited=True)
+                    base = self._optimised(plan, unedited=True)
                 context.norms[site] = float(written_values(*base).norm(dim=0).mean())
             found = hold_norm(found, mlp, context.norms[site])
         context.trace.on_target(site, found)
         return found
 
-    def _optimised(self, site: Site, *, unedited: bool) -> tuple[Targets, Tensor]:
+    def _plan(self, site: Site, known: Mapping[int, Targets]) -> _Plan:
+        """How z* at a site is optimised: by itself, or with those of the later layers and then corrected there."""
+        objective = self.context.recipe.objective
+        layers = list(dict.fromkeys(step.target for step in self.context.recipe.steps()))
+        if not objective.together or len(layers) == 1:
+            return _Plan(site, objective)
+        if site.layer == layers[0]:
+            return _Plan(site, objective, later=tuple(self._site(layer) for layer in layers[1:]))
+        first = known[layers[0]].later
+        assert first is not None
+        initial = first[layers.index(site.layer) - 1]
+        return _Plan(site, replace(objective, steps=objective.correction), initial=initial)
+
+    def _optimised(self, plan: _Plan, *, unedited: bool) -> tuple[Targets, Tensor]:
         """Targets, and the MLP's output on the bare prompts, on the weights as they are or as they were before any edit."""
-        context, objective = self.context, self.context.recipe.objective
+        context, site = self.context, plan.site
         weights = context.weights.unedited() if unedited else nullcontext()
         with weights, context.progress.task(f"targets at layer {site.layer}", self.n, "facts") as advance:
 
             def optimise() -> Targets:
                 return optimise_targets(
-                    context.lm, self.rows, site, objective, context.execution, advance, context.weights.unedited
+                    *(context.lm, self.rows, site, plan.objective, context.execution, advance),
+                    context.weights.unedited,
+                    plan.later,
+                    plan.initial,
                 )
 
-            found = (
-                context.source.get(context.lm, self.rows, site, objective, optimise) if context.source else optimise()
-            )
-            if not objective.norm_anchor:
+            found = plan.get(context, self.rows, optimise)
+            if not plan.objective.norm_anchor:
                 return found, found.start
             return found, read_values(context.lm, self.rows, site.at_projection, self.n)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """How the target at a site is optimised.
+
+    Attributes:
+        later: sites of later layers that are optimised at the same time.
+        initial: vectors to start from, d_value x n; None for zero.
+    """
+
+    site: Site
+    objective: Objective
+    later: tuple[Site, ...] = ()
+    initial: Float[Tensor, "d_value n"] | None = None
+
+    def get(self, context: WriteContext, rows: Sequence[Row], optimise: Callable[[], Targets]) -> Targets:
+        """The targets from the context's source, if it has one."""
+        if context.source is None:
+            return optimise()
+        more = {"later": self.later} if self.later else {}
+        return context.source.get(context.lm, rows, self.site, self.objective, optimise, **more)
 
 
 def due_facts(

@@ -20,21 +20,33 @@ class Targets:
     Attributes:
         z: target activations, d_value x n, float32 or wider.
         start: activations before, on the bare prompt, d_value x n.
-        steps: Adam steps taken per fact.
+        steps: steps taken per fact.
         loss: last loss per fact, in nats.
+        later: vectors for the targets of later layers that were optimised at the same time, later x d_value x n; None without such.
     """
 
     z: Float[Tensor, "d_value n"]
     start: Float[Tensor, "d_value n"]
     steps: Int[Tensor, "n"]
     loss: Float[Tensor, "n"]
+    later: Float[Tensor, "later d_value n"] | None = None
 
 
 class TargetSource(Protocol):
     """Where the targets of a batch come from: a store on disk, or values of one's own."""
 
     def get(
-        self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, optimise: Callable[[], Targets]
+        self,
+        lm: EditableModel,
+        rows: Sequence[Row],
+        site: Site,
+        objective: Objective,
+        optimise: Callable[[], Targets],
+        *,
+        later: Sequence[Site] = (),
     ) -> Targets:
-        """The targets of the facts in `rows` on the model's weights as they are; `optimise` computes them."""
+        """The targets of the facts in `rows` on the model's weights as they are; `optimise` computes them.
+
+        `later` is passed only for objectives that optimise the targets of several layers together.
+        """
         ...

@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 _PARTS = ("z", "start", "steps", "loss")
 
 
+def _described(objective: Objective) -> dict[str, object]:
+    return {**asdict(objective), "descent.kind": objective.descent.kind}
+
+
 @dataclass
 class TargetStore:
     """Targets in a folder.
@@ -42,25 +46,35 @@ class TargetStore:
     spared: float = 0.0
 
     def get(
-        self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, optimise: Callable[[], Targets]
+        self,
+        lm: EditableModel,
+        rows: Sequence[Row],
+        site: Site,
+        objective: Objective,
+        optimise: Callable[[], Targets],
+        *,
+        later: Sequence[Site] = (),
     ) -> Targets:
         """The stored targets for the model's weights as they are, or those that `optimise` computes now. An unreadable file is replaced."""
         prompts = [(row.fact, row.kind, row.ids, row.subject_last, row.targets) for row in rows]
         # the weights that z* is optimised on are in the fingerprint, and norms are anchored afterwards
         asked = replace(objective, weights="current", norm_anchor=False)
-        name = text_fingerprint(weights_fingerprint(lm.model), self.unedited, prompts, asdict(site), asdict(asked))
+        sites = [asdict(one) for one in (site, *later)]
+        name = text_fingerprint(weights_fingerprint(lm.model), self.unedited, prompts, sites, _described(asked))
         file = self.folder / f"{name}.safetensors"
         try:
             if file.is_file():
                 stored = load_file(file, device=str(lm.device))
                 self.spared += float(stored["seconds"])
-                return Targets(*(stored[part] for part in _PARTS))
+                return Targets(*(stored[part] for part in _PARTS), later=stored.get("later"))
         except (SafetensorError, OSError, KeyError) as error:
             log.warning("stored targets are unreadable and are optimised again: %s", error)
         started = time.perf_counter()
         targets = optimise()
         seconds = torch.tensor(time.perf_counter() - started)
         tensors = {part: getattr(targets, part).cpu().contiguous() for part in _PARTS}
+        if targets.later is not None:
+            tensors["later"] = targets.later.cpu().contiguous()
         try:
             write_file(file, save(tensors | {"seconds": seconds}))
         except OSError as error:

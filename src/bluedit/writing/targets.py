@@ -42,6 +42,8 @@ def optimise_targets(
     execution: Execution,
     advance: Advance,
     unedited: Callable[[], AbstractContextManager[None]] = nullcontext,
+    later: Sequence[Site] = (),
+    initial: Float[Tensor, "d_value n"] | None = None,
 ) -> Targets:
     """Optimise z* of every fact in `rows` at `site`, on the weights as they are now.
 
@@ -55,6 +57,8 @@ def optimise_targets(
         execution: precision, and tokens per step.
         advance: called once for each finished fact.
         unedited: puts the unedited weights in place for a while; the KL term holds on to them if the objective says so.
+        later: sites of later layers whose vectors are optimised at the same time.
+        initial: vectors to start from, by column; None starts from zero.
 
     Raises:
         EditError: a loss is not finite.
@@ -64,20 +68,23 @@ def optimise_targets(
         by_fact.setdefault(row.fact, []).append(row)
     facts = sorted(by_fact)
     costs = [sum(row.suffix + row.subject_last // _PREFIX_COST for row in by_fact[f]) for f in facts]
-    sites = (site, Site(Place.ATTENTION, site.layer)) if objective.attention else (site,)
+    sites = (site, *later, *([Site(Place.ATTENTION, site.layer)] if objective.attention else []))
     make_runner = runners(lm, rows, sites, execution.precision)
     found: dict[int, tuple[Tensor, ...]] = {}
     for chunk in chunks_by_cost(costs, execution.tokens_per_step or tokens_per_step(lm)):
         chosen = [row for i in chunk for row in by_fact[facts[i]]]
         optimiser = ChunkOptimiser(make_runner(chosen), chosen, objective)
-        if objective.anchors_on_unedited_weights:
+        if objective.anchors_on_unedited_weights or initial is not None:
             drift = [row for row in chosen if row.is_drift]
-            with unedited():
+            with unedited() if objective.anchors_on_unedited_weights else nullcontext():
                 optimiser.anchor(runners(lm, drift, sites)(drift))
+        if initial is not None:
+            optimiser.begin(initial)
         columns = optimiser.optimise(advance)
         found.update((facts[i], tuple(column[j] for column in columns)) for j, i in enumerate(chunk))
     z, start, steps, loss = (torch.stack(column) for column in zip(*(found[f] for f in facts), strict=True))
-    return Targets(z.T.contiguous(), start.T.contiguous(), steps, loss)
+    ahead = (z[:, 1 : 1 + len(later)] - start[:, 1 : 1 + len(later)]).permute(1, 2, 0).contiguous() if later else None
+    return Targets(z[:, 0].T.contiguous(), start[:, 0].T.contiguous(), steps, loss, ahead)
 
 
 class ChunkOptimiser:
@@ -91,13 +98,17 @@ class ChunkOptimiser:
             [values[:, measured_rows(runner.rows, fact)].mean(dim=1) for fact in self.facts], dim=1
         )
         self.delta = torch.zeros_like(self.start)
-        self.moments = (torch.zeros_like(self.start), torch.zeros_like(self.start))
+        self.descent = objective.descent.optimiser(self.start, objective.learning_rate)
         self.weight = self.start.new_ones(len(self.facts))
         sharing = Counter(row.fact for row in rows if row.is_bare)
         growth = [max(1, sharing[fact]) ** objective.clamp_growth for fact in self.facts]
         self.clamp = self.start.new_tensor(growth)[:, None] * objective.clamp
         self.reference: Tensor | None = None
         self.positions = Positions.of(runner.rows, self.facts, self.start)
+
+    def begin(self, initial: Float[Tensor, "d_value n"]) -> None:
+        """Start from these vectors instead of zero (columns in the numbering of the rows)."""
+        self.delta[0] = initial.T[self.facts].to(self.delta)
 
     @torch.no_grad()
     def anchor(self, runner: Runner) -> None:
@@ -107,10 +118,10 @@ class ChunkOptimiser:
         self.reference = _log_softmax(logits[[places[fact] for fact in self.facts]])
 
     def optimise(self, advance: Advance) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(z, start, steps, loss) of the chunk's facts, in order."""
+        """(z, start, steps, loss) of the chunk's facts, in order; z and start for every site (n x sites x d_value)."""
         count = len(self.facts)
         active = torch.arange(count)
-        start = self.start[0].clone()
+        start = self.start.transpose(0, 1).clone()
         z, steps, losses = start.clone(), torch.zeros(count, dtype=torch.long), start.new_zeros(count)
         for step in range(self.objective.steps):
             delta = self.delta.clone().requires_grad_(True)
@@ -120,12 +131,12 @@ class ChunkOptimiser:
             last = step == self.objective.steps - 1
             finished = done | (loss.detach() < self.objective.stop_loss) | last
             for i in finished.nonzero().flatten().tolist():
-                z[active[i]] = (self.start + self.delta)[0, i]
+                z[active[i]] = (self.start + self.delta)[:, i]
                 advance()
             if finished.all():
                 break
             (gradient,) = torch.autograd.grad(loss.sum(), delta)
-            self._adam(gradient, step + 1)
+            self._step(gradient)
             if finished.any():
                 going = (~finished).nonzero().flatten()
                 active = active[going.cpu()]
@@ -172,13 +183,9 @@ class ChunkOptimiser:
         return done
 
     @torch.no_grad()
-    def _adam(self, gradient: Tensor, step: int) -> None:
-        """One step of Adam (arXiv 1412.6980), then delta back into the ball of radius clamp x |h|."""
-        first, second = self.moments
-        first.mul_(0.9).add_(gradient, alpha=0.1)
-        second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        scale = (second / (1 - 0.999**step)).sqrt_().add_(1e-8)
-        self.delta -= self.objective.learning_rate * (first / (1 - 0.9**step)) / scale
+    def _step(self, gradient: Tensor) -> None:
+        """One step of the optimiser, then delta back into the ball of radius clamp x |h|."""
+        self.delta += self.descent.step(gradient)
         radius = self.clamp * self.start.norm(dim=-1, keepdim=True)
         size = self.delta.norm(dim=-1, keepdim=True)
         self.delta *= torch.where(size > radius, radius / size, 1.0)
@@ -190,7 +197,7 @@ class ChunkOptimiser:
         self.runner.keep([i for i, fact in enumerate(self.positions.owner.tolist()) if fact in chosen])
         self.start, self.delta = self.start[:, going], self.delta[:, going]
         self.weight, self.clamp = self.weight[going], self.clamp[going]
-        self.moments = (self.moments[0][:, going], self.moments[1][:, going])
+        self.descent.keep(going)
         self.reference = None if self.reference is None else self.reference[going]
         self.positions = Positions.of(self.runner.rows, self.facts, self.start)
 

@@ -1,0 +1,146 @@
+"""Targets of several layers that are optimised together, and corrected after the first write."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from editing_help import Recorder, edit, make_editor
+
+from bluedit import Execution
+from bluedit.methods.descent import Momentum
+from bluedit.methods.objective import Objective
+from bluedit.model.editable import EditableModel
+from bluedit.model.sites import Site
+from bluedit.model.state import frozen
+from bluedit.progress import Progress
+from bluedit.text.prompts import rows_of
+from bluedit.writing.target_store import TargetStore
+from bluedit.writing.targets import optimise_targets
+from toys import FACTS, toy_gpt2, toy_llama, toy_tokenizer
+
+MODELS = {"llama": toy_llama, "gpt2": toy_gpt2}
+TOGETHER = Objective(together=True, descent=Momentum(), learning_rate=0.2, steps=6, clamp=2.0, stop_loss=0.0)
+LOW, HIGH = Site("block", 1), Site("block", 2)
+
+
+def optimise(family, objective=TOGETHER, later=(HIGH,), initial=None, site=LOW):
+    lm = EditableModel.of(MODELS[family](), toy_tokenizer(), family)
+    rows = rows_of(lm.tokenizer, FACTS, (), drift=True)
+    with frozen(lm.model), Progress().task("", 0) as advance:
+        return lm, optimise_targets(lm, rows, site, objective, Execution(), advance, later=later, initial=initial)
+
+
+def added(module, at, vector):
+    def add(_module, _args, output):
+        hidden = (output[0] if isinstance(output, tuple) else output).clone()
+        hidden[0, at] += vector
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    return module.register_forward_hook(add)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_both_vectors_together_give_the_loss_that_is_recorded(family):
+    """With no KL term and no decay, in full forwards of one fact after another."""
+    lm, found = optimise(family, replace(TOGETHER, kl_factor=0.0, weight_decay=0.0))
+    assert found.later.shape == (1, *found.z.shape)
+    for i, fact in enumerate(FACTS):
+        encoded = lm.tokenizer(fact.text)
+        at = encoded.char_to_token(fact.prompt.index("{}") + len(fact.subject) - 1)
+        whole = lm.tokenizer(f"{fact.text} {fact.target}")["input_ids"]
+        begin = len(encoded["input_ids"])
+        handles = [
+            added(lm.anatomy.blocks[1], at, (found.z - found.start)[:, i].to(lm.dtype)),
+            added(lm.anatomy.blocks[2], at, found.later[0, :, i].to(lm.dtype)),
+        ]
+        with torch.no_grad():
+            logp = lm.model(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
+        for handle in handles:
+            handle.remove()
+        nll = -sum(logp[t - 1, whole[t]] for t in range(begin, len(whole))) / (len(whole) - begin)
+        assert float(nll) == pytest.approx(float(found.loss[i]), abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_two_vectors_reach_a_lower_loss_than_one(family):
+    _, both = optimise(family)
+    _, one = optimise(family, later=())
+    assert one.later is None
+    assert (both.loss < one.loss).all()
+
+
+def test_a_start_is_where_optimisation_begins():
+    _, first = optimise("llama", replace(TOGETHER, steps=6), later=())
+    _, again = optimise("llama", replace(TOGETHER, steps=1), later=(), initial=first.z - first.start)
+    assert torch.allclose(again.z, first.z)
+    assert torch.allclose(again.loss, first.loss, atol=1e-5)
+
+
+def test_the_loop_corrects_later_targets_from_where_they_were(statistics):
+    trace = Recorder()
+    editor = make_editor(statistics=statistics, trace=trace)
+    settings = {
+        "objective.together": True,
+        "descent": "momentum",
+        "objective.learning_rate": 0.1,
+        "objective.stop_loss": 0.0,
+    }
+    edit(
+        editor,
+        FACTS,
+        "memit-seq-blue",
+        settings={**settings, "objective.steps": 8, "objective.correction": 3},
+        known="edit",
+        report=False,
+    )
+    (low, first), (high, second) = trace.targets
+    assert low.layer < high.layer
+    assert (first.steps == 7).all()
+    assert (second.steps == 2).all()
+    fresh = Recorder()
+    again = make_editor(statistics=statistics, trace=fresh)
+    edit(
+        again,
+        FACTS,
+        "memit-seq-blue",
+        settings={**settings, "objective.together": False, "objective.steps": 3},
+        known="edit",
+        report=False,
+    )
+    assert float(second.loss.mean()) < float(fresh.targets[1][1].loss.mean())
+
+
+def test_spread_has_one_target_and_needs_no_others(statistics):
+    trace = Recorder()
+    editor = make_editor(statistics=statistics, trace=trace)
+    edit(editor, FACTS, "memit", settings={"objective.together": True})
+    assert len(trace.targets) == 1
+    assert trace.targets[0][1].later is None
+
+
+def test_stored_targets_keep_their_later_vectors(statistics, tmp_path):
+    settings = {"objective.together": True, "objective.steps": 3}
+    patches = []
+    for _ in range(2):
+        editor = make_editor(statistics=statistics, targets=tmp_path)
+        edit(editor, FACTS, "memit-seq-blue", settings=settings)
+        patches.append([update.R for batch in editor.patch.batches for update in batch.updates])
+    assert all(torch.equal(a, b) for a, b in zip(*patches, strict=True))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+def test_other_later_layers_are_other_targets(tmp_path):
+    store = TargetStore(tmp_path, "weights")
+    lm, _ = optimise("llama")
+    rows = rows_of(lm.tokenizer, FACTS, (), drift=True)
+    made = []
+    for later in ((HIGH,), (Site("block", 3),), (HIGH,)):
+        store.get(
+            lm,
+            rows,
+            LOW,
+            TOGETHER,
+            lambda later=later: made.append(later) or optimise("llama", later=())[1],
+            later=later,
+        )
+    assert made == [(HIGH,), (Site("block", 3),)]

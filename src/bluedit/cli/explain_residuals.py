@@ -132,14 +132,17 @@ def residuals(
     For each fact and critical layer a residual is optimised at that layer and compared with its share of the last layer's: what it contributes,
     what writing it does, direction and size, steps, what arrives above, and how the error grows. The model is not modified.
     """
-    from bluedit.explain.residuals import explain_residuals
-    from bluedit.progress import as_progress
+    from bluedit.page.plots import check_plots
 
     formats = [name.strip() for name in plots.split(",") if name.strip()]
+    check_plots(formats)
     chosen = layers_of(layers)
     settings = settings_of(set)
     preset(recipe).override(settings)
     execution = execution_of(precision, tokens_per_step, statistics_device)
+    from bluedit.explain.residuals import explain_residuals
+    from bluedit.progress import as_progress
+
     found = read_source(facts, format, limit, skip, seed, bad_records)[:count]
     lm = load_model(model, dtype, device, trust_remote_code)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import sqrt
 from typing import Any
 
 from bluedit.evaluate.metrics import METRICS
@@ -112,9 +113,13 @@ def _gaps(tables: Tables) -> Iterator[Chart]:
                 hollow=True,
             ),
             line_of("|last - own| / |own|", rows, lambda row: row.distance, lambda row: row.whole_gap / row.own, 2),
+            line_of(
+                "best share of all", rows, lambda row: row.distance, lambda row: sqrt(max(0.0, 1 - row.cosine**2)), 8
+            ),
         ],
-        "At 1 the share is no nearer to what the layer needs than no residual at all. The lower line of the two says whether dividing brings the "
-        f"last layer's residual nearer to the layer's own, or takes it farther away. {_SPREAD}",
+        "At 1 the share is no nearer to what the layer needs than no residual at all. Of the first two lines the lower one says whether dividing brings the "
+        f"last layer's residual nearer to the layer's own, or takes it farther away. The best of all multiples of the last layer's residual is still the sine of the angle away: "
+        f"what no share can mend. {_SPREAD}",
     )
 
 

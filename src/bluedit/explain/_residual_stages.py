@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from bluedit.explain._residual_growth import growth
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bluedit.explain._residual_folder import Stages, Tables
     from bluedit.explain._residual_setting import Setting
     from bluedit.methods.recipe import Recipe
+    from bluedit.text.rows import Row
 
 
 def measure(setting: Setting, stages: Stages) -> Tables:
@@ -32,6 +33,7 @@ def measure(setting: Setting, stages: Stages) -> Tables:
 
 def _plan(setting: Setting, residuals: Residuals) -> list[tuple[str, Callable[[], Tables]]]:
     """(name, computation) of every stage."""
+    known = cache(partial(unrelated, setting))
     plan: list[tuple[str, Callable[[], Tables]]] = [
         ("contributions", lambda: {"contributions": contributions(setting, residuals)}),
         ("passive", lambda: {"passive": passive_changes(setting, residuals)}),
@@ -52,7 +54,7 @@ def _plan(setting: Setting, residuals: Residuals) -> list[tuple[str, Callable[[]
     for order in ORDERS if setting.distributes else [order for order in ORDERS if order.measures_steps]:
         plan.append((f"order-{order.name.replace(' ', '-')}", partial(_order, setting, residuals, order)))
     for recipe in filter(None, (setting.plain, setting.blue)):
-        plan.append((f"sequence-{recipe.name}", partial(_sequence, setting, recipe)))
+        plan.append((f"sequence-{recipe.name}", partial(_sequence, setting, recipe, known)))
     return plan
 
 
@@ -62,8 +64,8 @@ def _order(setting: Setting, residuals: Residuals, order: Order) -> Tables:
     return found | ({"steps": steps_of(setting, residuals, steps)} if order.measures_steps else {})
 
 
-def _sequence(setting: Setting, recipe: Recipe) -> Tables:
-    rows = unrelated(setting)
+def _sequence(setting: Setting, recipe: Recipe, known: Callable[[], Sequence[Row]]) -> Tables:
+    rows = known()
     moved, places = shift(setting, recipe, rows)
     first = recipe is (setting.plain or setting.blue)
     return {"shift": moved, "places": (unedited_places(setting, rows) if first else []) + places}

@@ -1,6 +1,7 @@
 """Why an edit succeeds or fails: every number against another way to get it, on toy models."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -225,3 +226,21 @@ def test_the_page_and_its_numbers(made, tmp_path):
     assert record["sentence"] == made[2].sentence
     assert record["asked"][0]["ahead"] == pytest.approx(made[2].asked[0].ahead)
     assert record["fact"]["subject"] == "Danielle Darrieux"
+
+
+def test_parts_that_are_not_known_here(made):
+    editor = made[0]
+
+    def foreign(batch, **settings):
+        origin = replace(batch.origin, settings={**batch.origin.settings, **settings})
+        return replace(batch, origin=origin)
+
+    first, second = editor.journal.batches
+    patch = Patch(editor.journal.base, (foreign(first, schedule="zigzag"), second))
+    found = explain_edit(make_editor(statistics=None), 1, patch)
+    assert "parts that are not known here" in found.reading_note
+    assert (found.arrivals, found.written[0].share, found.asked[0].match[1]) == ((), None, None)
+    assert found.written[0].delivered == pytest.approx(made[2].written[0].delivered)
+    patch = Patch(editor.journal.base, (foreign(first, wordings="sung"), second))
+    with pytest.raises(PatchError, match="its facts cannot be laid out again"):
+        explain_edit(make_editor(statistics=None), 1, patch)

@@ -48,7 +48,8 @@ def near_keys(editor: Editor, entries: Sequence[Entry], recipe: Recipe) -> Near:
     """Compare the keys that a recipe would store for facts, on the unedited weights."""
     layers = recipe.written
     metrics = _metrics(editor, recipe, layers)
-    keys = _keys(editor, entries, recipe, layers)
+    device = (editor.execution.statistics_device or editor.lm.device) if metrics else "cpu"
+    keys = {layer: found.to(device).double() for layer, found in _keys(editor, entries, recipe, layers).items()}
     pairs: dict[tuple[int, int], tuple[float, int]] = {}
     for layer in layers:
         least = WHITENED if layer in metrics else PLAIN
@@ -84,7 +85,7 @@ def _keys(editor: Editor, entries: Sequence[Entry], recipe: Recipe, layers: Sequ
         prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(lm, count, seed))
         laid = batch_rows(lm.tokenizer, facts, prefixes, apart)
         keys = read_keys(lm, laid.rows, layers, laid.n)
-    return {layer: found[:, : len(facts)].double() for layer, found in keys.items()}
+    return {layer: found[:, : len(facts)] for layer, found in keys.items()}
 
 
 def _parallel(

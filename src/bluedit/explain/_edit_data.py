@@ -15,8 +15,8 @@ class Written:
     """One write of the fact's batch.
 
     Attributes:
-        layer, target: where the weight changed, and the layer whose target it served; `target` is None for fine-tuning.
-        share: of the missing residual that the schedule gave to this layer; None for fine-tuning.
+        layer, target: where the weight changed, and the layer whose target it served; `target` is None where the schedule is not known.
+        share: of the missing residual that the schedule gave to this layer; None where it is not known.
         residual: |r|, what this write was to add at the fact's stored key; None for fine-tuning.
         reach: share of r that arrived at that key, as recorded when it was written; None for fine-tuning.
         delivered: the same share, computed anew from the change of the weight and the key of the edited model.

@@ -27,8 +27,9 @@ def whitened_rows(update: Update, slack: float) -> Float[Tensor, "n d_key"] | No
         return A if int(due.sum()) == 1 else None
     rows = torch.zeros_like(A)
     delivered = A[due] @ K[:, due]
-    identity = torch.eye(len(delivered), dtype=delivered.dtype)
-    rows[due] = torch.linalg.lstsq(identity - delivered, A[due]).solution
+    system = torch.eye(len(delivered), dtype=delivered.dtype) - delivered
+    solved, singular = torch.linalg.solve_ex(system, A[due])
+    rows[due] = torch.linalg.lstsq(system, A[due]).solution if int(singular) else solved
     return rows
 
 

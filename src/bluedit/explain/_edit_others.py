@@ -9,8 +9,7 @@ import torch
 
 from bluedit.explain._edit_data import Other
 from bluedit.explain._edit_match import LayerChange, matches, sum_of, whitened_rows
-from bluedit.explain._edit_replay import recipe_of
-from bluedit.methods.update import ClosedForm
+from bluedit.explain._edit_replay import recipe_of, slack_of
 from bluedit.shapes import Float, Tensor
 from bluedit.writing.batch import Batch, Update
 
@@ -80,8 +79,7 @@ class Others:
             self.moved[when] += moved / whole
 
     def _pairs(self, batch: Batch, whole: float) -> dict[int, _Pair]:
-        update = recipe_of(batch.origin).update
-        slack = update.slack if isinstance(update, ClosedForm) else 1.0
+        slack = slack_of(recipe_of(batch.origin))
         pairs: dict[int, _Pair] = {}
         for update in batch.updates:
             change = self.changes.get(update.layer)

@@ -39,7 +39,7 @@ def replaying(editor: Editor) -> Iterator[EditedWeights]:
 
 
 def recipe_of(origin: Origin) -> Recipe:
-    """The recipe of a batch. A part that is not known here is left out unless it decides how texts become columns.
+    """The recipe of a batch. If it has parts that are not known here, only those that decide how texts become columns; it then has no layers.
 
     Raises:
         PatchError: the batch's wordings or subjects are of a kind that is not known here.
@@ -55,6 +55,11 @@ def recipe_of(origin: Origin) -> Recipe:
         f"the patch was written with parts that are not known here, so its facts cannot be laid out again: {fault}; "
         "import the module that defines them first"
     )
+
+
+def slack_of(recipe: Recipe) -> float:
+    """The slack of a recipe that `recipe_of` gave; 0, which promises least, where it is not known."""
+    return recipe.update.slack if recipe.layers and isinstance(recipe.update, ClosedForm) else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,16 +97,11 @@ class Column:
             )
         return cls(batch, recipe, mine, rows)
 
-    @property
-    def slack(self) -> float:
-        update = self.recipe.update
-        return update.slack if isinstance(update, ClosedForm) else 1.0
-
     def steps(self) -> dict[int, Step]:
-        """The schedule's step of each written layer; a layer is its own target where the schedule is not known."""
-        own = {layer: Step(layer, layer, 1.0) for layer in self.batch.layers}
-        known = {step.layer: step for step in self.recipe.steps()} if self.recipe.layers else {}
-        return own | {layer: step for layer, step in known.items() if layer in own}
+        """The schedule's step of each written layer; empty where the schedule is not known, and for fine-tuning."""
+        if self.number is None or not self.recipe.layers:
+            return {}
+        return {step.layer: step for step in self.recipe.steps()}
 
     def value(self, lm: EditableModel, layer: int) -> Float[Tensor, "d_value"]:
         """The fact's hidden state where targets of a layer live, on its bare prompt, on the weights as they are."""
@@ -143,14 +143,14 @@ class Rewritten:
 def rewrite(weights: EditedWeights, column: Column) -> Rewritten:
     """Write the fact's batch, write by write, and look at the fact before and after each."""
     lm, batch, steps = weights.lm, column.batch, column.steps()
-    last = max(step.target for step in steps.values())
+    last = max((step.target for step in steps.values()), default=max(batch.layers))
     before = {layer: _weight(lm, layer) for layer in batch.layers if batch.filters}
     targets: dict[int, tuple[Tensor, Tensor]] = {}
     states = [column.value(lm, last)]
     with weights.filtered(batch.layers, batch.filters):
         for update in batch.updates:
-            step = steps[update.layer]
-            if column.number is not None and step.target not in targets:
+            step = steps.get(update.layer)
+            if step and column.number is not None and step.target not in targets:
                 wanted = update.R[:, column.number].double() / step.share
                 targets[step.target] = (wanted, column.value(lm, step.target))
             weights.add(update.layer, update.R.to(lm.device), update.A.to(lm.device))
@@ -171,7 +171,7 @@ def _changes(column: Column, filtered: dict[int, Tensor]) -> dict[int, LayerChan
     found = {}
     for layer in column.batch.layers:
         updates = tuple(update for update in column.batch.updates if update.layer == layer)
-        found[layer] = LayerChange.of(layer, updates, column.number, column.slack, filtered.get(layer))
+        found[layer] = LayerChange.of(layer, updates, column.number, slack_of(column.recipe), filtered.get(layer))
     return found
 
 
@@ -186,10 +186,11 @@ def _written(
         if i is None:
             found.append(Written(layer, None, None, None, None, None, part))
             continue
-        step, change = steps[layer], changes[layer]
+        step, change = steps.get(layer), changes[layer]
         delivered = float(change.delivered(change.stored[:, None])[0])
         r, recorded = float(update.R[:, i].double().norm()), float(update.reach[i])
-        found.append(Written(layer, step.target, step.share, r, recorded, delivered, part))
+        target, share = (step.target, step.share) if step else (None, None)
+        found.append(Written(layer, target, share, r, recorded, delivered, part))
     return tuple(found)
 
 

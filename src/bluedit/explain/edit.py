@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING
 
 from bluedit.editing.patch import Patch
 from bluedit.errors import ExplainError, FactError
-from bluedit.evaluate.answers import score_encoded
-from bluedit.evaluate.data import Answer
-from bluedit.evaluate.generate import continuations
+from bluedit.explain._edit_asked import Heard, Keys, asked_of, keys_of
 from bluedit.explain._edit_data import FORMS, INTERFERES, Arrival, Asked, EditExplanation, Lens, Other, Written
-from bluedit.explain._edit_lens import lens
 from bluedit.explain._edit_others import Others
 from bluedit.explain._edit_page import outcome, page_of, probability, shown
 from bluedit.explain._edit_replay import Column, Rewritten, recipe_of, replaying, rewrite
@@ -22,8 +19,6 @@ from bluedit.explain._edit_sentence import sentence_of
 from bluedit.explain._edit_texts import Text, texts_of
 from bluedit.facts.fact import Fact
 from bluedit.files import write_json
-from bluedit.forward import observe
-from bluedit.model.sites import Place, Site
 from bluedit.page import write_document
 from bluedit.text.wordings import chat_form
 from bluedit.writing.keys import batch_rows
@@ -51,12 +46,14 @@ __all__ = [
     "write_edit",
 ]
 
-_Keys = tuple[list[int], "dict[int, Tensor]"]  # last token of each row, keys (d_key x rows) by layer
 _NAMED = 20  # facts in one error message
-_ROOM = 24  # tokens of an answer
 _EXACT = (
     "The recipe meets its keys exactly (slack 0) and wrote several facts at once, so the patch does not tell the metric of the keys: "
     "no whitened match is given."
+)
+_UNKNOWN = (
+    "The patch was written with parts that are not known here: the schedule and the metric of the keys are left out, and with them what "
+    "arrived. Import the module that defines the parts first."
 )
 _TRAINED = "The weight was fine-tuned: there is no residual, and nothing that arrives of it."
 
@@ -146,7 +143,7 @@ def _explain(editor: Editor, batches: Sequence[Batch], place: int, index: int) -
     texts = texts_of(fact, column.recipe.wordings, chat_form(lm.tokenizer))
     before, after, seen, keys, now = _replayed(editor, batches, place, column, texts)
     asked = tuple(
-        _asked(lm, fact, text, own, seen, before.of(i), after.of(i))
+        asked_of(lm, fact, text, own, seen, before.of(i), after.of(i))
         for i, (text, own) in enumerate(zip(texts, keys, strict=True))
     )
     others, moved = (), {}
@@ -171,25 +168,25 @@ def _explain(editor: Editor, batches: Sequence[Batch], place: int, index: int) -
 
 def _replayed(
     editor: Editor, batches: Sequence[Batch], place: int, column: Column, texts: Sequence[Text]
-) -> tuple[_Heard, _Heard, Rewritten, list[_Keys], dict[int, Tensor]]:
+) -> tuple[Heard, Heard, Rewritten, list[Keys], dict[int, Tensor]]:
     """(what is said before and after, the fact's batch, keys of the texts after it, hidden states now) from writing all batches again."""
     lm = editor.lm
     with (
         replaying(editor) as weights,
         editor.progress.task("explaining the edit", len(batches) + 2, "steps") as advance,
     ):
-        before = _Heard(lm, texts, ("prompt", "neighbour"))
+        before = Heard(lm, texts, ("prompt", "neighbour"))
         advance()
         for earlier in batches[:place]:
             weights.repeat(earlier)
             advance()
         seen = rewrite(weights, column)
-        keys = [_keys(lm, text, column.batch.layers) for text in texts]
+        keys = [keys_of(lm, text, column.batch.layers) for text in texts]
         for later in batches[place + 1 :]:
             weights.repeat(later)
             advance()
         now = {layer: column.value(lm, layer) for layer in seen.targets}
-        after = _Heard(lm, texts, tuple(FORMS))
+        after = Heard(lm, texts, tuple(FORMS))
         advance()
     return before, after, seen, keys, now
 
@@ -201,87 +198,9 @@ def _owners(lm: EditableModel, batch: Batch) -> Sequence[Sequence[int]]:
 def _note(column: Column, seen: Rewritten) -> str:
     if column.number is None:
         return _TRAINED
+    if not column.recipe.layers:
+        return _UNKNOWN
     return _EXACT if any(change.row is None for change in seen.changes.values()) else ""
-
-
-class _Heard:
-    """What the model says to each text on the weights as they are: scores, greedy text of some forms, and the lens of all but neighbours."""
-
-    def __init__(self, lm: EditableModel, texts: Sequence[Text], continued: Sequence[str]) -> None:
-        pairs = [text.pairs(lm.tokenizer) for text in texts]
-        flat = [pair for own in pairs for pair in own]
-        scores = iter(score_encoded(lm, flat))
-        self.answers = [[next(scores) for _ in own] for own in pairs]
-        written = iter(continuations(lm, [text.prompt for text in texts if text.form in continued], _ROOM))
-        self.written = [next(written) if text.form in continued else "" for text in texts]
-        seen = iter(lens(lm, [pair for text, own in zip(texts, pairs, strict=True) for pair in own if _lensed(text)]))
-        self.lenses = [[next(seen) for _ in own if _lensed(text)] for text, own in zip(texts, pairs, strict=True)]
-
-    def of(self, i: int) -> tuple[list[Answer], str, list[tuple[float, ...]]]:
-        return self.answers[i], self.written[i].strip(), self.lenses[i]
-
-
-def _lensed(text: Text) -> bool:
-    return text.form != "neighbour"
-
-
-def _keys(lm: EditableModel, text: Text, layers: Sequence[int]) -> _Keys:
-    """The tokens of a text whose keys matter, with their keys."""
-    rows = text.rows(lm.tokenizer)
-    seen = observe(lm, rows, [Site(Place.KEY, layer) for layer in layers])
-    keys = {layer: seen[Site(Place.KEY, layer)].double().cpu().T for layer in layers}
-    return [row.ids[-1] for row in rows], keys
-
-
-def _asked(
-    lm: EditableModel,
-    fact: Fact,
-    text: Text,
-    keys: _Keys,
-    seen: Rewritten,
-    before: tuple[list[Answer], str, list[tuple[float, ...]]],
-    after: tuple[list[Answer], str, list[tuple[float, ...]]],
-) -> Asked:
-    """One text with all that is known of it."""
-    tokens, states = keys
-    place, received = _received(seen, states)
-    match = {layer: change.match(states[layer][:, place, None]) for layer, change in seen.changes.items()}
-    delivered = {
-        layer: float(change.delivered(states[layer][:, place, None])[0]) for layer, change in seen.changes.items()
-    }
-    (was, *rival_was), says_before, lens_before = before
-    (now, *rival_now), says, lens_after = after
-    scored = [now, *rival_now]
-    lenses = [Lens(b, a, one.tokens) for b, a, one in zip(lens_before, lens_after, scored, strict=False)]
-    return Asked(
-        form=text.form,
-        prompt=text.shown,
-        text=text.prompt,
-        token=lm.tokenizer.decode([tokens[place]]).strip(),
-        match={layer: None if found is None else float(found[0]) for layer, found in match.items()},
-        delivered=delivered,
-        received=received,
-        target_before=was.logprob,
-        target_after=now.logprob,
-        rival=text.rival_name,
-        rival_before=rival_was[0].logprob if rival_was else None,
-        rival_after=rival_now[0].logprob if rival_now else None,
-        says_before=says_before,
-        says=says,
-        said=text.said(says, fact.target) if _lensed(text) else was.top == now.top,
-        lens=lenses[0] if lenses else None,
-        rival_lens=lenses[1] if len(lenses) > 1 else None,
-    )
-
-
-def _received(seen: Rewritten, keys: dict[int, Tensor]) -> tuple[int, float | None]:
-    """(the row that receives most of the change, its share of the residual over all layers)."""
-    whole = sum(change.weight for change in seen.changes.values())
-    if not whole:
-        return -1, None
-    shares = sum(change.weight / whole * change.delivered(keys[layer]) for layer, change in seen.changes.items())
-    place = int(shares.abs().argmax())  # pyright: ignore[reportAttributeAccessIssue]
-    return place, float(shares[place])  # pyright: ignore[reportIndexIssue]
 
 
 def write_edit(found: EditExplanation, folder: str | Path) -> Path:

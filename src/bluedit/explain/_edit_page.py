@@ -17,9 +17,9 @@ _LENS = (
     "model says. Dashed and hollow: the unedited model. Of an answer of several tokens it is the geometric mean, each token given those before it."
 )
 _TEXTS = (
-    "The same reading of the edited model for each text. A text that receives the change, and whose line rises at the edited layers and "
-    "falls again later, fails in the value: what was written does not hold up against the layers above. A line that never rises belongs to a "
-    "key that receives too little."
+    "The same reading of the edited model for each text. Compare it with what each text receives of the change. A text that receives as much "
+    "as the prompt, and whose line stays low all the same, fails in the value: the layers above make something else of it. A text that "
+    "receives little fails in the key."
 )
 _RECEIVED = (
     "Share of the residual that the batch's change of the weights delivers at each text's key, over all written layers. Numbers as in the "

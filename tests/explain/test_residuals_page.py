@@ -95,7 +95,7 @@ def test_there_is_a_figure_for_every_question():
 def test_the_page_says_what_was_found(tmp_path):
     text = write_page(tmp_path, made_up(), CONFIGURATION).read_text("utf-8")
     assert "a &lt;model&gt;" in text and "&lt;France&gt; is <b>Rome &amp; Bern</b>" in text
-    assert "1 facts, critical layers 4-6, recipe memit." in text
+    assert "1 fact, critical layers 4-6, recipe memit." in text
     assert "With the layers below written, targets take 11.0 / " in text
     assert "steps of at most 11; 0 / " in text
     assert "The published bound is 9.00 times the error, the tightened one 3.00 times." in text

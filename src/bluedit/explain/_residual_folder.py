@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,7 +46,9 @@ class Stages:
         if kept is not None:
             self.done.append(name)
             return kept
+        started = time.perf_counter()
         tables = compute()
+        log.info("%s: %.1f s", name, time.perf_counter() - started)
         content = {table: rows_as_json(rows) for table, rows in tables.items()}
         write_json(file, {"analysis": self.fingerprint, "tables": content})
         return tables

@@ -44,7 +44,7 @@ def write_page(folder: Path, tables: Tables, configuration: Mapping[str, Any]) -
     layers = "-".join(str(configuration["layers"][i]) for i in (0, -1))
     lead = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in summary_of(tables))
     about = (
-        f"<p>{len(configuration['facts']):,} facts, critical layers {layers}, recipe {html.escape(str(configuration['recipe']))}. "
+        f"<p>{_facts_counted(configuration['facts'])}, critical layers {layers}, recipe {html.escape(str(configuration['recipe']))}. "
         f"The same numbers fact by fact: results.json and the CSV files beside this page.</p>"
     )
     settings = {name: value for name, value in configuration.items() if name != "facts"}
@@ -114,3 +114,7 @@ def _facts(facts: Sequence[Mapping[str, Any]]) -> str:
         for fact in facts
     )
     return f'<details><summary>{len(facts):,} facts, numbered from 0</summary><ol start="0">{items}</ol></details>'
+
+
+def _facts_counted(facts: Sequence[Mapping[str, Any]]) -> str:
+    return f"{len(facts):,} fact{'' if len(facts) == 1 else 's'}"

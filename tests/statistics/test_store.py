@@ -11,6 +11,7 @@ from bluedit.progress import Progress
 from bluedit.statistics import _accumulation
 from bluedit.statistics.store import MomentStore
 from bluedit.text.corpus import SAMPLED_LENGTH, Corpus, total_tokens
+from bluedit.text.names import name_rows
 from toys import toy_tokenizer
 
 # the numbers
@@ -169,3 +170,24 @@ def test_the_default_budget(lm, tmp_path):
 def test_a_corpus_that_ends_early_is_said(lm, corpus, tmp_path, caplog):
     moment = store(lm, tmp_path / "s", corpus, tokens=10**6).get([1])[1]
     assert f"the corpus ended after {moment.tokens} of 1000000 tokens" in caplog.text
+
+
+def test_names_are_read_at_their_last_token_and_stored_apart(lm, tmp_path, monkeypatch):
+    rows = name_rows(lm)
+    assert len(rows) > 500
+    rows = rows[::20]
+    monkeypatch.setattr("bluedit.text.corpus.name_rows", lambda _lm: rows)
+    moments = store(lm, tmp_path)
+    plain, names = moments.get([2])[2], moments.of_names.get([2])[2]
+    wanted = torch.zeros_like(names.matrix)
+    for row in rows:
+        one, count = dense(lm, [row], 2)
+        before, _ = dense(lm, [row[:-1]], 2)
+        wanted += one * count - before * (count - 1)
+    wanted /= len(rows)
+    assert names.tokens == len(rows)
+    assert (names.matrix - wanted).norm() < 1e-9 * wanted.norm()
+    both = moments.get([2], names=0.5)[2]
+    assert torch.equal(both.matrix, plain.matrix + 0.5 * names.matrix)
+    assert torch.equal(moments.get([2])[2].matrix, plain.matrix)
+    assert torch.equal(store(lm, tmp_path).get([2], names=0.5)[2].matrix, both.matrix)

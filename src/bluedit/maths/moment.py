@@ -28,6 +28,10 @@ class SecondMoment:
     tokens: int
     layer: int
 
+    def beside(self, other: SecondMoment, weight: float) -> SecondMoment:
+        """C + weight x the other's."""
+        return SecondMoment(self.matrix + weight * other.matrix, self.tokens, self.layer)
+
     def regular(self) -> Float[Tensor, "d_key d_key"]:
         """C, where a neuron that never fired on the text (a ReLU's may not) has the second moment of one that fired once."""
         energy = self.matrix.diagonal()

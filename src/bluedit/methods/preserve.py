@@ -25,6 +25,11 @@ class Preserve(Part, slot="preserve"):
         raise NotImplementedError
 
     @property
+    def weight_of_names(self) -> float:
+        """Weight of the second moment of well-known names' keys in C."""
+        return 0.0
+
+    @property
     def summary(self) -> str:
         """S in a few words, for tables."""
         raise NotImplementedError
@@ -35,11 +40,18 @@ class Covariance(Preserve, kind="covariance"):
     """S = lambda C on the whole key space (MEMIT, ROME, EMMET, PMET)."""
 
     lambda_: float = number(2000.0, "weight of C against the new keys", positive=True)
+    names: float = number(
+        0.0, "weight in C of the keys of well-known names, in prompts that ask about them, against those of ordinary text"
+    )
 
     def operator(self, C: SecondMoment) -> GrowingOperator:
         from bluedit.maths.preserve import Factored, Preservation
 
         return Preservation(Factored(C.cholesky(), self.lambda_))
+
+    @property
+    def weight_of_names(self) -> float:
+        return self.names
 
     @property
     def summary(self) -> str:

@@ -36,6 +36,7 @@ class Accumulation:
         rows: the text as token rows.
         file: where the sums so far are saved.
         device: where the sums are, in float64.
+        last_only: whether only the last token of each row counts.
     """
 
     lm: EditableModel
@@ -43,10 +44,11 @@ class Accumulation:
     rows: Sequence[Sequence[int]]
     file: Path
     device: torch.device
+    last_only: bool = False
 
     @torch.no_grad()
     def run(self, progress: Progress) -> dict[int, Tensor]:
-        """Sum of k k^T over all tokens for each layer, from where an interrupted pass ended."""
+        """Sum of k k^T over the tokens that count, for each layer, from where an interrupted pass ended."""
         sums, done = self._resumed()
         due = time.monotonic() + _SAVE_EVERY_S
         with progress.task("key statistics", len(self.rows), "texts") as advance, hooked(self._hooks(sums)):
@@ -55,6 +57,8 @@ class Accumulation:
                 chunk = self._chunk(done)
                 ids, mask = self.lm.pad(chunk)
                 self._mask = mask.bool()
+                if self.last_only:
+                    self._mask &= mask.cumsum(dim=1) == mask.sum(dim=1, keepdim=True)
                 with suppress(StopForward):
                     self.lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
                 done += len(chunk)

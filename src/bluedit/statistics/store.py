@@ -29,6 +29,7 @@ from bluedit.statistics._accumulation import Accumulation
 from bluedit.statistics._moment_file import check_moment, read_moment, write_moment
 from bluedit.statistics.memory import check_memory
 from bluedit.text.corpus import Corpus, total_tokens
+from bluedit.text.names import NAMES
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,22 @@ class MomentStore:
     def place(self) -> Path:
         return (self.folder or cache_dir() / "moments") / text_fingerprint(self.identity)
 
-    def get(self, layers: Sequence[int], progress: Progress | None = None) -> Mapping[int, SecondMoment]:
+    @cached_property
+    def of_names(self) -> MomentStore:
+        """Second moments of the keys of well-known names: at the last token of each, in prompts that ask about it."""
+        return MomentStore(
+            self.lm, self.weights, Corpus(NAMES), 0, folder=self.folder, device=self.device, storage=self.storage
+        )
+
+    def get(
+        self, layers: Sequence[int], progress: Progress | None = None, *, names: float = 0.0
+    ) -> Mapping[int, SecondMoment]:
         """Second moments of these layers, computed and stored now where they are not yet.
+
+        Args:
+            layers: which.
+            progress: where to report.
+            names: weight of the second moment of well-known names' keys, which is added.
 
         The mapping reads a layer when it is asked for it and holds none: iterating over it takes the memory of one layer.
 
@@ -97,7 +112,9 @@ class MomentStore:
                 missing.append(layer)
         if missing:
             self._compute(missing, progress or Progress())
-        return _Moments(self, layers)
+        if names:
+            self.of_names.get(layers, progress)
+        return _Moments(self, layers, names)
 
     def read(self, layer: int) -> SecondMoment:
         """The second moment of one layer that `get` has found or computed. Raises StatisticsError as `get`."""
@@ -134,16 +151,16 @@ class MomentStore:
         device = self._device()
         check_memory(self.lm.d_key, len(layers), device)
         rows = self._rows(progress)
-        count = total_tokens(rows)
-        if count <= self.lm.d_key:
+        count = len(rows) if self.corpus.of_names else total_tokens(rows)
+        if count <= self.lm.d_key and not self.corpus.of_names:
             raise StatisticsError(
                 f"the corpus {self.corpus.name} gives {count} tokens, but statistics of {self.lm.d_key}-dimensional keys need more than that "
                 f"(default {TOKENS_PER_KEY * self.lm.d_key}); a smaller sample has a false null space. Use a longer corpus or a larger --tokens"
             )
-        if count < self.budget:
+        if count < self.budget and not self.corpus.of_names:
             log.warning("the corpus ended after %d of %d tokens; statistics are from those", count, self.budget)
         partial = self.place / f"partial-{'-'.join(map(str, layers))}.safetensors"
-        accumulation = Accumulation(self.lm, layers, rows, partial, device)
+        accumulation = Accumulation(self.lm, layers, rows, partial, device, last_only=self.corpus.of_names)
         sums = accumulation.run(progress)
         self._check_finite(sums, accumulation)
         # all of them are at hand until they are stored: a disk that is full costs no computed layer
@@ -190,13 +207,14 @@ class MomentStore:
 class _Moments(Mapping[int, SecondMoment]):
     """Second moments of some layers, read when asked for."""
 
-    def __init__(self, store: MomentStore, layers: Sequence[int]) -> None:
-        self._store, self._layers = store, tuple(dict.fromkeys(layers))
+    def __init__(self, store: MomentStore, layers: Sequence[int], names: float) -> None:
+        self._store, self._layers, self._names = store, tuple(dict.fromkeys(layers)), names
 
     def __getitem__(self, layer: int) -> SecondMoment:
         if layer not in self._layers:
             raise KeyError(layer)
-        return self._store.read(layer)
+        found = self._store.read(layer)
+        return found.beside(self._store.of_names.read(layer), self._names) if self._names else found
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._layers)

@@ -14,6 +14,7 @@ from bluedit.hub import PREFIX, dataset_rows
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint
 from bluedit.progress import Progress
+from bluedit.text.names import NAMES, name_rows, name_texts
 from bluedit.text.sampling import sample_rows
 
 ROW_LENGTH = 256
@@ -27,12 +28,18 @@ class Corpus:
     """A named source of text.
 
     Attributes:
-        name: "self" (sampled from the model), a file or folder, or "hf:DATASET" (or "hf:DATASET:CONFIG", "hf:DATASET:CONFIG:SPLIT").
+        name: "self" (sampled from the model), a file or folder, or "hf:DATASET" (or "hf:DATASET:CONFIG", "hf:DATASET:CONFIG:SPLIT");
+            "names" for prompts that end with a well-known name, whose last tokens alone count.
         seed: of the sampling, for "self".
     """
 
     name: str = "self"
     seed: int = 0
+
+    @property
+    def of_names(self) -> bool:
+        """Whether only the last token of each row counts."""
+        return self.name == NAMES
 
     def fingerprint(self, tokens: int) -> str:
         """Fingerprint of the first `tokens` tokens of text.
@@ -40,6 +47,8 @@ class Corpus:
         Raises:
             StatisticsError: a file or folder that does not exist or cannot be read.
         """
+        if self.of_names:
+            return text_fingerprint(NAMES, name_texts())
         if self.name == "self":
             return text_fingerprint("self", _SAMPLER, self.seed, SAMPLED_LENGTH, tokens)
         if self.name.startswith(PREFIX):
@@ -59,6 +68,8 @@ class Corpus:
         Raises:
             StatisticsError: the text cannot be read or is empty.
         """
+        if self.of_names:
+            return name_rows(lm)
         if self.name == "self":
             length = min(SAMPLED_LENGTH, lm.max_length)
             return sample_rows(lm, max(1, -(-tokens // length)), length, seed=self.seed, progress=progress).tolist()

@@ -113,7 +113,7 @@ class FactWriter:
         missing = self.memory.missing(preserve, recipe.written)
         if missing:
             with self.weights.unedited():
-                self.memory.build(self.moments.get(missing, self.progress))
+                self.memory.build(self.moments.get(missing, self.progress, names=preserve.weight_of_names))
         return self.memory.operators(recipe, earlier, current)
 
     def _lost(self, recipe: Recipe, batches: Sequence[Batch]) -> list[Fact]:

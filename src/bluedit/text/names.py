@@ -1,0 +1,31 @@
+"""Well-known names in the prompts in which people ask about them, for a second moment of the keys where facts are looked up."""
+
+from __future__ import annotations
+
+from bluedit.facts.world import world_facts
+from bluedit.methods.wordings import Natural
+from bluedit.model.editable import EditableModel
+from bluedit.text.wordings import chat_form, wording_rows
+
+NAMES = "names"
+_VERSION = 1  # another one gives other rows
+
+
+def name_rows(lm: EditableModel) -> list[list[int]]:
+    """Token rows that end with the last token of a name: each bundled subject in one of its wordings, which take turns.
+
+    Names that are the first token of their text are left out: that token is an attention sink.
+    """
+    wordings, chat = Natural(), chat_form(lm.tokenizer)
+    rows = []
+    for i, fact in enumerate(world_facts()):
+        texts = wording_rows(lm.tokenizer, wordings.extended(fact), i, wordings, (), chat)
+        row = texts[i % len(texts)]
+        if not row.at_start and row.subject_last < lm.max_length:
+            rows.append(list(row.ids[: row.subject_last + 1]))
+    return rows
+
+
+def name_texts() -> list[str]:
+    """What `name_rows` is made from, for a fingerprint."""
+    return [str(_VERSION), *(text for fact in world_facts() for text in (fact.text, *Natural().extended(fact).phrasings))]

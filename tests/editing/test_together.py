@@ -14,6 +14,7 @@ from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.text.prompts import rows_of
+from bluedit.text.rows import Row, rotations
 from bluedit.writing.target_store import TargetStore
 from bluedit.writing.targets import optimise_targets
 from toys import FACTS, toy_gpt2, toy_llama, toy_tokenizer
@@ -144,3 +145,54 @@ def test_other_later_layers_are_other_targets(tmp_path):
             later=later,
         )
     assert made == [(HIGH,), (Site("block", 3),)]
+
+
+def test_rotations_take_one_text_of_each_group_in_turn():
+    def row(group, number, kind="taught"):
+        return Row(0, kind, (number,), 0, (1,), 1, group)
+
+    first, second = [row(0, i) for i in range(3)], [row(1, 10 + i) for i in range(2)]
+    alone, drift = row(2, 20), Row(0, "drift", (30,), 0)
+    assert rotations([*first, *second, alone, drift]) == [
+        [first[0], second[0], alone, drift],
+        [first[1], second[1], alone, drift],
+        [first[2], second[0], alone, drift],
+    ]
+
+
+def test_rotating_texts_lower_the_loss_of_all_of_them():
+    """Some steps on a third of the rows each, against as many on all of them."""
+    lm = EditableModel.of(toy_llama(), toy_tokenizer(), "llama")
+    rows = rows_of(lm.tokenizer, FACTS, ("The weather was mild.", "Therefore, they met again."), drift=True)
+    losses = []
+    for objective in (
+        replace(TOGETHER, steps=1),
+        replace(TOGETHER, steps=24, rotate=True),
+        replace(TOGETHER, steps=24),
+    ):
+        with frozen(lm.model), Progress().task("", 0) as advance:
+            found = optimise_targets(lm, rows, HIGH, replace(objective, clamp=10.0), Execution(), advance)
+            again = optimise_targets(
+                lm,
+                rows,
+                HIGH,
+                replace(objective, steps=1, rotate=False, clamp=10.0),
+                Execution(),
+                advance,
+                initial=found.z - found.start,
+            )
+        losses.append(float(again.loss.mean()))
+    before, rotated, whole = losses
+    assert rotated < before - 0.6 * (before - whole)
+
+
+def test_a_fact_ends_when_all_rotations_are_below_the_bound():
+    _, found = optimise("llama", replace(TOGETHER, rotate=True, steps=9, stop_loss=1e9), later=())
+    assert (found.steps == 0).all()  # one text a group: nothing rotates
+    lm = EditableModel.of(toy_llama(), toy_tokenizer(), "llama")
+    rows = rows_of(lm.tokenizer, FACTS, ("The weather was mild.", "Therefore, they met again."), drift=True)
+    with frozen(lm.model), Progress().task("", 0) as advance:
+        found = optimise_targets(
+            lm, rows, LOW, replace(TOGETHER, rotate=True, steps=9, stop_loss=1e9), Execution(), advance
+        )
+    assert (found.steps == 2).all()

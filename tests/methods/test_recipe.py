@@ -17,7 +17,7 @@ PATHS = {
     "memory", "sequential", "layers",
     "objective.site", "objective.learning_rate", "objective.steps", "objective.clamp", "objective.weight_decay",
     "objective.kl_factor", "objective.stop_loss", "objective.stop", "objective.attention", "objective.adaptive", "objective.weights",
-    "objective.kl_anchor", "objective.norm_anchor", "objective.together", "objective.correction",
+    "objective.kl_anchor", "objective.norm_anchor", "objective.together", "objective.correction", "objective.rotate",
     "rounds.count", "rounds.lower", "rounds.upper", "schedule.power", "update.slack",
     "preserve.lambda", "preserve.names", "preserve.l2", "preserve.threshold", "preserve.unit", "preserve.share",
     "filters.rect.keep", "filters.rect.feedback", "filters.prune.base",

@@ -45,6 +45,7 @@ class Objective(Part, slot="objective"):
     correction: int = whole(
         5, "with together: largest number of evaluations for a later target, on the weights written so far", low=1.0
     )
+    rotate: bool = flag(False, "each evaluation takes one text of each group, in turn: more texts for the same time")
     descent: Descent = part(Adam(), Descent)
 
     @property

@@ -66,6 +66,17 @@ def measured_rows(rows: Sequence[Row], column: int) -> list[int]:
     return [i for i in mine if rows[i].is_bare] or mine
 
 
+def rotations(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows in as many parts as the largest group has texts: each part has one text of every group, in turn, and all drift rows."""
+    groups: dict[tuple[int, int], list[Row]] = {}
+    for row in rows:
+        if not row.is_drift:
+            groups.setdefault((row.fact, row.group), []).append(row)
+    drift = [row for row in rows if row.is_drift]
+    count = max(map(len, groups.values()), default=1)
+    return [[*(texts[i % len(texts)] for texts in groups.values()), *drift] for i in range(count)]
+
+
 def chunks_by_cost(costs: Sequence[int], budget: int) -> list[list[int]]:
     """Indices in groups of ascending cost, so that (highest cost) x (size of the group) is at most `budget`; a group has at least one."""
     groups: list[list[int]] = []

@@ -14,7 +14,7 @@ from bluedit.model.sites import Site
 from bluedit.shapes import Float, Tensor
 
 # options of the objective that settings of older patches lack, with what they mean there
-_LATER_OPTIONS = {"objective.together": False, "objective.correction": 5, "descent": "adam"}
+_LATER_OPTIONS = {"objective.together": False, "objective.correction": 5, "objective.rotate": False, "descent": "adam"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from bluedit.model.sites import Place, Site
 from bluedit.model.sums import sum_by_owner
 from bluedit.progress import Advance
 from bluedit.shapes import Bool, Float, Int, Tensor
-from bluedit.text.rows import Row, chunks_by_cost, measured_rows
+from bluedit.text.rows import Row, chunks_by_cost, measured_rows, rotations
 from bluedit.writing._positions import Positions
 from bluedit.writing.target import Targets
 
@@ -73,7 +73,8 @@ def optimise_targets(
     found: dict[int, tuple[Tensor, ...]] = {}
     for chunk in chunks_by_cost(costs, execution.tokens_per_step or tokens_per_step(lm)):
         chosen = [row for i in chunk for row in by_fact[facts[i]]]
-        optimiser = ChunkOptimiser(make_runner(chosen), chosen, objective)
+        parts = rotations(chosen) if objective.rotate else [chosen]
+        optimiser = ChunkOptimiser([make_runner(part) for part in parts], chosen, objective)
         if objective.anchors_on_unedited_weights or initial is not None:
             drift = [row for row in chosen if row.is_drift]
             with unedited() if objective.anchors_on_unedited_weights else nullcontext():
@@ -88,11 +89,15 @@ def optimise_targets(
 
 
 class ChunkOptimiser:
-    """Facts optimised together, one vector per fact and site."""
+    """Facts optimised together, one vector per fact and site.
 
-    def __init__(self, runner: Runner, rows: Sequence[Row], objective: Objective) -> None:
-        self.runner, self.objective = runner, objective
+    The runners have the rows of one evaluation each and take turns; the first has the bare prompts.
+    """
+
+    def __init__(self, parts: Sequence[Runner], rows: Sequence[Row], objective: Objective) -> None:
+        self.parts, self.objective, self.evaluations = parts, objective, 0
         self.facts = list(dict.fromkeys(row.fact for row in rows))
+        runner = parts[0]
         values = runner.values if runner.values.dtype == torch.float64 else runner.values.float()
         self.start = torch.stack(
             [values[:, measured_rows(runner.rows, fact)].mean(dim=1) for fact in self.facts], dim=1
@@ -104,7 +109,8 @@ class ChunkOptimiser:
         growth = [max(1, sharing[fact]) ** objective.clamp_growth for fact in self.facts]
         self.clamp = self.start.new_tensor(growth)[:, None] * objective.clamp
         self.reference: Tensor | None = None
-        self.positions = Positions.of(runner.rows, self.facts, self.start)
+        self.positions = [Positions.of(part.rows, self.facts, self.start) for part in parts]
+        self.recent = self.start.new_full((len(parts), len(self.facts)), torch.inf)
 
     def begin(self, initial: Float[Tensor, "d_value n"]) -> None:
         """Start from these vectors instead of zero (columns in the numbering of the rows)."""
@@ -127,9 +133,10 @@ class ChunkOptimiser:
             delta = self.delta.clone().requires_grad_(True)
             loss, done = self.loss(delta)
             self._check(loss, step)
-            losses[active], steps[active] = loss.detach(), step
+            self.recent[step % len(self.parts)] = loss.detach()
+            losses[active], steps[active] = self.recent[: step + 1].mean(dim=0), step
             last = step == self.objective.steps - 1
-            finished = done | (loss.detach() < self.objective.stop_loss) | last
+            finished = done | (self.recent.max(dim=0).values < self.objective.stop_loss) | last
             for i in finished.nonzero().flatten().tolist():
                 z[active[i]] = (self.start + self.delta)[:, i]
                 advance()
@@ -155,8 +162,10 @@ class ChunkOptimiser:
 
         The loss is the mean over the fact's prompts of -log p(target) / len(target), plus the KL term and the weight decay.
         """
-        at = self.positions
-        logits = self.runner.logits(delta[:, at.owner])
+        part = self.evaluations % len(self.parts)
+        self.evaluations += 1
+        at = self.positions[part]
+        logits = self.parts[part].logits(delta[:, at.owner])
         log_p = _log_probability(logits[at.target], at.token)
         nll = -sum_by_owner(log_p * at.weight, at.fact, len(self.facts))
         now = _log_softmax(logits[at.drift].to(delta.dtype))
@@ -165,14 +174,15 @@ class ChunkOptimiser:
         kl = (now.exp() * (now - self.reference)).sum(dim=-1)
         decay = (_norm(delta) / self.start.norm(dim=-1) ** 2).sum(dim=0)
         loss = self.weight * nll + self.objective.kl_factor * kl + self.objective.weight_decay * decay
-        return loss, self._done(logits.detach(), kl.detach())
+        return loss, self._done(at, logits.detach(), kl.detach())
 
-    def _done(self, logits: Float[Tensor, "positions vocabulary"], kl: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    def _done(
+        self, at: Positions, logits: Float[Tensor, "positions vocabulary"], kl: Float[Tensor, "n"]
+    ) -> Bool[Tensor, "n"]:
         """Facts finished because the target is the first choice in every prompt; also sets PMET's weights for the next step."""
         done = torch.zeros_like(self.weight, dtype=torch.bool)
         if not self.objective.stops_when_said and not self.objective.adaptive:
             return done
-        at = self.positions
         missed = (logits[at.target].argmax(dim=-1) != at.token).to(self.weight.dtype)
         said = sum_by_owner(missed, at.fact, len(self.facts)) == 0
         if self.objective.stops_when_said:
@@ -194,12 +204,14 @@ class ChunkOptimiser:
         """Go on with these facts only."""
         chosen = set(going.tolist())
         self.facts = [self.facts[i] for i in going.tolist()]
-        self.runner.keep([i for i, fact in enumerate(self.positions.owner.tolist()) if fact in chosen])
+        for part, at in zip(self.parts, self.positions, strict=True):
+            part.keep([i for i, fact in enumerate(at.owner.tolist()) if fact in chosen])
         self.start, self.delta = self.start[:, going], self.delta[:, going]
         self.weight, self.clamp = self.weight[going], self.clamp[going]
         self.descent.keep(going)
         self.reference = None if self.reference is None else self.reference[going]
-        self.positions = Positions.of(self.runner.rows, self.facts, self.start)
+        self.recent = self.recent[:, going]
+        self.positions = [Positions.of(part.rows, self.facts, self.start) for part in self.parts]
 
 
 def _log_probability(

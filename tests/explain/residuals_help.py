@@ -102,7 +102,7 @@ class Prescribed(TargetSource):
         generator = torch.Generator().manual_seed(100 * self.seed + layer)
         return self.scale * torch.randn(self.width, n, generator=generator, dtype=torch.float64)
 
-    def get(self, lm, rows, site, objective, optimise) -> Targets:
+    def get(self, lm, rows, site, objective, optimise, *, later=()) -> Targets:
         self.calls += 1
         bare = [row for row in rows if row.is_bare]
         n = 1 + max(row.fact for row in rows)

@@ -11,7 +11,7 @@ from residuals_help import Prescribed, linear_model
 
 import bluedit
 from bluedit.editing.editor import Editor
-from bluedit.errors import ExplainError, FactError, ModelError, RecipeError
+from bluedit.errors import EditError, ExplainError, FactError, ModelError, RecipeError
 from bluedit.explain import _residual_shift
 from bluedit.explain import _residual_stages as stages_of
 from bluedit.explain.residual_data import TABLES
@@ -169,6 +169,11 @@ def test_an_edited_model_is_refused(analyse, tmp_path):
         ExplainError, match=r"carries 1 edits, and the analysis is of the unedited model; call reset\(\) first"
     ):
         bluedit.explain_residuals(editor, world_facts(2), tmp_path / "out")
+    with (
+        torch.inference_mode(),
+        pytest.raises(EditError, match=r"needs gradients, which torch.inference_mode\(\) rules out"),
+    ):
+        analyse(tmp_path / "out")
 
 
 def test_the_second_fact_about_a_subject_is_left_out(analyse, tmp_path, caplog):
@@ -189,6 +194,7 @@ def test_without_old_targets_other_metrics_are_used(analyse, tmp_path):
 @pytest.mark.parametrize("recipe", ["pmet", "alphaedit", "nse"])
 def test_other_hosts(analyse, tmp_path, recipe):
     settings = {k: v for k, v in SETTINGS.items() if recipe != "alphaedit" or k != "preserve.lambda"}
+    settings |= {"schedule.power": 0.5} if recipe == "pmet" else {}  # which its BLUE form does not have
     settings |= {"preserve.unit": "rank", "preserve.threshold": 0.5} if recipe == "alphaedit" else {}
     found = analyse(tmp_path / "out", world_facts(2), recipe=recipe, settings=settings, batches=1)
     shares = {row.layer: row.share for row in found.tables["geometry"]}

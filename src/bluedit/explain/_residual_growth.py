@@ -64,7 +64,10 @@ class _Measure:
     ) -> None:
         self.setting, self.residuals, self.keys, self.operators = setting, residuals, keys, operators
         self.slack = getattr(setting.host.update, "slack", 1.0)
-        self.largest = {layer: largest_solver(G, self.slack, len(keys[layer])) for layer, G in operators.items()}
+        self.device = setting.moments.device or setting.lm.device
+        self.largest = {
+            layer: largest_solver(G, self.slack, len(keys[layer]), self.device) for layer, G in operators.items()
+        }
 
     def along(self, along: str, size: int, repeat: int, layer: int, columns: slice) -> Growth:
         """The error of one batch: these columns."""
@@ -95,7 +98,7 @@ class _Measure:
         return found
 
     def _keys(self, layer: int, columns: slice) -> Tensor:
-        return self.keys[layer][:, columns].to(self.setting.moments.device or self.setting.lm.device).double()
+        return self.keys[layer][:, columns].to(self.device).double()
 
     def _solve(self, layer: int, columns: slice, G: GrowingOperator) -> Tensor:
         return solve(self._keys(layer, columns), G, self.slack).to(self.residuals.last.device)

@@ -18,6 +18,7 @@ from bluedit.methods.update import ClosedForm
 from bluedit.methods.wordings import PromptOnly
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import tokenizer_fingerprint
+from bluedit.model.state import refuse_inference_mode
 from bluedit.text.corpus import Corpus
 from bluedit.text.joining import with_spacing
 from bluedit.writing.batches import split_batches
@@ -30,7 +31,13 @@ log = logging.getLogger(__name__)
 
 
 def unedited(model: Editor | EditableModel) -> EditableModel:
-    """The model to analyse. Raises ExplainError when it carries edits."""
+    """The model to analyse.
+
+    Raises:
+        ExplainError: it carries edits.
+        EditError: `torch.inference_mode` is on.
+    """
+    refuse_inference_mode(model.model)
     if isinstance(model, EditableModel):
         return model
     if len(model.journal):
@@ -45,7 +52,7 @@ def recipes_of(
 ) -> tuple[Recipe, Recipe | None, Recipe]:
     """(the host, its form for sequences where the model can distribute, the same with BLUE), all with the same layers.
 
-    The host teaches the prompt alone, fact by fact, and anchors no norms: residuals are given, not rescaled.
+    The host teaches the prompt alone, fact by fact, layer by layer, and anchors no norms: residuals are given, not rescaled.
 
     Raises:
         ExplainError: a recipe that distributes nothing, or fewer than two layers.
@@ -71,12 +78,14 @@ def recipes_of(
         subjects=Split(),
         reteach=0,
         memory=False,
-        objective=replace(host.objective, norm_anchor=False),
+        objective=replace(host.objective, norm_anchor=False, together=False),
     )
     asked = {**(settings or {}), "layers": list(chosen)}
     sequence = _for_sequences(base)
     plain = replace(editor.recipe(sequence, asked), layers=chosen) if distributes else None
-    with_blue = replace(editor.recipe(_named(sequence, with_blue=True), asked), layers=chosen)
+    # BLUE has a schedule of its own
+    others = {path: value for path, value in asked.items() if not path.startswith("schedule")}
+    with_blue = replace(editor.recipe(_named(sequence, with_blue=True), others), layers=chosen)
     return host, plain, with_blue
 
 

@@ -35,9 +35,16 @@ class Given(TargetSource):
         self._residuals, self._read = residuals, read
 
     def get(
-        self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, optimise: Callable[[], Targets]
+        self,
+        lm: EditableModel,
+        rows: Sequence[Row],
+        site: Site,
+        objective: Objective,
+        optimise: Callable[[], Targets],
+        *,
+        later: Sequence[Site] = (),
     ) -> Targets:
-        del lm, rows, objective, optimise
+        del lm, rows, objective, optimise, later
         start = self._read(site)
         return fixed(start + self._residuals[site.layer], start)
 
@@ -49,9 +56,16 @@ class Known(TargetSource):
         self._z, self._read = z, read
 
     def get(
-        self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, optimise: Callable[[], Targets]
+        self,
+        lm: EditableModel,
+        rows: Sequence[Row],
+        site: Site,
+        objective: Objective,
+        optimise: Callable[[], Targets],
+        *,
+        later: Sequence[Site] = (),
     ) -> Targets:
-        del lm, rows, objective, optimise
+        del lm, rows, objective, optimise, later
         return fixed(self._z[site.layer], self._read(site))
 
 
@@ -68,9 +82,19 @@ class Switch(Trace):
         self.source, self.trace = source, Trace()
 
     def get(
-        self, lm: EditableModel, rows: Sequence[Row], site: Site, objective: Objective, optimise: Callable[[], Targets]
+        self,
+        lm: EditableModel,
+        rows: Sequence[Row],
+        site: Site,
+        objective: Objective,
+        optimise: Callable[[], Targets],
+        *,
+        later: Sequence[Site] = (),
     ) -> Targets:
-        return self.source.get(lm, rows, site, objective, optimise) if self.source else optimise()
+        if self.source is None:
+            return optimise()
+        more = {"later": later} if later else {}
+        return self.source.get(lm, rows, site, objective, optimise, **more)
 
     def on_target(self, site: Site, targets: Targets) -> None:
         self.trace.on_target(site, targets)

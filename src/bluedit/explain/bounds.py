@@ -60,12 +60,17 @@ def bounds(own: Tensor, last: Tensor, A: Tensor, share: float, after: int) -> Bo
     )
 
 
-def largest_solver(G: PreservationOperator, slack: float, d_key: int) -> float:
+def largest_solver(G: PreservationOperator, slack: float, d_key: int, device: torch.device | str = "cpu") -> float:
     """The largest |A| that any keys can have: sqrt(|G| / slack) / 2, with |G| = 1 / lambda_min(S) on the space that may change.
 
     NaN with an equality constraint, which has no bound, and where G depends on the keys.
+
+    Args:
+        G: of a layer; `device` is where its factors are.
+        slack: s.
+        d_key: width of keys.
     """
     if slack <= 0 or isinstance(G, NeuronPreservation):
         return math.nan
-    full = G.apply(torch.eye(d_key, dtype=torch.float64))
+    full = G.apply(torch.eye(d_key, dtype=torch.float64, device=device))
     return math.sqrt(float(torch.linalg.eigvalsh((full + full.T) / 2)[-1]) / slack) / 2

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bluedit.errors import RecipeError, did_you_mean
+from bluedit.methods.descent import Momentum
 from bluedit.methods.filters import CapSpectrum, Sparsify
 from bluedit.methods.objective import Objective
-from bluedit.methods.preserve import NullSpace, StrongNeurons
+from bluedit.methods.preserve import Covariance, NullSpace, StrongNeurons
 from bluedit.methods.recipe import Recipe, blue
 from bluedit.methods.schedules import Single, Spread
 from bluedit.methods.subjects import Unit
@@ -100,7 +101,8 @@ _HOSTS = (
         _MEMIT,
         "memit-seq taught as people ask: other phrasings, questions, the chat form, the end of the answer; one target for all facts about a subject",
         "when people will use the model; with BLUE the default of 'bluedit edit'",
-        objective=Objective(clamp_growth=0.5),
+        objective=Objective(clamp_growth=0.5, together=True, learning_rate=0.1, descent=Momentum()),
+        update=ClosedForm(preserve=Covariance(names=0.5)),
         memory=True,
         wordings=Natural(),
         subjects=Unit(),

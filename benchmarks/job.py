@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bluedit import Editor, Fact, read_facts
-from bluedit.evaluate.answers import perplexity
 from bluedit.evaluate.generate import continuations
-from bluedit.evaluate.passages import ordinary_passages
+from bluedit.evaluate.report import Report, compare, measure
 from bluedit.evaluate.said import mentions, said
 from bluedit.methods.presets import DEFAULT
 from bluedit.text.wordings import chat_form
@@ -43,6 +42,18 @@ def forms(facts: list[Fact], chat: Callable[[str], str] | None) -> dict[str, tup
     return {name: form for name, form in asked.items() if form[0]}
 
 
+def others(report: Report) -> dict[str, str]:
+    """What happened to everything else: answers to bundled ordinary questions, and the perplexity of ordinary text and of chat turns."""
+    found = {}
+    if report.bystanders:
+        for form, asked in report.bystanders.asked.items():
+            found[f"other answers unchanged, {form}"] = f"{report.bystanders.same[form]} of {asked}"
+    found["perplexity of ordinary text"] = f"{report.perplexity_after / report.perplexity_before - 1:+.1%}"
+    if report.chat_perplexity_before and report.chat_perplexity_after:
+        found["perplexity of chat turns"] = f"{report.chat_perplexity_after / report.chat_perplexity_before - 1:+.1%}"
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--facts", type=Path, required=True)
@@ -56,7 +67,7 @@ def main() -> None:
     editor = Editor.load(given.model)
     form = chat_form(editor.lm.tokenizer)
     asked = forms(facts, (lambda text: form(text, "x")[0]) if form else None)
-    before = perplexity(editor.lm, ordinary_passages())
+    before = measure(editor.lm, facts)
     settings = dict(pair.split("=", 1) for pair in given.set)
     started = time.perf_counter()
     for part in [[fact] for fact in facts] if given.one_by_one else [facts]:
@@ -72,8 +83,10 @@ def main() -> None:
             for (prompt, target), answer, found in zip(pairs, answers, right, strict=True)
         ]
         print(f"| {name} | {sum(right)} of {len(right)} |", flush=True)
-    drift = perplexity(editor.lm, ordinary_passages()) / before - 1
-    print(f"| perplexity of ordinary text | {drift:+.1%} |\n| seconds per fact | {seconds / len(facts):.1f} |")
+    report = compare(editor.lm, before, measure(editor.lm, facts))
+    for name, value in others(report).items():
+        print(f"| {name} | {value} |")
+    print(f"| seconds per fact | {seconds / len(facts):.1f} |")
     if given.out:
         given.out.write_text(json.dumps(texts, indent=1, ensure_ascii=False), "utf-8")
 

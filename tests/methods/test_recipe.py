@@ -206,8 +206,16 @@ def fault(path, value):
         ("layers", [5, 4], "layers must be one or more ascending layer numbers without repetition, not [5, 4]"),
         ("layers", [4, 4], "layers must be one or more ascending layer numbers without repetition, not [4, 4]"),
         ("lamda", 1, "unknown option 'lamda'; did you mean 'preserve.lambda'?"),
-        ("preserve.lamda", 1, "unknown option 'preserve.lamda'; did you mean 'preserve.lambda' or 'preserve.names' or 'preserve'?"),
-        ("name", "x", "unknown option 'name'; choose one of contexts, contexts.count, descent, filters, layers, memory, "),
+        (
+            "preserve.lamda",
+            1,
+            "unknown option 'preserve.lamda'; did you mean 'preserve.lambda' or 'preserve.names' or 'preserve'?",
+        ),
+        (
+            "name",
+            "x",
+            "unknown option 'name'; choose one of contexts, contexts.count, descent, filters, layers, memory, ",
+        ),
         ("objective.precision", "bf16", "unknown option 'objective.precision'; did you mean "),
         ("objective.tokens_per_step", 1, "unknown option 'objective.tokens_per_step'; did you mean "),
     ],

@@ -41,7 +41,8 @@ class Covariance(Preserve, kind="covariance"):
 
     lambda_: float = number(2000.0, "weight of C against the new keys", positive=True)
     names: float = number(
-        0.0, "weight in C of the keys of well-known names, in prompts that ask about them, against those of ordinary text"
+        0.0,
+        "weight in C of the keys of well-known names, in prompts that ask about them, against those of ordinary text",
     )
 
     def operator(self, C: SecondMoment) -> GrowingOperator:

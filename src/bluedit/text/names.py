@@ -28,4 +28,7 @@ def name_rows(lm: EditableModel) -> list[list[int]]:
 
 def name_texts() -> list[str]:
     """What `name_rows` is made from, for a fingerprint."""
-    return [str(_VERSION), *(text for fact in world_facts() for text in (fact.text, *Natural().extended(fact).phrasings))]
+    return [
+        str(_VERSION),
+        *(text for fact in world_facts() for text in (fact.text, *Natural().extended(fact).phrasings)),
+    ]

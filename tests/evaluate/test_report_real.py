@@ -40,7 +40,7 @@ def test_the_fact_is_asked_as_people_ask(report):
 def test_ordinary_answers_stay(report):
     asked, same = report.bystanders.asked, report.bystanders.same
     assert sum(asked.values()) >= 60 and min(asked.values()) > 30
-    assert sum(same.values()) >= 0.8 * sum(asked.values())
+    assert sum(same.values()) >= 0.75 * sum(asked.values())
     assert 0 <= report.bystanders.kl < 0.1
     assert abs(report.chat_perplexity_after / report.chat_perplexity_before - 1) < 0.02
     assert report.chat_perplexity_before == pytest.approx(8.81, abs=0.05)

@@ -55,7 +55,7 @@ class CannedModel:
         self.continued += [(prompt, tokens) for prompt in prompts]
         return [self._says(prompt) for prompt in prompts]
 
-    def answer_length(self, prompt, answer):
+    def answer_length(self, prompt, answer, joined=None):
         return len(answer.split())
 
     def in_chat(self, prompt):

@@ -18,7 +18,7 @@ class CannedRespondent:
         self._says, self.chat = says, chat
         self.prompts, self.rooms = [], []
 
-    def answer_length(self, prompt, answer):
+    def answer_length(self, prompt, answer, joined=None):
         return len(answer.split())
 
     def write(self, prompts, rooms, ended=never, *, first=False):

@@ -269,3 +269,42 @@ def test_the_page_of_the_docs_lists_the_suites():
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
     listed = page.partition("| `--suite` |")[2].partition("\n\n")[0].splitlines()[2:]
     assert listed == [f"| `{suite.name}` | {suite.measures} | {suite.needs} |" for suite in SUITES.values()]
+
+
+def test_a_joined_target_is_scored_without_a_space():
+    """At the fact's own prompt only; paraphrases and the old answer have a spacing of their own."""
+    fact = Fact(
+        *("The capital of {} is", "France", "Rome", "Paris"),
+        paraphrases=("France has the capital",),
+        neighbours=(Neighbour("Paris is in", "France"),),
+        joined=True,
+    )
+    model = CannedModel(lambda *_: answer(-1.0), lambda _: " Rome")
+    own, other = (fact.text, "Rome", True), ("France has the capital", "Rome")
+    SUITES["counterfact"].measure(model, [fact])
+    assert model.scored[:4] == [own, (fact.text, "Paris"), other, ("France has the capital", "Paris")]
+    model.scored.clear()
+    SUITES["zsre"].measure(model, [fact])
+    assert model.scored[:2] == [own, other]
+    model.scored.clear()
+    SUITES["generation"].measure(model, [fact])
+    assert model.scored == [own]
+    SUITES["counterfact-plus"].measure(model, [fact])
+    assert ("The capital of France isRome. Paris is in", "Rome") in model.scored
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_the_tokens_of_a_joined_target(joined):
+    lm = EditableModel.of(toy_llama(), toy_tokenizer())
+    fact = Fact("The capital of {} is", subject="France", target="Rome", old_target="Paris", joined=joined)
+    logs, tokens = next_tokens(lm, fact.text, "Rome")
+    if joined:
+        before = lm.tokenizer(fact.text)["input_ids"]
+        tokens = lm.tokenizer("Rome", add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logs = lm.model(torch.tensor([before + tokens])).logits[0].log_softmax(dim=-1)[len(before) - 1 : -1]
+    (found,) = ModelQueries(lm).score([(fact.text, "Rome", joined)])
+    assert found.tokens == len(tokens) == ModelQueries(lm).answer_length(fact.text, "Rome", joined)
+    assert found.logprob == pytest.approx(sum(float(logs[t, token]) for t, token in enumerate(tokens)), rel=1e-5)
+    right = [int(logs[t].argmax()) == token for t, token in enumerate(tokens)]
+    assert measure("zsre", lm, [fact])["accuracy"] == [sum(right) / len(right)]

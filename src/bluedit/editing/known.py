@@ -19,7 +19,7 @@ def unknown_facts(lm: EditableModel, facts: list[Fact], known: str, progress: Pr
         return facts
     if known not in ("refuse", "skip"):
         raise RecipeError(f"known is {known!r}; {did_you_mean(known, ('refuse', 'skip', 'edit'))}")
-    said = [answer.said for answer in score(lm, [(fact.text, fact.target) for fact in facts], progress)]
+    said = [answer.said for answer in score(lm, [(fact.text, fact.target, fact.joined) for fact in facts], progress)]
     new = [fact for fact, already in zip(facts, said, strict=True) if not already]
     old = [fact for fact, already in zip(facts, said, strict=True) if already]
     if not old:

@@ -59,7 +59,7 @@ def ask_facts(respondent: Respondent, facts: Sequence[Fact], *, only_prompts: bo
     ways = [list(_ways(fact, chat))[: 1 if only_prompts else None] for fact in facts]
     asked = [(fact, way) for fact, own in zip(facts, ways, strict=True) for way in own]
     rooms = [
-        respondent.answer_length(fact.text, fact.target) + (_SENTENCE if way.question else _SPARE)
+        respondent.answer_length(fact.text, fact.target, fact.joined) + (_SENTENCE if way.question else _SPARE)
         for fact, way in asked
     ]
     written = iter(respondent.write([way.text for _, way in asked], rooms))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bluedit.errors import FactError
-from bluedit.evaluate._suite import Suite, longest, probes_of
+from bluedit.evaluate._suite import Suite, longest, probes_of, target_pairs
 from bluedit.evaluate._wording import contains, cosine, idf, ngram_entropy, same_text, starts_with
 from bluedit.evaluate.data import SAMPLED_TEXT
 from bluedit.evaluate.metrics import Columns, put
 from bluedit.evaluate.queries import Pairs, Queries
 
 if TYPE_CHECKING:
+    from bluedit.evaluate.data import Pair
     from bluedit.facts.fact import Fact, Probe
 
 _ROOM = 12  # tokens of a greedy answer
@@ -40,12 +41,12 @@ class Generation(Suite):
             yield chat
 
     def measure(self, queries: Queries, facts: Sequence[Fact]) -> Columns:
-        prompts = [(prompt, fact.target) for fact in facts for prompt in (fact.text, *fact.paraphrases)]
+        prompts = [own for fact in facts for own in target_pairs(fact)]
         texts = iter(_greedy(queries, prompts, 1))
         chat_prompts = [(chat, fact.target) for fact in facts if (chat := queries.in_chat(fact.text)) is not None]
         chats = iter(_greedy(queries, chat_prompts, 2))
         pairs = Pairs()
-        forced = [pairs.add(fact.text, fact.target) for fact in facts]
+        forced = [pairs.add(fact.text, fact.target, fact.joined) for fact in facts]
         answers = queries.score(pairs.all)
         columns: Columns = {}
         for fact, place in zip(facts, forced, strict=True):
@@ -158,10 +159,11 @@ class Fluency(Suite):
         return [probe.prompt for probe in probes_of(fact, "generation")] or [fact.subject]
 
 
-def _greedy(queries: Queries, pairs: Sequence[tuple[str, str]], times: int) -> list[str]:
+def _greedy(queries: Queries, pairs: Sequence[Pair], times: int) -> list[str]:
     """Greedy continuations of (prompt, target) pairs: `times` x 12 tokens each, or the next multiple of that with room for the target and
     two tokens more."""
-    rooms = [-(-(queries.answer_length(*pair) + _SPARE) // _ROOM) * _ROOM * times for pair in pairs]
+    lengths = [queries.answer_length(prompt, target, *joined) for prompt, target, *joined in pairs]
+    rooms = [-(-(length + _SPARE) // _ROOM) * _ROOM * times for length in lengths]
     texts = [""] * len(pairs)
     for room in sorted(set(rooms)):
         places = [i for i, own in enumerate(rooms) if own == room]

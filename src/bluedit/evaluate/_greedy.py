@@ -207,8 +207,8 @@ class LiveRespondent:
     def chat(self) -> ChatForm | None:
         return chat_form(self.lm.tokenizer)
 
-    def answer_length(self, prompt: str, answer: str) -> int:
-        return len(encode_answer(self.lm.tokenizer, prompt, answer)[1])
+    def answer_length(self, prompt: str, answer: str, joined: bool | None = None) -> int:
+        return len(encode_answer(self.lm.tokenizer, prompt, answer, joined)[1])
 
     def write(
         self, prompts: Sequence[str], rooms: Sequence[int], ended: Ended = never, *, first: bool = False

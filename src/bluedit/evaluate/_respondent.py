@@ -42,7 +42,7 @@ class Respondent(Protocol):
         """The model's chat form; None if it has none."""
         ...
 
-    def answer_length(self, prompt: str, answer: str) -> int:
+    def answer_length(self, prompt: str, answer: str, joined: bool | None = None) -> int:
         """Number of tokens of an answer."""
         ...
 

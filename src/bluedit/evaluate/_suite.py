@@ -48,6 +48,11 @@ def longest(prompt: str, *answers: str | None) -> str:
     return f"{prompt} {max((answer or '' for answer in answers), key=len, default='')}"
 
 
+def target_pairs(fact: Fact) -> list[tuple[str, str, bool | None]]:
+    """The target at the fact's prompt, joined as the fact says, and at each paraphrase, whose end decides by itself."""
+    return [(fact.text, fact.target, fact.joined), *((text, fact.target, None) for text in fact.paraphrases)]
+
+
 def probes_of(fact: Fact, kind: str) -> list[Probe]:
     """A fact's probes of one kind."""
     return [probe for probe in fact.probes if probe.kind == kind]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bluedit.errors import FactError
-from bluedit.evaluate._suite import Suite, longest
+from bluedit.evaluate._suite import Suite, longest, target_pairs
 from bluedit.evaluate.metrics import Columns, put
 from bluedit.evaluate.queries import Pairs, Queries
 
@@ -42,7 +42,7 @@ class CounterFact(Suite):
         plan = []
         for fact in facts:
             old = fact.old_target or ""
-            edited = [pairs.add_two(prompt, fact.target, old) for prompt in (fact.text, *fact.paraphrases)]
+            edited = [(pairs.add(*own), pairs.add(own[0], old)) for own in target_pairs(fact)]
             true = [pairs.add(n.prompt, n.answer) for n in fact.neighbours if n.answer]
             plan.append((edited, _neighbour_pairs(pairs, fact), true))
         answers = queries.score(pairs.all)
@@ -92,7 +92,8 @@ class CounterFactPlus(Suite):
 
     @staticmethod
     def _prompts(fact: Fact) -> list[str]:
-        return [f"{fact.text} {fact.target}. {n.prompt}" for n in fact.neighbours]
+        space = "" if fact.joined else " "
+        return [f"{fact.text}{space}{fact.target}. {n.prompt}" for n in fact.neighbours]
 
 
 class ZsRE(Suite):
@@ -113,7 +114,7 @@ class ZsRE(Suite):
         edits, unrelated = Pairs(), Pairs()
         plan = []
         for fact in facts:
-            edited = [edits.add(prompt, fact.target) for prompt in (fact.text, *fact.paraphrases)]
+            edited = [edits.add(*own) for own in target_pairs(fact)]
             plan.append((edited, [unrelated.add(n.prompt, n.answer) for n in fact.neighbours if n.answer]))
         answers, now = queries.score(edits.all), queries.score(unrelated.all)
         before = queries.score_unedited(unrelated.all)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bluedit.errors import ModelError
-from bluedit.evaluate.data import Answer
+from bluedit.evaluate.data import Answer, Pair
 from bluedit.evaluate.passages import passage_rows
 from bluedit.model.hooks import hooked
 from bluedit.model.state import frozen
@@ -29,7 +29,7 @@ _MOST_NATS = 700.0  # exp of more overflows
 
 def score(
     lm: EditableModel,
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[Pair],
     progress: Progress | None = None,
     *,
     tokens_per_pass: int = TOKENS_PER_PASS,
@@ -37,13 +37,14 @@ def score(
     """Score each (prompt, answer) pair. Results do not depend on the batching, up to rounding.
 
     Args:
+        pairs: a third part says whether the answer is joined to its prompt without a space; None lets the text decide.
         tokens_per_pass: most tokens of one forward pass, padding included.
 
     Raises:
         FactError: a prompt is longer than the model's context.
         ModelError: the model's logits are not finite.
     """
-    encoded = [encode_answer(lm.tokenizer, prompt, answer) for prompt, answer in pairs]
+    encoded = [encode_answer(lm.tokenizer, prompt, answer, *joined) for prompt, answer, *joined in pairs]
     return score_encoded(lm, encoded, progress, tokens_per_pass=tokens_per_pass)
 
 

@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# (prompt, answer), or with a third part: whether the answer follows without a space; otherwise the text decides
+Pair = tuple[str, str] | tuple[str, str, bool | None]
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bluedit.evaluate._drift import Unedited, next_token_drift, passage_drift
 from bluedit.evaluate.answers import TOKENS_PER_PASS, perplexity, score, score_encoded
-from bluedit.evaluate.data import Answer, Sampling
+from bluedit.evaluate.data import Answer, Pair, Sampling
 from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
 from bluedit.forward import past_of, shared_length
 from bluedit.progress import Progress
@@ -38,10 +38,10 @@ class ModelQueries:
     tokens_per_pass: int = TOKENS_PER_PASS
     prompts_per_pass: int = PROMPTS_PER_PASS
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+    def score(self, pairs: Sequence[Pair]) -> list[Answer]:
         return score(self.lm, pairs, self.progress, tokens_per_pass=self.tokens_per_pass)
 
-    def score_unedited(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+    def score_unedited(self, pairs: Sequence[Pair]) -> list[Answer]:
         with self.unedited():
             return self.score(pairs)
 
@@ -63,8 +63,8 @@ class ModelQueries:
     def continuations(self, prompts: Sequence[str], tokens: int | Sampling) -> list[str]:
         return continuations(self.lm, prompts, tokens, self.progress, prompts_per_pass=self.prompts_per_pass)
 
-    def answer_length(self, prompt: str, answer: str) -> int:
-        return len(encode_answer(self.lm.tokenizer, prompt, answer)[1])
+    def answer_length(self, prompt: str, answer: str, joined: bool | None = None) -> int:
+        return len(encode_answer(self.lm.tokenizer, prompt, answer, joined)[1])
 
     def in_chat(self, prompt: str) -> str | None:
         return in_chat(self.lm, prompt) if getattr(self.lm.tokenizer, "chat_template", None) else None

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from bluedit.evaluate.data import Answer, Sampling
+from bluedit.evaluate.data import Answer, Pair, Sampling
 
 
 class Queries(Protocol):
     """A model to be measured."""
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+    def score(self, pairs: Sequence[Pair]) -> list[Answer]:
         """Score (prompt, answer) pairs."""
         ...
 
-    def score_unedited(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+    def score_unedited(self, pairs: Sequence[Pair]) -> list[Answer]:
         """The same with the unedited weights."""
         ...
 
@@ -27,7 +27,7 @@ class Queries(Protocol):
         """Greedy continuations of at most `tokens` tokens, or sampled ones."""
         ...
 
-    def answer_length(self, prompt: str, answer: str) -> int:
+    def answer_length(self, prompt: str, answer: str, joined: bool | None = None) -> int:
         """Number of tokens of an answer."""
         ...
 
@@ -48,17 +48,18 @@ class Pairs:
     """Collects (prompt, answer) pairs, so that each is scored once however many metrics need it."""
 
     def __init__(self) -> None:
-        self._places: dict[tuple[str, str], int] = {}
+        self._places: dict[Pair, int] = {}
 
-    def add(self, prompt: str, answer: str) -> int:
-        """Index of this pair in the scored answers."""
-        return self._places.setdefault((prompt, answer), len(self._places))
+    def add(self, prompt: str, answer: str, joined: bool | None = None) -> int:
+        """Index of this pair in the scored answers; `joined` says whether the answer follows without a space."""
+        pair = (prompt, answer) if joined is None else (prompt, answer, joined)
+        return self._places.setdefault(pair, len(self._places))
 
     def add_two(self, prompt: str, first: str, second: str) -> tuple[int, int]:
         """Indices of two answers to one prompt."""
         return self.add(prompt, first), self.add(prompt, second)
 
     @property
-    def all(self) -> list[tuple[str, str]]:
+    def all(self) -> list[Pair]:
         """Every pair, in the order of the indices."""
         return list(self._places)

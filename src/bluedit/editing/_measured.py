@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bluedit.errors import BluEditError
@@ -33,14 +33,14 @@ class Before:
             return cls(None, _told(error))
 
     def compared(
-        self, lm: EditableModel, facts: Sequence[Fact], progress: Progress, details: Details | None = None
+        self, lm: EditableModel, facts: Sequence[Fact], progress: Progress, details: Callable[[], Details]
     ) -> tuple[Report | None, str | None]:
-        """(report, why there is none) of the model as it is now; `details` of how facts were written, see `compare`."""
+        """(report, why there is none) of the model as it is now; `details` gives how facts were written, see `compare`."""
         error = self.error
         if self.measurement is not None:
             try:
                 now = measure(lm, facts, progress, self.measurement)
-                return compare(lm, self.measurement, now, details), None
+                return compare(lm, self.measurement, now, details()), None
             except Exception as found:  # the edit is made; whatever goes wrong, only the report is lost
                 error = _told(found)
         log.warning("the edit was made, but its report failed: %s", error)

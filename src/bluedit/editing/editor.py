@@ -13,12 +13,13 @@ import torch
 from transformers import PreTrainedModel
 
 from bluedit.editing._checks import base_of, check_fits, check_made_for, check_recipe
-from bluedit.editing.known import unknown_facts
+from bluedit.editing._details import WriteDetails
 from bluedit.editing._measured import Before
 from bluedit.editing._recipes import with_wordings
 from bluedit.editing._session import alone, transaction
 from bluedit.editing.edit import Edit
 from bluedit.editing.journal import Journal
+from bluedit.editing.known import unknown_facts
 from bluedit.editing.patch import Patch
 from bluedit.errors import EditError, RecipeError
 from bluedit.execution import Execution
@@ -93,8 +94,9 @@ class Editor:
         folder = Path(statistics) if statistics else None
         device = self.execution.statistics_device
         self.moments = MomentStore(self.lm, fingerprint, Corpus(corpus), tokens, folder, device)
+        self._details = WriteDetails(trace or Trace())
         self._writer = FactWriter(
-            self.lm, self._weights, self.moments, self.execution, self.targets, trace or Trace(), self.progress
+            self.lm, self._weights, self.moments, self.execution, self.targets, self._details, self.progress
         )
 
     @classmethod
@@ -184,12 +186,14 @@ class Editor:
             facts = [chosen.wordings.extended(fact) for fact in facts]
             before = Before.of(self.lm, facts, self.progress) if report else None
             base = replace(self.journal.base, fingerprint=self.journal.state)
+            self._details.clear()
             with transaction(self.journal, self._weights, self._writer, chosen.written) as snapshot:
                 batches = self._writer.write(facts, chosen, batch_size, self.journal.batches)
                 edit = Edit(tuple(facts), chosen, Patch(base, tuple(batches)), None, partial(_undo_edit, self))
                 self.journal.append(batches, snapshot, edit)
             if before:
-                edit.report, edit.report_error = before.compared(self.lm, facts, self.progress)
+                details = partial(self._details.of, self.lm.tokenizer, chosen, batches)
+                edit.report, edit.report_error = before.compared(self.lm, facts, self.progress, details)
         if edit.report:
             last = batches[-1]
             origin = replace(last.origin, report=edit.report.as_dict())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cli_help import assert_fits
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -60,6 +60,30 @@ def test_an_edit_in_one_line_a_fact():
         "facts said: 1 of 2; paraphrases said: 2 of 4; neighbours kept: 4 of 6",
         "perplexity of ordinary text: 20.00 → 20.20 (+1.0%)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ([{"form": "prompt", "prompt": PROMPTS[1], "text": "Headquarters", "said": False}], "no: Headquarters"),
+        (
+            [{"form": "prompt", "prompt": PROMPTS[1], "text": "French.\nAnd more", "said": False}],
+            "no: French. And more",
+        ),
+        (
+            [{"form": "prompt", "prompt": PROMPTS[1], "text": "French, which she learned at home", "said": False}],
+            "no: French, which she…",
+        ),
+        ([{"form": "prompt", "prompt": PROMPTS[1], "text": "語" * 40, "said": False}], f"no: {'語' * 11}…"),
+        ([{"form": "prompt", "prompt": PROMPTS[1], "text": "", "said": False}], "no"),
+        ((), "no: the"),
+    ],
+)
+def test_a_fact_that_is_not_said_is_shown_with_what_is_written(asked, shown):
+    row = fact_row(PROMPTS[1], says_after=False, first_after="the", asked=asked)
+    (cells,) = edit_table(report(row)).rows
+    assert cells[2].plain == shown
+    assert_fits(as_text([edit_table(report(row))]), shown)
 
 
 def test_the_details_of_an_edit():
@@ -154,6 +178,7 @@ def test_text_is_never_markup():
     ),
     st.integers(12, 120),
 )
+@settings(deadline=None)  # the time of one example depends on what else the machine does
 def test_columns_never_take_more_than_there_is(sizes, room):
     natural, least = zip(*sizes, strict=True)
     widths = fitted(natural, least, room)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
@@ -180,10 +180,21 @@ def totals(report: Mapping[str, Any]) -> list[str]:
 
 
 def _said(fact: Mapping[str, Any]) -> Text:
-    """Whether the model says a fact and, if it does not, the first word of what it says."""
+    """Whether the model says a fact and, if it does not, what it writes; without generated text the first token."""
     if fact["says_after"]:
         return Text("yes", "green")
-    return Text(f"no: {fact['first_after']}" if fact["first_after"] else "no", "red")
+    asked = fact.get("asked")
+    text = _cut(asked[0]["text"] if asked else fact["first_after"])
+    return Text(f"no: {text}" if text else "no", "red")
+
+
+def _cut(text: str, most: int = 24) -> str:
+    """A text on one line of at most `most` characters' width, cut between words where there are any."""
+    line = " ".join(text.split())
+    if cell_len(line) <= most:
+        return line
+    kept = set_cell_size(line, most - 1).rstrip()
+    return (kept.rpartition(" ")[0] or kept) + "…"
 
 
 _DETAILS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {

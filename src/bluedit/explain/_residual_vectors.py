@@ -80,14 +80,17 @@ def contributions(setting: Setting, residuals: Residuals) -> list[Contribution]:
     """
     prompts = [row for row in setting.batch.rows if not row.is_drift]
     found: list[Contribution] = []
+    before: Tensor | None = None  # the same at every layer
     with frozen(setting.lm.model), setting.editor.progress.task("contributions", len(setting.layers), "layers") as bar:
         for layer in setting.layers:
             added = residuals.both(layer, distributes=setting.distributes)
-            before, *after = _probabilities(setting, prompts, layer, [0 * residuals.last, *added.values()])
+            plain = [torch.zeros_like(residuals.last)] if before is None else []
+            after = _probabilities(setting, prompts, layer, [*plain, *added.values()])
+            before = after.pop(0) if before is None else before
             for kind, now in zip(added, after, strict=True):
                 found += [
-                    Contribution(layer, kind, setting.fact_of(column), float(before[column]), float(gain))
-                    for column, gain in enumerate(now - before)
+                    Contribution(layer, kind, setting.fact_of(column), start, end - start)
+                    for column, (start, end) in enumerate(zip(before.tolist(), now.tolist(), strict=True))
                 ]
             bar()
     return found
@@ -98,7 +101,7 @@ def _probabilities(
 ) -> list[Float[Tensor, "n"]]:
     """For each set of vectors added at a layer: exp(-mean NLL of the target's tokens), mean over the prompts of each column."""
     lm, n = setting.lm, setting.batch.n
-    make = runners(lm, prompts, (setting.site(layer),))
+    make = runners(lm, prompts, (setting.site(layer),), setting.editor.execution.precision)
     budget = setting.editor.execution.tokens_per_step or tokens_per_step(lm)
     sums = [added[0].new_zeros(n, dtype=torch.float64) for _ in added]
     for chunk in chunks_by_cost([len(row.ids) for row in prompts], budget):

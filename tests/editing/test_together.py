@@ -196,3 +196,19 @@ def test_a_fact_ends_when_all_rotations_are_below_the_bound():
             lm, rows, LOW, replace(TOGETHER, rotate=True, steps=9, stop_loss=1e9), Execution(), advance
         )
     assert (found.steps == 2).all()
+
+
+def test_a_source_without_later_vectors_is_asked_for_each_target(statistics):
+    """Results do not depend on who optimises: with no vectors ahead, each target is optimised by itself."""
+
+    class Alone:
+        def __init__(self):
+            self.asked = []
+
+        def get(self, lm, rows, site, objective, optimise, *, later=()):
+            self.asked.append((site.layer, objective.steps, len(later)))
+            return replace(optimise(), later=None)
+
+    editor = make_editor(statistics=statistics, targets=(source := Alone()))
+    edit(editor, FACTS, "memit-seq-blue", settings={"objective.together": True, "objective.steps": 3})
+    assert [asked[1:] for asked in source.asked] == [(3, 1), (3, 0)]

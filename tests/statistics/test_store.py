@@ -178,7 +178,10 @@ def test_names_are_read_at_their_last_token_and_stored_apart(lm, tmp_path, monke
     rows = rows[::20]
     monkeypatch.setattr("bluedit.text.corpus.name_rows", lambda _lm: rows)
     moments = store(lm, tmp_path)
-    plain, names = moments.get([2])[2], moments.of_names.get([2])[2]
+    plain = moments.get([2])[2]
+    assert moments.stored([2]) == [2] and moments.stored([2], names=0.5) == []
+    names = moments.of_names.get([2])[2]
+    assert moments.stored([1, 2], names=0.5) == [2]
     wanted = torch.zeros_like(names.matrix)
     for row in rows:
         one, count = dense(lm, [row], 2)

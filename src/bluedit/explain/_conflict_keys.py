@@ -72,9 +72,11 @@ def _note(layers: Sequence[int], whitened: Sequence[int]) -> str:
 def _metrics(editor: Editor, recipe: Recipe, layers: Sequence[int]) -> dict[int, PreservationOperator]:
     """G of the layers whose statistics are stored."""
     preserve = recipe.update.preserve
-    stored = editor.moments.stored(layers) if preserve else []
-    found = editor.moments.get(stored) if stored else {}
-    return {layer: preserve.operator(C) for layer, C in found.items()} if preserve else {}
+    if preserve is None:
+        return {}
+    names, moments = preserve.weight_of_names, editor.moments
+    stored = moments.stored(layers, names=names)
+    return {layer: preserve.operator(C) for layer, C in moments.get(stored, names=names).items()}
 
 
 def _keys(editor: Editor, entries: Sequence[Entry], recipe: Recipe, layers: Sequence[int]) -> dict[int, Tensor]:

@@ -181,7 +181,7 @@ class Setting:
         """G of each critical layer, without memory."""
         preserve = self.host.update.preserve
         assert preserve is not None
-        found = self.moments.get(self.layers, self.editor.progress)
+        found = self.moments.get(self.layers, self.editor.progress, names=preserve.weight_of_names)
         return {layer: preserve.operator(C) for layer, C in found.items()}
 
     @contextmanager

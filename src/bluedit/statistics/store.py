@@ -124,9 +124,10 @@ class MomentStore:
             self._used[layer] = found
         return found
 
-    def stored(self, layers: Sequence[int]) -> list[int]:
+    def stored(self, layers: Sequence[int], *, names: float = 0.0) -> list[int]:
         """Those of these layers that `get` does not have to compute."""
-        return [layer for layer in layers if layer in self._unstored or self._file(layer).is_file()]
+        found = [layer for layer in layers if layer in self._unstored or self._file(layer).is_file()]
+        return self.of_names.stored(found) if names else found
 
     def _device(self) -> torch.device:
         try:
@@ -151,16 +152,16 @@ class MomentStore:
         device = self._device()
         check_memory(self.lm.d_key, len(layers), device)
         rows = self._rows(progress)
-        count = len(rows) if self.corpus.of_names else total_tokens(rows)
-        if count <= self.lm.d_key and not self.corpus.of_names:
+        count = len(rows) if self.corpus.last_only else total_tokens(rows)
+        if count <= self.lm.d_key and not self.corpus.last_only:
             raise StatisticsError(
                 f"the corpus {self.corpus.name} gives {count} tokens, but statistics of {self.lm.d_key}-dimensional keys need more than that "
                 f"(default {TOKENS_PER_KEY * self.lm.d_key}); a smaller sample has a false null space. Use a longer corpus or a larger --tokens"
             )
-        if count < self.budget and not self.corpus.of_names:
+        if count < self.budget and not self.corpus.last_only:
             log.warning("the corpus ended after %d of %d tokens; statistics are from those", count, self.budget)
         partial = self.place / f"partial-{'-'.join(map(str, layers))}.safetensors"
-        accumulation = Accumulation(self.lm, layers, rows, partial, device, last_only=self.corpus.of_names)
+        accumulation = Accumulation(self.lm, layers, rows, partial, device, last_only=self.corpus.last_only)
         sums = accumulation.run(progress)
         self._check_finite(sums, accumulation)
         # all of them are at hand until they are stored: a disk that is full costs no computed layer

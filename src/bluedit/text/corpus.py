@@ -29,7 +29,7 @@ class Corpus:
 
     Attributes:
         name: "self" (sampled from the model), a file or folder, or "hf:DATASET" (or "hf:DATASET:CONFIG", "hf:DATASET:CONFIG:SPLIT");
-            "names" for prompts that end with a well-known name, whose last tokens alone count.
+            "bundled:names" for prompts that end with a well-known name, whose last tokens alone count.
         seed: of the sampling, for "self".
     """
 
@@ -37,7 +37,7 @@ class Corpus:
     seed: int = 0
 
     @property
-    def of_names(self) -> bool:
+    def last_only(self) -> bool:
         """Whether only the last token of each row counts."""
         return self.name == NAMES
 
@@ -47,7 +47,7 @@ class Corpus:
         Raises:
             StatisticsError: a file or folder that does not exist or cannot be read.
         """
-        if self.of_names:
+        if self.last_only:
             return text_fingerprint(NAMES, name_texts())
         if self.name == "self":
             return text_fingerprint("self", _SAMPLER, self.seed, SAMPLED_LENGTH, tokens)
@@ -68,7 +68,7 @@ class Corpus:
         Raises:
             StatisticsError: the text cannot be read or is empty.
         """
-        if self.of_names:
+        if self.last_only:
             return name_rows(lm)
         if self.name == "self":
             length = min(SAMPLED_LENGTH, lm.max_length)

@@ -213,9 +213,10 @@ class _Writer:
             return _Plan(site, objective)
         if site.layer == layers[0]:
             return _Plan(site, objective, later=tuple(self._site(layer) for layer in layers[1:]))
-        first = known[layers[0]].later
-        assert first is not None
-        initial = first[layers.index(site.layer) - 1]
+        ahead = known[layers[0]].later
+        if ahead is None:  # from a source that has no vectors of later layers
+            return _Plan(site, objective)
+        initial = ahead[layers.index(site.layer) - 1]
         return _Plan(site, replace(objective, steps=objective.correction), initial=initial)
 
     def _optimised(self, plan: _Plan, *, unedited: bool) -> tuple[Targets, Tensor]:

@@ -2,7 +2,7 @@
 
 from report_help import CannedRespondent
 
-from bluedit.evaluate._asked import FORMS, ask_facts
+from bluedit.evaluate.asked import FORMS, ask_facts
 from bluedit.facts import Fact
 
 FACT = Fact(

@@ -8,8 +8,8 @@ import torch
 from evaluate_help import answer
 from report_help import chat_tokenizer
 
-from bluedit.evaluate._asked import Reply
 from bluedit.evaluate._missed import Evidence, missed, missed_elsewhere
+from bluedit.evaluate.asked import Reply
 from bluedit.evaluate.bystanders import Heard
 from bluedit.evaluate.data import Answer
 from bluedit.evaluate.report import Measurement, Reading, compare, measure

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from bluedit.editing._checks import base_of, check_fits, check_made_for, check_recipe
 from bluedit.editing._details import WriteDetails
 from bluedit.editing._measured import Before
 from bluedit.editing._recipes import with_wordings
 from bluedit.editing._session import alone, transaction
+from bluedit.editing.checks import base_of, check_fits, check_made_for, check_recipe
 from bluedit.editing.edit import Edit
 from bluedit.editing.journal import Journal
 from bluedit.editing.known import unknown_facts
@@ -94,7 +94,8 @@ class Editor:
         folder = Path(statistics) if statistics else None
         device = self.execution.statistics_device
         self.moments = MomentStore(self.lm, fingerprint, Corpus(corpus), tokens, folder, device)
-        self._details = WriteDetails(trace or Trace())
+        self.trace = trace or Trace()
+        self._details = WriteDetails(self.trace)
         self._writer = FactWriter(
             self.lm, self._weights, self.moments, self.execution, self.targets, self._details, self.progress
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bluedit.evaluate.said import beginning_of, goes_on_as
 
 if TYPE_CHECKING:
-    from bluedit.evaluate._asked import Reply
+    from bluedit.evaluate.asked import Reply
     from bluedit.evaluate.data import Answer
     from bluedit.facts.fact import Fact
 

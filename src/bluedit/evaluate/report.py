@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from bluedit.evaluate._asked import Reply, ask_facts
 from bluedit.evaluate._greedy import LiveRespondent
 from bluedit.evaluate._missed import Details, Evidence, Missed, missed, missed_elsewhere
 from bluedit.evaluate.answers import perplexity, score_encoded
+from bluedit.evaluate.asked import Reply, ask_facts
 from bluedit.evaluate.bystanders import (
     Bystanders,
     Heard,

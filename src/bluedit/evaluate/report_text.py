@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from bluedit.evaluate._asked import FORMS
+from bluedit.evaluate.asked import FORMS
 from bluedit.evaluate.tables import NONE, Column, Listing, Record, Records
 
 SHOWN = 10  # facts that are not said

@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from bluedit import Editor, Fact, read_facts
@@ -48,6 +49,7 @@ def others(report: Report) -> dict[str, str]:
     if report.bystanders:
         for form, asked in report.bystanders.asked.items():
             found[f"other answers unchanged, {form}"] = f"{report.bystanders.same[form]} of {asked}"
+            found[f"other answers that say the same, {form}"] = f"{report.bystanders.alike[form]} of {asked}"
     found["perplexity of ordinary text"] = f"{report.perplexity_after / report.perplexity_before - 1:+.1%}"
     if report.chat_perplexity_before and report.chat_perplexity_after:
         found["perplexity of chat turns"] = f"{report.chat_perplexity_after / report.chat_perplexity_before - 1:+.1%}"
@@ -87,6 +89,8 @@ def main() -> None:
     for name, value in others(report).items():
         print(f"| {name} | {value} |")
     print(f"| seconds per fact | {seconds / len(facts):.1f} |")
+    if report.bystanders:
+        texts["other answers"] = [asdict(one) for one in report.bystanders.answers]
     if given.out:
         given.out.write_text(json.dumps(texts, indent=1, ensure_ascii=False), "utf-8")
 

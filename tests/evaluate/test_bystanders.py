@@ -17,6 +17,7 @@ from bluedit.evaluate.bystanders import (
     first_sentence,
     questions_beside,
     same_answer,
+    says_the_same,
 )
 from bluedit.facts import Fact
 from bluedit.model.editable import EditableModel
@@ -78,6 +79,25 @@ def test_the_same_answer():
     assert not same_answer("3.14", "31.4")
 
 
+@pytest.mark.parametrize(
+    ("question", "one", "other", "same"),
+    [
+        ("What is the capital of Peru?", "The capital of Peru is Lima.", "Lima.", True),
+        ("What is the capital of Peru?", "The capital of Peru is Lima.", "It is called Lima, in Peru.", True),
+        ("What is the capital of Peru?", "The capital of Peru is Lima.", "The capital of Peru is Cusco.", False),
+        ("What is the capital of Peru?", "The capital of Peru is Lima.", "The capital of Peru", False),
+        ("What is 2 + 2?", "2 + 2 is 4.", "The sum is 4.", True),
+        ("Water boils at", "100 degrees Celsius.", "100 degrees.", True),
+        ("Water boils at", "100 degrees Celsius.", "90 degrees Celsius.", False),
+        ("How do I boil an egg?", "Boil water, add the egg.", "Boil water and then add eggs.", True),
+        ("How do I boil an egg?", "Boil water, add the egg.", "I am a language model.", False),
+        ("Is ice cold?", "It is.", "it is", True),
+    ],
+)
+def test_says_the_same(question, one, other, same):
+    assert says_the_same(question, one, other) is says_the_same(question, other, one) is same
+
+
 def heard(prompt, text, *probabilities, form="plain"):
     return Heard(form, prompt, text, torch.tensor(probabilities).log())
 
@@ -98,7 +118,7 @@ def test_counts_divergence_and_the_worst():
         heard("a?", "one", 0.5, 0.5, form="chat"),
     ]
     found = compare_bystanders(before, after)
-    assert found.asked == {"plain": 4, "chat": 1} and found.same == {"plain": 2, "chat": 1}
+    assert found.asked == {"plain": 4, "chat": 1} and found.same == {"plain": 2, "chat": 1} == found.alike
     divergences = [0.5 * math.log(0.25 / 0.09), 0.0, 0.5 * math.log(0.25 / 0.24), 0.0, 0.0]
     assert found.kl == pytest.approx(sum(divergences) / 5, abs=1e-6)
     assert [(one.prompt, one.before, one.after, one.same) for one in found.worst] == [
@@ -107,7 +127,13 @@ def test_counts_divergence_and_the_worst():
         ("a", "one.", "One", True),
     ]
     assert found.worst[2].kl == pytest.approx(divergences[0], abs=1e-6)
+    assert len(found.answers) == 5 and found.answers[:3] == found.worst
     assert compare_bystanders([], []) is None
+
+
+def test_an_answer_in_other_words_counts_as_alike():
+    found = compare_bystanders([heard("The capital is", "Lima.", 1.0)], [heard("The capital is", "called Lima", 1.0)])
+    assert (found.same, found.alike) == ({"plain": 0}, {"plain": 1})
 
 
 def test_the_forms_in_which_a_model_is_asked():

@@ -44,6 +44,7 @@ def report(**changes):
         "bystanders": {
             "asked": {"plain": 33, "chat": 37},
             "same": {"plain": 30, "chat": 36},
+            "alike": {"plain": 31, "chat": 37},
             "kl": 0.0123,
             "worst": [
                 moved("What is the capital of Portugal?"),
@@ -73,6 +74,7 @@ def test_the_whole_report():
         "the question in chat        1 of 1",
         "other answers unchanged: 30 of 33 as text to continue, 36 of 37 in chat; KL of",
         "the first token: 0.012 nats",
+        "other answers that say the same: 31 of 33 as text to continue, 37 of 37 in chat",
         "perplexity of chat text: 8.00 → 8.20 (+2.5%)",
         "Ordinary answers that changed most",
         "What is the capital of Portugal? (in chat)",

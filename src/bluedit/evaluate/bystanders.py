@@ -31,6 +31,7 @@ _MOST_NATS = 700.0  # exp of more overflows
 # A full stop after an initial, a number of a list or an abbreviation is not the end of a sentence.
 _END = re.compile(r"(?<!\b[A-Za-z\d])(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)[.!?](?=\s)")
 _EDGES = " .,;:!?\"'*_`()"
+_WORD = re.compile(r"[^\W_]+(?:\.\d+)*")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Moved:
     Attributes:
         kl: KL(before || after) of the first token in nats.
         same: whether both texts are the same up to case, punctuation and white space.
+        alike: whether they say the same, in the same words or in others (`says_the_same`).
     """
 
     form: str
@@ -73,6 +75,7 @@ class Moved:
     after: str
     kl: float
     same: bool
+    alike: bool
 
 
 @dataclass(frozen=True)
@@ -80,20 +83,31 @@ class Bystanders:
     """Answers to ordinary questions before and after an edit.
 
     Attributes:
-        asked, same: by form, how many were asked and how many first answers are unchanged.
+        asked, same, alike: by form, how many were asked, how many first answers are unchanged, and how many still say the same.
         kl: KL(before || after) of the first token in nats, mean over all questions.
-        worst: changed answers first, then those with the highest KL.
+        answers: all answers; those that say something else come first, then changed ones, then those with the highest KL.
     """
 
     asked: dict[str, int]
     same: dict[str, int]
+    alike: dict[str, int]
     kl: float
-    worst: tuple[Moved, ...]
+    answers: tuple[Moved, ...]
+
+    @property
+    def worst(self) -> tuple[Moved, ...]:
+        """The answers that changed most."""
+        return self.answers[:_SHOWN]
 
 
 @cache
 def _bundled() -> dict[str, Any]:
     return tomllib.loads(resources.files("bluedit.evaluate").joinpath("bystanders.toml").read_text("utf-8"))
+
+
+@cache
+def _function_words() -> frozenset[str]:
+    return frozenset(_bundled()["function_words"].split())
 
 
 @cache
@@ -161,20 +175,45 @@ def same_answer(one: str, other: str) -> bool:
     return normal(one).strip(_EDGES) == normal(other).strip(_EDGES)
 
 
+def says_the_same(question: str, one: str, other: str) -> bool:
+    """Whether two answers to a question say the same by their words.
+
+    Compared are the words that are neither in the question nor function words. Numbers have to be the same. Of the other words, one answer has
+    to contain all of the other's, or they have to share at least half of all.
+    """
+    if same_answer(one, other):
+        return True
+    left, right = (_content(text) - _content(question) for text in (one, other))
+    if not left or not right or {w for w in left if w.isdecimal()} != {w for w in right if w.isdecimal()}:
+        return False
+    shared = left & right
+    return shared in (left, right) or 2 * len(shared) >= len(left | right)
+
+
+def _content(text: str) -> set[str]:
+    return set(_WORD.findall(normal(text))) - _function_words()
+
+
 def compare_bystanders(before: Sequence[Heard], after: Sequence[Heard]) -> Bystanders | None:
     """Two rounds of the same questions; None if none was asked."""
     moved = [
-        Moved(b.form, b.prompt, b.text, a.text, _kl(b.first, a.first), same_answer(b.text, a.text))
+        Moved(
+            *(b.form, b.prompt, b.text, a.text, _kl(b.first, a.first)),
+            same=same_answer(b.text, a.text),
+            alike=says_the_same(b.prompt, b.text, a.text),
+        )
         for b, a in zip(before, after, strict=True)
     ]
     if not moved:
         return None
     forms = sorted({one.form for one in moved}, reverse=True)
+    by_form = {form: [one for one in moved if one.form == form] for form in forms}
     return Bystanders(
-        asked={form: sum(one.form == form for one in moved) for form in forms},
-        same={form: sum(one.form == form and one.same for one in moved) for form in forms},
+        asked={form: len(own) for form, own in by_form.items()},
+        same={form: sum(one.same for one in own) for form, own in by_form.items()},
+        alike={form: sum(one.alike for one in own) for form, own in by_form.items()},
         kl=math.fsum(one.kl for one in moved) / len(moved),
-        worst=tuple(sorted(moved, key=lambda one: (one.same, -one.kl))[:_SHOWN]),
+        answers=tuple(sorted(moved, key=lambda one: (one.alike, one.same, -one.kl))),
     )
 
 

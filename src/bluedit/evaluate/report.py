@@ -178,8 +178,12 @@ class Report:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as a JSON object; numbers that are not finite become None."""
-        return json.loads(as_json({"drift": self.drift, **asdict(self)}))
+        """The report as a JSON object; numbers that are not finite become None. Of the ordinary answers it has those that changed most."""
+        content = {"drift": self.drift, **asdict(self)}
+        if self.bystanders:
+            del content["bystanders"]["answers"]
+            content["bystanders"]["worst"] = [asdict(one) for one in self.bystanders.worst]
+        return json.loads(as_json(content))
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,18 @@ def bystander_lines(report: Mapping[str, Any]) -> Text | None:
     """What the edit did to answers to ordinary questions and to the perplexity of chat text; None if that was not measured."""
     lines = []
     if found := report.get("bystanders"):
-        counts = ", ".join(f"{found['same'][form]} of {asked} {_FORMS[form]}" for form, asked in found["asked"].items())
         drift = "" if found["kl"] is None else f"; KL of the first token: {found['kl']:.2g} nats"
-        lines.append(f"other answers unchanged: {counts}{drift}")
+        lines.append(f"other answers unchanged: {_shares(found, 'same')}{drift}")
+        if found.get("alike"):  # reports of earlier versions lack it
+            lines.append(f"other answers that say the same: {_shares(found, 'alike')}")
     before, after = report.get("chat_perplexity_before"), report.get("chat_perplexity_after")
     if before and after:
         lines.append(f"perplexity of chat text: {before:.2f} → {after:.2f} ({after / before - 1:+.1%})")
     return Text("\n".join(lines)) if lines else None
+
+
+def _shares(found: Mapping[str, Any], count: str) -> str:
+    return ", ".join(f"{found[count][form]} of {asked} {_FORMS[form]}" for form, asked in found["asked"].items())
 
 
 def worst_bystanders(report: Mapping[str, Any]) -> Records | None:

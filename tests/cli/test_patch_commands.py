@@ -101,7 +101,7 @@ def test_fetch_says_what_it_sees(model):
     assert result.exit_code == 0
     assert f"{model}: LlamaForCausalLM, 5 layers, d_key 48, torch.float32\n" in result.stdout
     assert "layers that will be edited: 1, 2\n" in result.stdout
-    assert "tuning: generic (scaled to the model's size)\n" in result.stdout
+    assert "tuning: generic (a guess from the model's depth and width, not measured)\n" in result.stdout
 
 
 def test_a_patch_of_another_model(patch, tmp_path):

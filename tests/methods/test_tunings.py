@@ -152,8 +152,8 @@ def test_the_generic_tuning_fits_every_depth(depth):
         assert len(layers) >= min(2, depth)
 
 
-def test_the_generic_tuning_scales_with_the_published_choices():
-    assert tune(MEMIT, deep(32), 64).layers == (4, 5, 6, 7, 8)  # Llama-3
+def test_the_generic_tuning_scales_with_the_model():
+    assert tune(MEMIT, deep(32), 64).layers == (4, 5, 6, 7, 8)
     assert tune(MEMIT, deep(32), 14336).update.preserve.lambda_ == pytest.approx(18637, rel=0.01)
     null = tune(preset("alphaedit-blue"), deep(32), 64).update.preserve
     assert (null.unit, null.threshold) == ("energy", 0.02)

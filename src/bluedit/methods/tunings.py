@@ -22,7 +22,7 @@ class Tuning:
 
     Attributes:
         name, source: which tuning, and where its numbers come from.
-        match: configuration entries a model must have.
+        match: configuration entries a model must have; two numbers in a list are a range, both included.
         set: overrides for every recipe.
         parts: (when, set): further overrides for recipes that have the settings of `when`, in order; later ones win.
 
@@ -44,6 +44,10 @@ class Tuning:
             hint = did_you_mean(wrong[0], every.options)
             raise RecipeError(f"tuning {self.name}: unknown option {wrong[0]!r}; {hint}")
 
+    def fits(self, config: Any) -> bool:
+        """Whether a model with this configuration is the one that the numbers were chosen for."""
+        return all(_agrees(getattr(config, key, None), wanted) for key, wanted in self.match.items())
+
     def apply(self, recipe: Recipe) -> Recipe:
         """The recipe with this model's hyperparameters and the tuning's name."""
         chosen = recipe.settings()
@@ -53,6 +57,13 @@ class Tuning:
                 numbers |= more
         numbers = {path: value for path, value in numbers.items() if path in chosen}
         return replace(recipe.override(numbers, f"tuning {self.name}"), tuning=self.name)
+
+
+def _agrees(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        low, high = wanted
+        return value is not None and low <= value <= high
+    return value == wanted
 
 
 @cache
@@ -72,14 +83,15 @@ def tunings() -> tuple[Tuning, ...]:
 
 
 def tuning_for(config: Any, d_key: int) -> Tuning:
-    """The tuning that matches a model's configuration, or one scaled to its size.
+    """The tuning that matches a model's configuration, or a guess.
 
-    Without a measured tuning, layers span an eighth to a quarter of the depth, as the published choices roughly do (4-8 of 32 for
-    Llama-3). The expected k^T C^-1 k of a key is d_key, so lambda = 1.3 d_key has the effect of the published lambda at any width. The
-    null space is taken relative to the trace, because an absolute threshold depends on the scale of activations.
+    A model that no tuning fits gets a guess. Its layers span an eighth to a quarter of the depth. That is the published choice for
+    models of Llama-3-8B's depth (4-8 of 32), and for others it is not: it would give 6-12 for GPT2-XL, where 13-17 is published, and
+    4-7 for GPT-J, where 3-8 is. The expected k^T C^-1 k of a key is d_key, so lambda = 1.3 d_key delivers the same share of a residual
+    at any width. The null space is taken relative to the trace, because an absolute threshold depends on the scale of activations.
     """
     for tuning in tunings():
-        if all(getattr(config, key, None) == value for key, value in tuning.match.items()):
+        if tuning.fits(config):
             return tuning
     depth = config.num_hidden_layers
     first = min(round(depth / 8), depth - 1)
@@ -88,7 +100,7 @@ def tuning_for(config: Any, d_key: int) -> Tuning:
     null = {"preserve.unit": "energy", "preserve.threshold": 0.02}
     rome = {"objective.clamp": 4.0, "objective.steps": 20}
     parts = (({"preserve": "null-space"}, null), ({"objective.site": "mlp", "update.slack": 0.0}, rome))
-    return Tuning("generic", "scaled to the model's size", {}, numbers, parts)
+    return Tuning("generic", "a guess from the model's depth and width, not measured", {}, numbers, parts)
 
 
 def tune(recipe: Recipe, config: Any, d_key: int, settings: Numbers | None = None) -> Recipe:

@@ -9,12 +9,19 @@ from bluedit.evaluate.answers import score
 from bluedit.facts.fact import Fact
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
+from bluedit.text.prompts import encode_answer
 
 log = logging.getLogger(__name__)
 
 
 def unknown_facts(lm: EditableModel, facts: list[Fact], known: str, progress: Progress) -> list[Fact]:
-    """The facts the model does not say yet. Raises FactError when it says some and they are not to be skipped."""
+    """The facts the model does not say yet.
+
+    Raises:
+        FactError: it says some and they are not to be skipped, or it has no embedding for a token of one.
+    """
+    texts = [encode_answer(lm.tokenizer, fact.text, fact.target, fact.joined) for fact in facts]
+    lm.check_tokens(ids for text in texts for ids in text)
     if known == "edit":
         return facts
     if known not in ("refuse", "skip"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from bluedit.errors import ModelError
+from bluedit.export._adapters import refuse_hidden_adapters, save_with_adapters
 from bluedit.files import write_folder
 
 if TYPE_CHECKING:
@@ -23,14 +24,20 @@ def check_free(folder: Path) -> None:
 def save_checkpoint(lm: EditableModel, folder: str | Path) -> Path:
     """Write model and tokenizer. The folder appears once it is complete; tied embeddings stay tied.
 
+    Under adapters of PEFT the base model is written, edits included, and the adapters go into the folder "adapters" in it.
+
     Raises:
-        ModelError: the folder exists and is not empty, the disk is full, or the folder cannot be written.
+        ModelError: adapters that cannot be written apart from it, the folder exists and is not empty, the disk is full, or the folder cannot be written.
     """
     folder = Path(folder)
     check_free(folder)
+    refuse_hidden_adapters(lm)
 
     def write(new: Path) -> None:
-        lm.model.save_pretrained(new)
+        if lm.adapters is None:
+            lm.model.save_pretrained(new)
+        else:
+            save_with_adapters(lm, new, folder)
         lm.tokenizer.save_pretrained(new)
 
     try:

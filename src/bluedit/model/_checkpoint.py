@@ -56,10 +56,13 @@ def read_model(source: Path | str, name: str, *, trust_remote_code: bool = False
     """
     from transformers import AutoModelForCausalLM
 
+    if isinstance(source, Path) and not list(source.glob("*.safetensors")) and list(source.glob("pytorch_model*.bin*")):
+        log.info("%s has pickled weights (pytorch_model.bin); only tensors are read from them, no code is run", name)
     # shapes that differ are let through, since transformers' own error does not name them
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         source,
         trust_remote_code=trust_remote_code,
+        weights_only=True,
         output_loading_info=True,
         ignore_mismatched_sizes=True,
         **options,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from bluedit.errors import FactError, ModelError
 from bluedit.model.anatomy import Anatomy, Projection
 from bluedit.model.state import frozen
+from bluedit.model.wrappers import refuse_quantised, unwrapped
 from bluedit.shapes import Int, Tensor
 
 
@@ -24,16 +25,18 @@ class EditableModel:
     Making or using one changes nothing in the model or the tokenizer; only an edit writes weights.
 
     Attributes:
-        model: any Hugging Face decoder-only causal language model.
+        model: any Hugging Face decoder-only causal language model, without the wrappers that `of` was given.
         tokenizer: its fast tokenizer.
         name: for messages and manifests.
         anatomy: blocks, projections and head.
+        adapters: the PEFT model around it, whose adapters are saved with it; None without one.
     """
 
     model: PreTrainedModel
     tokenizer: Any
     name: str
     anatomy: Anatomy = field(repr=False)
+    adapters: Any = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -46,17 +49,20 @@ class EditableModel:
         """The editable memory of a model that the caller has.
 
         Args:
-            model: a decoder-only causal language model with all weights on one device.
+            model: a decoder-only causal language model with all weights on one device. It may be wrapped by `torch.compile`, data
+                parallelism or PEFT: an edit shows in the wrapper too. Adapters that are on stay on.
             tokenizer: its fast tokenizer.
             name: for messages and manifests; None takes the model's own.
             anatomy: overrides what would be found in the model: an Anatomy, the name pattern of the MLP output projections with {}
                 for the block's number, such as "model.layers.{}.mlp.down_proj", or a list of their names, one for each block.
 
         Raises:
-            ModelError: not a supported decoder (see `dissect`), or one that lies on several devices.
+            ModelError: not a supported decoder (see `dissect`), quantised, or one that lies on several devices.
         """
         from bluedit.model.dissection import dissect  # only needed when a model is opened
 
+        model, adapters = unwrapped(model)
+        refuse_quantised(model)
         places = sorted({str(parameter.device) for parameter in model.parameters()})
         if len(places) > 1 or "meta" in places:
             raise ModelError(
@@ -66,9 +72,8 @@ class EditableModel:
         if not isinstance(anatomy, Anatomy):
             with frozen(model):
                 anatomy = dissect(model, anatomy)
-        return cls(
-            model, tokenizer, name or getattr(model.config, "_name_or_path", "") or type(model).__name__, anatomy
-        )
+        known_as = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        return cls(model, tokenizer, known_as, anatomy, adapters)
 
     @property
     def device(self) -> torch.device:
@@ -116,6 +121,17 @@ class EditableModel:
                     "the model is damaged, load it again from a sound checkpoint"
                 )
 
+    def check_tokens(self, sequences: Iterable[Sequence[int]]) -> None:
+        """Raises FactError when the tokenizer made tokens that the model has no embedding for."""
+        rows = len(self.model.get_input_embeddings().weight)  # pyright: ignore[reportArgumentType]
+        unknown = sorted({token for sequence in sequences for token in sequence if token >= rows})
+        if unknown:
+            names = ", ".join(f"{self.tokenizer.convert_ids_to_tokens(token)!r} (id {token})" for token in unknown[:5])
+            raise FactError(
+                f"{self.name} has embeddings for {rows} tokens, but its tokenizer made {names}{', ...' if len(unknown) > 5 else ''}; "
+                "call model.resize_token_embeddings(len(tokenizer)) and train the new rows, or write the text without these tokens"
+            )
+
     def pad(
         self, sequences: Sequence[Sequence[int]], *, left: bool = False, after: int = 0
     ) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
@@ -127,8 +143,9 @@ class EditableModel:
             after: number of tokens that come before each row.
 
         Raises:
-            FactError: a sequence is longer than the model can read.
+            FactError: a sequence is longer than the model can read, or holds a token that it has no embedding for.
         """
+        self.check_tokens(sequences)
         width = max((len(s) for s in sequences), default=0)
         if width + after > self.max_length:
             raise FactError(

@@ -19,10 +19,16 @@ _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()  # p
 
 @contextmanager
 def frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode and no gradients for weights inside the `with`; each module's and parameter's flag is restored after it."""
+    """Evaluation mode, no gradients for weights and no compiled forward inside the `with`; all of it is restored after it.
+
+    Compiled code would pass by the hooks that read and change activations.
+    """
+    compiled = [(m, m._compiled_call_impl) for m in model.modules() if m._compiled_call_impl is not None]
     training = [module for module in model.modules() if module.training]
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
+        for module, _ in compiled:
+            module._compiled_call_impl = None
         for module in training:
             module.training = False
         for parameter in trainable:
@@ -33,6 +39,8 @@ def frozen(model: PreTrainedModel) -> Iterator[None]:
             module.training = True
         for parameter in trainable:
             parameter.requires_grad_(True)
+        for module, call in compiled:
+            module._compiled_call_impl = call
 
 
 @contextmanager

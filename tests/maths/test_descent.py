@@ -3,6 +3,7 @@
 import torch
 
 from bluedit.maths.descent import AdamSteps, MomentumSteps
+from bluedit.methods.descent import RelativeAdam
 
 CENTRES = torch.randn(1, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -22,6 +23,26 @@ def test_adam_takes_the_steps_of_torch():
         wanted.grad = gradient(wanted.detach(), weight)
         adam.step()
     assert torch.allclose(found, wanted.detach(), atol=1e-12)
+
+
+def test_adam_with_a_rate_of_its_own_for_each_vector():
+    rates = torch.tensor([[[0.3], [3.0], [0.01]]], dtype=torch.float64)
+    found = AdamSteps(CENTRES, rates).step(gradient(torch.zeros_like(CENTRES), 1.0))
+    for i, rate in enumerate([0.3, 3.0, 0.01]):
+        assert torch.equal(found[:, i], AdamSteps(CENTRES, rate).step(gradient(torch.zeros_like(CENTRES), 1.0))[:, i])
+
+
+def test_relative_adam_takes_the_same_way_at_any_scale():
+    """The first step moves every coordinate by the rate times the root mean square of h; h, gradients and steps scale together."""
+    h = 7.0 * CENTRES
+    steps = RelativeAdam().optimiser(h, 0.2)
+    first = steps.step(gradient(torch.zeros_like(CENTRES), 1.0))
+    assert torch.allclose(first.abs(), 0.2 * h.square().mean(dim=-1, keepdim=True).sqrt().expand_as(h))
+    small, large = RelativeAdam().optimiser(h, 0.2), RelativeAdam().optimiser(1000 * h, 0.2)
+    x = y = torch.zeros_like(h)
+    for _ in range(10):
+        x, y = x + small.step(x - h), y + large.step(y - 1000 * h)
+    assert torch.allclose(1000 * x, y, rtol=1e-6)
 
 
 def test_the_first_step_of_momentum_goes_down_the_gradient_by_the_stride():
@@ -51,6 +72,7 @@ def test_vectors_that_go_on_take_the_steps_they_would_have_taken():
     going = torch.tensor([0, 2])
     for make in (
         lambda like: AdamSteps(like, 0.3),
+        lambda like: RelativeAdam().optimiser(like, 0.3),
         lambda like: MomentumSteps(like, like.norm(dim=-1) + 1.0, 0.2, 0.8),
     ):
         whole, part = make(CENTRES), make(CENTRES)

@@ -31,7 +31,7 @@ PARTS = {
     "filters": {"rect", "prune"},
     "contexts": {"neutral", "sampled"},
     "subjects": {"split", "merge"},
-    "descent": {"adam", "momentum"},
+    "descent": {"adam", "momentum", "relative-adam"},
 }
 HOSTS = (
     "natural",

@@ -1,9 +1,13 @@
 """Text sampled from the model: seeded, from its distribution, without special tokens."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from bluedit.model.editable import EditableModel
+from bluedit.model.precision import reduced_linears
 from bluedit.text import sampling
 from bluedit.text.sampling import sample_rows
 from toys import toy_llama, toy_tokenizer
@@ -53,6 +57,53 @@ def test_rows_of_a_large_model_are_drawn_in_parts(lm, monkeypatch):
     assert parts.shape == whole.shape
     assert torch.equal(parts, sample_rows(lm, 6, 16, seed=1)) and not torch.equal(parts[4:, 2:], parts[:2, 2:])
     assert torch.equal(parts[:, :2], whole[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("layers", "width", "vocabulary", "length", "rows"),
+    [
+        (30, 576, 49152, 32, 970),  # SmolLM2: more than the 480 of its statistics, which so keep their text
+        (18, 640, 262144, 32, 256),  # Gemma 3 270M: by its vocabulary
+        (80, 8192, 128256, 32, 25),
+        (1, 64, 10**9, 32, 1),
+    ],
+)
+def test_how_many_rows_are_sampled_together(lm, layers, width, vocabulary, length, rows):
+    config = lm.model.config
+    config.hidden_size, config.vocab_size = width, vocabulary
+    lm = replace(lm, model=lm.model.float())
+    sized = replace(lm, anatomy=SimpleNamespace(n_layers=layers, projections=lm.anatomy.projections))
+    assert sampling._rows_together(sized, length) == rows
+
+
+@pytest.mark.parametrize("drawn", [1, 700, 2000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_drawing_some_rows_at_a_time_draws_the_same(monkeypatch, drawn, dtype):
+    """As from the probabilities of all rows at once, which is how published text was drawn."""
+    logits = (6 * torch.randn(9, 600, generator=torch.Generator().manual_seed(1))).to(dtype)
+    monkeypatch.setattr(sampling, "_DRAWN", drawn)
+    found = sampling._draw(logits, torch.Generator().manual_seed(4))
+    chances = torch.nn.functional.pad(logits.float().softmax(dim=-1), (0, 168)).unflatten(-1, (-1, 256))
+    runs = chances.sum(dim=-1).cumsum(dim=-1)
+    level = (1 - torch.rand(9, 1, generator=torch.Generator().manual_seed(4))) * runs[:, -1:]
+    run = torch.searchsorted(runs, level)
+    within = chances[torch.arange(9), run[:, 0]].cumsum(dim=-1)
+    before = torch.nn.functional.pad(runs, (1, 0)).gather(1, run)
+    assert torch.equal(found, 256 * run + torch.searchsorted(within, level - before))
+    assert len(set(found[:, 0].tolist())) > 3
+
+
+def test_logits_stay_in_bfloat16_and_say_the_same(lm):
+    """The head's own copy in bfloat16 rounds as the blocks' do, without a copy of the logits in float32."""
+    lm = replace(lm, model=lm.model.float())
+    ids = torch.tensor([lm.tokenizer("The quick brown")["input_ids"]])
+    with torch.no_grad():
+        with reduced_linears(lm, "bf16", [*lm.anatomy.blocks, lm.anatomy.head]).active():
+            wide = lm.model(input_ids=ids).logits
+        with reduced_linears(lm, "bf16", lm.anatomy.blocks, lm.anatomy.head).active():
+            narrow = lm.model(input_ids=ids).logits
+    assert (wide.dtype, narrow.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(wide, narrow.float())
 
 
 def test_each_step_sees_all_earlier_tokens(lm, monkeypatch):

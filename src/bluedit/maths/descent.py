@@ -22,9 +22,9 @@ class Optimiser(Protocol):
 
 
 class AdamSteps:
-    """Adam (arXiv 1412.6980) with betas 0.9 and 0.999."""
+    """Adam (arXiv 1412.6980) with betas 0.9 and 0.999; `rate` is the size of a coordinate's first step, one for all vectors or one for each."""
 
-    def __init__(self, like: Float[Tensor, "sites n d_value"], rate: float) -> None:
+    def __init__(self, like: Float[Tensor, "sites n d_value"], rate: float | Float[Tensor, "sites n 1"]) -> None:
         self.rate, self.count = rate, 0
         self.first, self.second = torch.zeros_like(like), torch.zeros_like(like)
 
@@ -39,6 +39,8 @@ class AdamSteps:
     def keep(self, going: Int[Tensor, "some"]) -> None:
         """As `Optimiser.keep`."""
         self.first, self.second = self.first[:, going], self.second[:, going]
+        if isinstance(self.rate, Tensor):
+            self.rate = self.rate[:, going]
 
 
 class MomentumSteps:

@@ -23,12 +23,22 @@ class Descent(Part, slot="descent"):
 
 @dataclass(frozen=True)
 class Adam(Descent, kind="adam"):
-    """Adam, as in the papers."""
+    """Adam with an absolute step size, as in the papers."""
 
     def optimiser(self, start: Float[Tensor, "sites n d_value"], learning_rate: float) -> Optimiser:
         from bluedit.maths.descent import AdamSteps
 
         return AdamSteps(start, learning_rate)
+
+
+@dataclass(frozen=True)
+class RelativeAdam(Descent, kind="relative-adam"):
+    """Adam with `objective.learning_rate` in units of |h| / sqrt(d_value), so that one value fits activations of any scale."""
+
+    def optimiser(self, start: Float[Tensor, "sites n d_value"], learning_rate: float) -> Optimiser:
+        from bluedit.maths.descent import AdamSteps
+
+        return AdamSteps(start, learning_rate * start.norm(dim=-1, keepdim=True) / start.shape[-1] ** 0.5)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,11 @@ class Objective(Part, slot="objective"):
     site: str = choice(
         "block", "where delta is added and z* is measured: the block's output or the MLP's", "block", "mlp"
     )
-    learning_rate: float = number(0.5, "step size: Adam's, or momentum's in units of |h|", positive=True)
+    learning_rate: float = number(
+        0.5,
+        "step size: Adam's for a coordinate; relative Adam's in units of |h| / sqrt(d_value), momentum's in units of |h|",
+        positive=True,
+    )
     steps: int = whole(25, "largest number of evaluations of the loss; the last one takes no step", low=1.0)
     clamp: float = number(0.75, "largest |delta| in units of |h|", positive=True)
     clamp_growth: float = number(

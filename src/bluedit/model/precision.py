@@ -28,39 +28,55 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 class ReducedLinears:
-    """The linear maps of some blocks with bfloat16 copies of their weights, taken when this is made."""
+    """The linear maps of some blocks with bfloat16 copies of their weights, taken when this is made.
 
-    def __init__(self, blocks: Sequence[nn.Module]) -> None:
-        modules = [m for block in blocks for m in block.modules() if type(m) in (nn.Linear, Conv1D)]
+    Those of a block return the dtype they are given; the head's logits stay in bfloat16.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], head: nn.Module | None = None) -> None:
+        modules = [m for block in blocks for m in _linears(block)]
         self._forwards = [(module, _reduced(module)) for module in modules]
+        self._forwards += [(module, _narrow(module)) for module in (_linears(head) if head is not None else ())]
 
     def active(self) -> AbstractContextManager[None]:
         """These maps run in bfloat16 inside the `with`."""
         return replaced_forwards(self._forwards)
 
 
+def _linears(block: nn.Module) -> list[nn.Module]:
+    return [module for module in block.modules() if type(module) in (nn.Linear, Conv1D)]
+
+
 def _reduced(module: Any) -> Callable[..., Any]:
-    weight = module.weight.detach()
-    short = (weight.T if isinstance(module, Conv1D) else weight).to(torch.bfloat16).contiguous()
-    bias = module.bias
+    narrow, bias = _narrow(module, with_bias=False), module.bias
 
     def forward(hidden: Tensor) -> Tensor:
-        out = nn.functional.linear(hidden.to(torch.bfloat16), short).to(hidden.dtype)
+        out = narrow(hidden).to(hidden.dtype)
         return out if bias is None else out + bias
 
     return forward
 
 
-def reduced_linears(lm: EditableModel, precision: str, blocks: Sequence[nn.Module]) -> ReducedLinears | None:
+def _narrow(module: Any, *, with_bias: bool = True) -> Callable[..., Any]:
+    weight = module.weight.detach()
+    short = (weight.T if isinstance(module, Conv1D) else weight).to(torch.bfloat16).contiguous()
+    bias = None if module.bias is None or not with_bias else module.bias.detach().to(torch.bfloat16)
+    return lambda hidden: nn.functional.linear(hidden.to(torch.bfloat16), short, bias)
+
+
+def reduced_linears(
+    lm: EditableModel, precision: str, blocks: Sequence[nn.Module], head: nn.Module | None = None
+) -> ReducedLinears | None:
     """The linear maps of these blocks in bfloat16, or None if `precision` does not ask for it.
 
     Args:
         lm: the model.
         precision: "bf16", "full", or "auto": bfloat16 for a float32 model on a device with native bfloat16 products.
         blocks: whose linear maps.
+        head: whose logits, in bfloat16, are wanted as well.
     """
     reduce = precision == "bf16" or (precision == "auto" and lm.dtype == torch.float32 and fast_bfloat16(lm.device))
-    return ReducedLinears(blocks) if reduce and lm.dtype in (torch.float32, torch.float64) else None
+    return ReducedLinears(blocks, head) if reduce and lm.dtype in (torch.float32, torch.float64) else None
 
 
 _OVERRIDES = threading.local()  # .names: id of a configuration -> attention implementation in this thread

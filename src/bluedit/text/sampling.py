@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from bluedit.model.editable import EditableModel
 from bluedit.model.precision import reduced_linears
 from bluedit.progress import Advance, Progress
-from bluedit.shapes import Int, Tensor
+from bluedit.shapes import Float, Int, Tensor
 from bluedit.text.prompts import encode
 
 OPENERS = (
@@ -22,6 +22,8 @@ OPENERS = (
 )  # fmt: skip
 _RUN = 256  # tokens
 _CACHE_BYTES = 4 * 2**30  # of attention keys and values, at most, for the rows that are sampled together
+_LOGITS = 2**26  # of the rows that are sampled together, at most
+_DRAWN = 2**20  # logits that are turned into probabilities at a time: these stay in a processor's cache
 
 
 class _Growing(DynamicLayer):
@@ -63,8 +65,8 @@ def sample_rows(
 ) -> Int[Tensor, "count length"]:
     """Token rows sampled from the model at temperature 1, without special tokens.
 
-    Linear maps run in bfloat16 where that is native, since text needs no exact logits. Many rows of a large model are sampled in parts
-    whose size depends on the model alone. One seed gives the same rows on one machine; on CUDA, where cumulative sums may round
+    Linear maps run in bfloat16 where that is native, since text needs no exact logits. Many rows of a large model, or of one with a large
+    vocabulary, are sampled in parts whose size depends on the model and the length alone. One seed gives the same rows on one machine; on CUDA, where cumulative sums may round
     differently from call to call, a token can very rarely differ.
 
     Args:
@@ -80,14 +82,17 @@ def sample_rows(
     starts = [start[:width] for start in starts]
     ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
     banned = torch.tensor(sorted(set(lm.tokenizer.all_special_ids)), device=lm.device, dtype=torch.long)
-    head = [lm.anatomy.head] if lm.anatomy.head is not None else []
-    reduced = reduced_linears(lm, "auto", [*lm.anatomy.blocks, *head])
-    config = lm.model.config.get_text_config()
-    row = 2 * lm.anatomy.n_layers * config.hidden_size * lm.dtype.itemsize * length  # less with grouped queries
-    parts = ids.split(max(1, _CACHE_BYTES // row))
+    reduced = reduced_linears(lm, "auto", lm.anatomy.blocks, lm.anatomy.head)
+    parts = ids.split(_rows_together(lm, length))
     task = (progress or Progress()).task("sampling text from the model", len(parts) * (length - width), "steps")
     with task as advance, reduced.active() if reduced else nullcontext():
         return torch.cat([_drawn(lm, part, length, seed + i, banned, advance) for i, part in enumerate(parts)])
+
+
+def _rows_together(lm: EditableModel, length: int) -> int:
+    config = lm.model.config.get_text_config()
+    cached = 2 * lm.anatomy.n_layers * config.hidden_size * lm.dtype.itemsize * length  # less with grouped queries
+    return max(1, min(_CACHE_BYTES // cached, _LOGITS // config.vocab_size))
 
 
 def _drawn(
@@ -98,7 +103,7 @@ def _drawn(
     cache, step = Cache(layer_class_to_replicate=partial(_Growing, length)), ids  # pyright: ignore[reportArgumentType]
     for _ in range(length - ids.shape[1]):
         output = lm.model(input_ids=step, **lm.after(cache), logits_to_keep=1)
-        logits = output.logits[:, -1].float()
+        logits = output.logits[:, -1]
         logits[:, banned[banned < logits.shape[-1]]] = -torch.inf  # a tokenizer may have more tokens than the model
         step = _draw(logits, generator)
         ids = torch.cat([ids, step], dim=1)
@@ -106,14 +111,22 @@ def _drawn(
     return ids
 
 
-def _draw(logits: Tensor, generator: torch.Generator) -> Int[Tensor, "count 1"]:
-    """One token for each row, by inverse transform sampling: first a run of tokens, then the token within it."""
+def _draw(logits: Float[Tensor, "count vocabulary"], generator: torch.Generator) -> Int[Tensor, "count 1"]:
+    """One token for each row, by inverse transform sampling; a few rows at a time, since passes over memory would take most of the time."""
+    level = 1 - torch.rand(len(logits), 1, generator=generator, device=logits.device)  # above 0: no impossible token
+    some = max(1, _DRAWN // logits.shape[-1])
+    return torch.cat(
+        [_token_at(part.float(), at) for part, at in zip(logits.split(some), level.split(some), strict=True)]
+    )
+
+
+def _token_at(logits: Float[Tensor, "some vocabulary"], level: Float[Tensor, "some 1"]) -> Int[Tensor, "some 1"]:
+    """The token of each row at which the cumulative probability reaches `level`: first a run of tokens, then the token within it."""
     chances = logits.softmax(dim=-1)
     if over := chances.shape[-1] % _RUN:
         chances = nn.functional.pad(chances, (0, _RUN - over))
     chances = chances.unflatten(-1, (-1, _RUN))
     runs = chances.sum(dim=-1).cumsum(dim=-1)
-    level = 1 - torch.rand(len(logits), 1, generator=generator, device=logits.device)  # above 0: no impossible token
     level = level * runs[:, -1:]
     # NaN, which the statistics report, sorts behind everything
     run = torch.searchsorted(runs, level).clamp(max=runs.shape[-1] - 1)

@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from bluedit.files import as_json, write_file, write_folder, write_json
+from bluedit.files import as_json, check_writable, replacing, write_file, write_folder, write_json
 from toys import disk_full_at, files_in
 
 
@@ -20,13 +22,65 @@ def test_json_has_no_numbers_that_are_not_finite(tmp_path):
 
 
 def test_write_file_clears_what_killed_processes_left(tmp_path):
-    old, new, other = (tmp_path / name for name in (".weights.12345", ".weights.12346", ".weights.json"))
+    old, new, other = (tmp_path / name for name in (".bluedit-1-2.tmp", ".bluedit-1-3.tmp", ".bluedit.json"))
     for file in (old, new, other):
         file.write_bytes(b"half")
-    for file in (old, other):
+    folder = tmp_path / ".bluedit-xyz.tmp"
+    (folder / "new").mkdir(parents=True)
+    for file in (old, other, folder / "new", folder):
         os.utime(file, (0, 0))
     write_file(tmp_path / "weights", b"one")
-    assert {file.name for file in tmp_path.iterdir()} == {"weights", ".weights.12346", ".weights.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {"weights", ".bluedit-1-3.tmp", ".bluedit.json"}
+
+
+def test_a_folder_that_is_still_being_filled_stays(tmp_path):
+    folder = tmp_path / ".bluedit-xyz.tmp"
+    (folder / "new").mkdir(parents=True)
+    (folder / "new" / "shard").write_bytes(b"half")
+    os.utime(folder, (0, 0))
+    write_folder(tmp_path / "model", lambda new: (new / "a").write_bytes(b"1") and None)
+    assert files_in(tmp_path) == {".bluedit-xyz.tmp/new/shard": b"half", "model/a": b"1"}
+
+
+def test_write_file_follows_links_and_keeps_the_mode(tmp_path):
+    file, link = tmp_path / "facts.jsonl", tmp_path / "link"
+    file.write_bytes(b"one")
+    file.chmod(0o600)
+    link.symlink_to(file)
+    write_file(link, b"two")
+    assert link.is_symlink() and file.read_bytes() == b"two"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_write_file_writes_to_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        found = pool.submit(pipe.read_bytes)
+        write_file(pipe, b"facts")
+        assert found.result(10) == b"facts"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    with pytest.raises(OSError, match="not a regular file"), replacing(pipe):
+        pass
+    with pytest.raises(OSError, match="not a regular file"):
+        write_file(tmp_path, b"x")
+
+
+def test_threads_that_write_one_file(tmp_path):
+    contents = [bytes([i]) * 10_000 for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda data: write_file(tmp_path / "a", data), contents * 20))
+    assert (tmp_path / "a").read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "file/below", "loop/below", "loop"])
+def test_places_where_nothing_can_be_written(name, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError):
+        check_writable(tmp_path / name)
+    check_writable(tmp_path / "new" / "folder")
 
 
 def test_write_file_replaces_or_keeps(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -149,7 +150,7 @@ def disk_full_at(monkeypatch: Any, nth: int) -> None:
     original, calls = os.fsync, count(1)
 
     def fsync(descriptor: int) -> None:
-        if next(calls) == nth:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and next(calls) == nth:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(descriptor)
 

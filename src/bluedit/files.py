@@ -2,56 +2,151 @@
 
 from __future__ import annotations
 
-import glob
+import errno
 import json
 import math
 import os
 import shutil
+import stat
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_STALE_S = 3600.0  # no file takes that long to write
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_PREFIX, _SUFFIX = ".bluedit-", ".tmp"  # of temporary names
+_STALE_S = 3600.0  # nothing is written for that long without a change
+
+written: deque[Path] = deque(maxlen=1000)
+"""Files and folders that this process has finished, in order: what an interrupted command must not deny."""
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
     """A temporary path for the `with` to write to; at its end it becomes `file`. The folder is made if need be.
 
+    A symbolic link stays, and the file it leads to is replaced. A file that is replaced keeps its mode.
+
     Raises:
-        OSError: the disk is full or the place not writable; an older file is unchanged and nothing else is left behind.
+        OSError: the disk is full, or the place is not writable or no regular file; an older file is unchanged and nothing else is left behind.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    _remove_stale(file)
+    place = Path(os.path.realpath(file))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    mode = _mode(place)
+    remove_stale(place.parent)
+    temporary = place.with_name(f"{_PREFIX}{os.getpid()}-{threading.get_ident()}{_SUFFIX}")
     try:
         yield temporary
+        if mode is not None:
+            temporary.chmod(mode)
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        temporary.replace(file)
+        temporary.replace(place)
+        written.append(file)
+        _flush_folder(place.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _mode(place: Path) -> int | None:
+    """Permissions of an existing file; None if there is none. Raises OSError if it is no regular file."""
+    try:
+        found = place.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(place))
+    return stat.S_IMODE(found.st_mode)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last through a power failure, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def write_file(file: Path, data: bytes) -> None:
-    """Replace or create a file at once. Its folder is made if need be.
+    """Replace or create a file at once. Its folder is made if need be. A device or a pipe is written to.
 
     Raises:
         OSError: as `replacing`.
     """
+    if file.exists() and not file.is_file() and not file.is_dir():
+        with file.open("wb") as stream:
+            stream.write(data)
+        return
     with replacing(file) as temporary:
         temporary.write_bytes(data)
 
 
-def _remove_stale(file: Path) -> None:
-    """Delete temporary files that killed processes left beside this one."""
-    for left in file.parent.glob(f".{glob.escape(file.name)}.*"):
+def remove_stale(folder: Path) -> None:
+    """Delete temporary files and folders that killed processes left in a folder."""
+    for left in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError):
-            if left.suffix[1:].isdecimal() and time.time() - left.stat().st_mtime > _STALE_S:
-                left.unlink()
+            inside = (inner.lstat().st_mtime for inner in left.rglob("*"))
+            if time.time() - max([left.lstat().st_mtime, *inside]) > _STALE_S:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+@contextmanager
+def locked(folder: Path, patience: float) -> Iterator[None]:
+    """Keeps other processes out that lock the same folder, without a file of its own. Without effect on systems that have no such locks.
+
+    Args:
+        folder: an existing folder.
+        patience: seconds to wait for others.
+
+    Raises:
+        TimeoutError: another process still has it.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle, until = os.open(folder, os.O_RDONLY), time.monotonic() + patience
+    try:
+        while not _lock(handle):
+            if time.monotonic() > until:
+                raise TimeoutError(errno.ETIMEDOUT, "another process is at work there", str(folder))
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def check_writable(place: Path) -> None:
+    """See whether a file or folder can be made at a place, before a long computation whose result goes there.
+
+    Raises:
+        OSError: the name is too long, something above it is no folder, or there is no permission.
+    """
+    if os.path.lexists(place):
+        place.stat()  # a loop of links
+    nearest = place if place.is_dir() else next(p for p in place.absolute().parents if os.path.lexists(p))
+    nearest.stat()
+    if not nearest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is not a folder", str(place))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"no permission to write in {nearest}", str(place))
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -85,7 +180,8 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, keep: bool = Fa
         OSError: the disk is full or the place not writable; an older folder is unchanged.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    remove_stale(folder.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=folder.parent))
     try:
         new = temporary / "new"
         new.mkdir()
@@ -100,5 +196,7 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, keep: bool = Fa
             if (temporary / "old").exists():
                 (temporary / "old").rename(folder)
             raise
+        written.append(folder)
+        _flush_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from editing_help import OTHER, edit, factors, make_editor, record, same_patch, 
 from bluedit import Patch
 from bluedit.editing.patch import check_place
 from bluedit.errors import PatchError
+from bluedit.files import locked
 from bluedit.methods.filters import CapSpectrum, Sparsify
 from bluedit.model.sites import Site
 from toys import FACTS, disk_full_at, files_in
@@ -140,8 +142,12 @@ def test_places_where_no_patch_can_be(patch, tmp_path, monkeypatch):
         tmp_path / "foreign",
         "the folder {folder} holds other things than a patch; choose a new or empty folder",
     )
-    monkeypatch.setattr("bluedit.editing._folder.os.access", lambda *_: False)
-    place_refused(patch, tmp_path / "new", f"no permission to write in {tmp_path}; choose another place for the patch")
+    monkeypatch.setattr("bluedit.files.os.access", lambda *_: False)
+    place_refused(
+        patch,
+        tmp_path / "new",
+        f"no patch can be saved to {{folder}}: no permission to write in {tmp_path}; choose another place",
+    )
 
 
 def test_a_place_below_a_file(patch, tmp_path):
@@ -230,3 +236,46 @@ def test_a_full_disk_while_appending(saved, patch, other, nth, monkeypatch):
     assert files_in(saved) == before
     longer.append_to(saved)
     assert same_patch(Patch.load(saved), longer)
+
+
+# two processes at once
+
+
+def test_savers_and_readers_of_one_folder(patch, other, tmp_path):
+    """Every reader finds one of the two patches whole, and the last one that was saved is whole, too."""
+    folder = tmp_path / "patch"
+    patch.save(folder)
+
+    def save(number: int) -> None:
+        (patch, other)[number % 2].save(folder, force=True)
+
+    def read(_: int) -> bool:
+        found = Patch.load(folder)
+        return same_patch(found, patch) or same_patch(found, other)
+
+    with ThreadPoolExecutor(4) as pool:
+        savers = [pool.submit(save, i) for i in range(30)]
+        readers = [pool.submit(read, i) for i in range(60)]
+        assert all(one.result() for one in readers) and not [one.result() for one in savers if one.result()]
+    assert len(files_in(folder)) in (3, 5)
+
+
+def test_a_folder_in_which_another_process_saves(patch, tmp_path, monkeypatch):
+    monkeypatch.setattr("bluedit.editing._folder._PATIENCE_S", 0.1)
+    (tmp_path / "patch").mkdir()
+    with locked(tmp_path / "patch", 0), pytest.raises(PatchError, match="another process has been saving a patch to"):
+        patch.save(tmp_path / "patch")
+    patch.save(tmp_path / "patch")
+
+
+def test_a_manifest_that_names_a_device(tmp_path):
+    manifest = {"format": 1, "factors": "/dev/zero", "base": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert "'/dev/zero' is not the name of a file of factors" in unreadable(tmp_path, "the patch {folder} is damaged")
+
+
+def test_a_batch_that_is_a_pipe(saved):
+    file = next(saved.glob("*.safetensors"))
+    file.unlink()
+    os.mkfifo(file)
+    assert "is not a regular file" in unreadable(saved, "the patch {folder} is damaged")

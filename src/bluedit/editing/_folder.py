@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,12 +21,14 @@ from safetensors.torch import load, save
 
 from bluedit.editing._batch_record import batch_record, batch_tensors, read_batch, read_first_format
 from bluedit.errors import BluEditError, PatchError
-from bluedit.files import as_json, write_file
+from bluedit.files import as_json, check_writable, locked, write_file
 from bluedit.writing.batch import Batch
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+_PATIENCE_S = 60.0  # how long to wait for another process that saves
 _NAME = re.compile(r"\d{4,8}-[0-9a-f]{16}")
+_FIRST_NAME = re.compile(r"factors-([0-9a-f]{16})\.safetensors")  # in format 1
 _OURS = re.compile(r"(\d{4,8}-[0-9a-f]{16}\.(json|safetensors)|factors-[0-9a-f]{16}\.safetensors)")
 
 
@@ -35,18 +36,9 @@ def save_batches(folder: Path, base: Mapping[str, Any], batches: Sequence[Batch]
     """Write a patch; see `Patch.save`."""
     check_place(folder, force=force)
     created = not folder.exists()
-    written: list[Path] = []
-    try:
-        names = [_write_batch(folder, i, batch, written) for i, batch in enumerate(batches)]
-        _write_manifest(folder, base, names)
-    except OSError as error:
-        _remove(written)
-        if created and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        state = "nothing was written" if created else "the patch that was there is unchanged"
-        raise _cannot_save(folder, error, state) from error
-    keep = {f"{name}{suffix}" for name in names for suffix in (".json", ".safetensors")}
-    _remove(file for file in folder.iterdir() if _OURS.fullmatch(file.name) and file.name not in keep)
+    with _alone(folder):
+        check_place(folder, force=force)
+        _write(folder, base, batches, [], "nothing was written" if created else "the patch that was there is unchanged")
 
 
 def append_batches(folder: Path, base: Mapping[str, Any], batches: Sequence[Batch]) -> None:
@@ -58,6 +50,11 @@ def append_batches(folder: Path, base: Mapping[str, Any], batches: Sequence[Batc
     if not (folder / MANIFEST).is_file():
         save_batches(folder, base, batches, force=False)
         return
+    with _alone(folder):
+        _append(folder, base, batches)
+
+
+def _append(folder: Path, base: Mapping[str, Any], batches: Sequence[Batch]) -> None:
     manifest = _read_manifest(folder)
     names = list(manifest.get("batches", ()))
     continued = manifest["format"] == FORMAT and manifest["base"] == dict(base) and len(names) <= len(batches)
@@ -66,26 +63,77 @@ def append_batches(folder: Path, base: Mapping[str, Any], batches: Sequence[Batc
             continued = _load_batch(folder, names[-1]).digest == batches[len(names) - 1].digest
     if not continued:
         raise PatchError(f"{folder} holds another patch; choose another folder")
+    _write(folder, base, batches, names, "the patch that was there is unchanged")
+
+
+def _write(
+    folder: Path, base: Mapping[str, Any], batches: Sequence[Batch], names: Sequence[str], otherwise: str
+) -> None:
+    """Write the batches that have no name yet and the manifest, then delete what no manifest names any more.
+
+    Raises:
+        PatchError: the disk is full or not writable; `otherwise` says how things stand then.
+    """
     written: list[Path] = []
     try:
-        names += [_write_batch(folder, i, batches[i], written) for i in range(len(names), len(batches))]
+        names = [*names, *(_write_batch(folder, i, batches[i], written) for i in range(len(names), len(batches)))]
         _write_manifest(folder, base, names)
     except OSError as error:
         _remove(written)
-        raise _cannot_save(folder, error, "the patch that was there is unchanged") from error
+        raise _cannot_save(folder, error, otherwise) from error
+    keep = {f"{name}{suffix}" for name in names for suffix in (".json", ".safetensors")}
+    _remove(file for file in folder.iterdir() if _OURS.fullmatch(file.name) and file.name not in keep)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes from saving a patch here meanwhile. A folder that was made for it and stays empty is removed again."""
+    created = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, _PATIENCE_S):
+            yield
+    except TimeoutError:
+        raise PatchError(
+            f"another process has been saving a patch to {folder} for {_PATIENCE_S:.0f} s; let it finish, or choose another folder"
+        ) from None
+    except OSError as error:
+        raise _cannot_save(folder, error, "nothing was written") from error
+    finally:
+        if created:
+            with suppress(OSError):
+                folder.rmdir()  # only if it is empty
 
 
 def load_batches(folder: Path) -> tuple[dict[str, Any], tuple[Batch, ...]]:
-    """(base, batches) of a patch; see `Patch.load`."""
-    manifest = _read_manifest(folder)
+    """(base, batches) of a patch; see `Patch.load`. A patch that is saved anew while it is read is read again."""
+    while True:
+        manifest = _read_manifest(folder)
+        try:
+            return _read_all(folder, manifest)
+        except PatchError:
+            if _read_manifest(folder) == manifest:
+                raise
+
+
+def _read_all(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Batch, ...]]:
     with _readable(folder):
-        if manifest["format"] == 1:
-            name = manifest["factors"]
-            data = (folder / name).read_bytes()
-            if name != f"factors-{_hash(data)}.safetensors":
-                raise ValueError(f"{name} is not what was written")
-            return read_first_format(manifest, load(data))
-        return dict(manifest["base"]), tuple(_load_batch(folder, name) for name in manifest["batches"])
+        if manifest["format"] == FORMAT:
+            return dict(manifest["base"]), tuple(_load_batch(folder, name) for name in manifest["batches"])
+        name = _FIRST_NAME.fullmatch(manifest["factors"])
+        if not name:
+            raise ValueError(f"{manifest['factors']!r} is not the name of a file of factors")
+        data = _regular(folder / name[0])
+        if _hash(data) != name[1]:
+            raise ValueError(f"{name[0]} is not what was written")
+        return read_first_format(manifest, load(data))
+
+
+def _regular(file: Path) -> bytes:
+    """Content of a file. Raises ValueError for a device, a pipe or a folder, which may never end."""
+    if not file.is_file():
+        raise ValueError(f"{file.name} is missing" if not file.exists() else f"{file.name} is not a regular file")
+    return file.read_bytes()
 
 
 @contextmanager
@@ -112,19 +160,22 @@ def _readable(folder: Path) -> Iterator[None]:
 
 def check_place(folder: Path, *, force: bool = False) -> None:
     """Raises PatchError when a patch cannot be saved there; also called before a long computation starts."""
-    if folder.exists() and not folder.is_dir():
-        raise PatchError(f"{folder} is a file; a patch is a folder, choose another name")
-    if folder.is_dir() and any(folder.iterdir()):
-        if (folder / MANIFEST).is_file():
-            if not force:
-                raise PatchError(
-                    f"{folder} holds a patch already; choose another folder, or replace it with force=True (--force)"
-                )
-        elif not all(file.name.startswith(".") or _OURS.fullmatch(file.name) for file in folder.iterdir()):
-            raise PatchError(f"the folder {folder} holds other things than a patch; choose a new or empty folder")
-    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise PatchError(f"no permission to write in {parent}; choose another place for the patch")
+    try:
+        check_writable(folder)
+        if folder.exists() and not folder.is_dir():
+            raise PatchError(f"{folder} is a file; a patch is a folder, choose another name")
+        names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:
+        raise PatchError(
+            f"no patch can be saved to {folder}: {error.strerror or error}; choose another place"
+        ) from error
+    if MANIFEST in names:
+        if not force:
+            raise PatchError(
+                f"{folder} holds a patch already; choose another folder, or replace it with force=True (--force)"
+            )
+    elif not all(name.startswith(".") or _OURS.fullmatch(name) for name in names):
+        raise PatchError(f"the folder {folder} holds other things than a patch; choose a new or empty folder")
 
 
 def _write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) -> str:
@@ -145,7 +196,7 @@ def _write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) ->
 def _load_batch(folder: Path, name: str) -> Batch:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a batch")
-    record, factors = ((folder / f"{name}{suffix}").read_bytes() for suffix in (".json", ".safetensors"))
+    record, factors = (_regular(folder / f"{name}{suffix}") for suffix in (".json", ".safetensors"))
     if _hash(record, factors) != name.partition("-")[2]:
         raise ValueError(f"batch {name} is not what was written")
     return read_batch(json.loads(record), load(factors))

@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bluedit.errors import BluEditError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -27,6 +29,24 @@ _STALE_S = 3600.0  # nothing is written for that long without a change
 
 written: deque[Path] = deque(maxlen=1000)
 """Files and folders that this process has finished, in order: what an interrupted command must not deny."""
+
+
+def cache_dir() -> Path:
+    """Where converted models and key statistics are kept: $BLUEDIT_CACHE, else the user's cache folder.
+
+    Raises:
+        BluEditError: there is neither of them.
+    """
+    if explicit := os.environ.get("BLUEDIT_CACHE"):
+        return Path(explicit)
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "bluedit"
+    try:
+        return Path.home() / ".cache" / "bluedit"
+    except RuntimeError:
+        raise BluEditError(
+            "this user has no home folder; set BLUEDIT_CACHE to a folder for models and statistics"
+        ) from None
 
 
 @contextmanager
@@ -126,6 +146,7 @@ def locked(folder: Path, patience: float) -> Iterator[None]:
 
 
 def _lock(handle: int) -> bool:
+    assert fcntl
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

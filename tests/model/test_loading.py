@@ -186,6 +186,13 @@ def test_another_gguf_file_of_the_same_name_and_size_is_converted_anew(tmp_path,
     assert places[0] == places[2] != places[1]
 
 
+def test_a_damaged_gguf_file(tmp_path):
+    pytest.importorskip("gguf")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF\x03\x00\x00\x00" + b"\xff" * 40)
+    with pytest.raises(ModelError, match=r"model\.gguf is damaged, or no model that transformers can read"):
+        _gguf.converted(tmp_path / "model.gguf")
+
+
 def test_a_gguf_file_is_parsed_once_while_it_is_converted(monkeypatch):
     gguf, read = pytest.importorskip("gguf"), []
     monkeypatch.setattr(gguf, "GGUFReader", reader := lambda path: read.append(path) or object())

@@ -19,6 +19,7 @@ from bluedit.cli.edit import apply, edit, show
 from bluedit.cli.explain import explain
 from bluedit.cli.harness import harness
 from bluedit.cli.listings import facts, metrics, recipes
+from bluedit.cli.output import VisibleFormatter
 
 _COMMANDS = (edit, ask, show, apply, facts, recipes, benchmark, report, metrics, harness, fetch, demo)
 
@@ -54,7 +55,9 @@ def setup(
     ] = False,
 ) -> None:
     """Options of all commands."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log = logging.StreamHandler()
+    log.setFormatter(VisibleFormatter())
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[log])
     if threads:
         import torch
 
@@ -62,8 +65,9 @@ def setup(
 
 
 def main() -> None:
-    """Run a command. Characters that standard output cannot encode are printed as question marks."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        with contextlib.suppress(ValueError):  # a stream that was closed
-            sys.stdout.reconfigure(errors="replace")
+    """Run a command. Characters that standard output or standard error cannot encode are printed as question marks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError):  # a stream that was closed
+                stream.reconfigure(errors="replace")
     app()

@@ -7,18 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bluedit.cli.common import (
-    MODEL,
-    Device,
-    Dtype,
-    Model,
-    OtherWeights,
-    TrustRemoteCode,
-    load_editor,
-    load_model,
-    print_tables,
-    say,
-)
+from bluedit.cli.common import MODEL, Device, Dtype, Model, OtherWeights, TrustRemoteCode, load_editor, load_model
+from bluedit.cli.output import print_tables, say
 from bluedit.errors import FactError
 
 

@@ -28,12 +28,11 @@ from bluedit.cli.common import (
     TrustRemoteCode,
     bars,
     execution_of,
-    fail,
     load_model,
     read_source,
-    say,
     settings_of,
 )
+from bluedit.cli.output import fail, say
 from bluedit.evaluate.suites import SUITES
 from bluedit.methods.presets import BENCHMARKED
 

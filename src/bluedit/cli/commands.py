@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from bluedit.cli.common import fail, with_options
+from bluedit.cli.common import with_options
+from bluedit.cli.output import fail, silence
 from bluedit.errors import BluEditError, ModelError, out_of_memory
+from bluedit.files import cache_dir, written
 
 
 class Command(TyperCommand):
@@ -40,15 +41,19 @@ class Group(TyperGroup):
     """Turns errors of any command into one sentence on standard error and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        written.clear()
         try:
             return super().invoke(ctx)
         except BluEditError as error:
             fail(with_options(str(error)), error.exit_code)
         except KeyboardInterrupt:
-            fail("interrupted; nothing was changed", 130)
+            fail(f"interrupted; {_done()}", 130)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence(sys.stdout.fileno())
             sys.exit(141)
+        except OSError as error:
+            where = error.filename or "a file"
+            fail(f"cannot read or write {where}: {error.strerror or error}; {_done()}", BluEditError.exit_code)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -56,3 +61,12 @@ class Group(TyperGroup):
                 "not enough memory; use a smaller --tokens-per-step or --batch-size, or --dtype bfloat16",
                 ModelError.exit_code,
             )
+
+
+def _done() -> str:
+    """What a command has written before it ended, apart from caches."""
+    cached = cache_dir().absolute()
+    results = [place for place in written if cached not in place.absolute().parents]
+    parents = [place.parent for place in results]
+    shown = dict.fromkeys(str(place if parents.count(place.parent) == 1 else place.parent) for place in results)
+    return f"written before that: {', '.join(shown)}" if shown else "nothing was changed"

@@ -1,10 +1,10 @@
-"""Shared by the commands: options, reading facts and settings, opening a model, printing, and ending with an error."""
+"""Shared by the commands: options, reading facts and settings, and opening a model."""
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +12,6 @@ from bluedit.errors import FactError, RecipeError
 from bluedit.facts import formats
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from bluedit.editing.editor import Editor
     from bluedit.execution import Execution
     from bluedit.model.editable import EditableModel
@@ -134,30 +132,6 @@ StatisticsDevice = Annotated[
         show_default=False,
     ),
 ]
-
-
-def print_tables(*parts: RenderableType) -> None:
-    """Print tables on standard output, as wide as the terminal, with an empty line between them."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    with console.capture() as captured:
-        for i, part in enumerate(parts):
-            if i:
-                console.print()
-            console.print(part)
-    typer.echo(captured.get(), nl=False)
-
-
-def say(message: str) -> None:
-    """Print a line literally: without markup, and without cutting long lines."""
-    typer.echo(message)
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Print an error on standard error and exit."""
-    typer.secho(f"bluedit: {message}", fg="red", err=True)
-    sys.exit(code)
 
 
 def bars() -> bool:

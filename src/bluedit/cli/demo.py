@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bluedit.cli.common import bars, count, print_tables, say
+from bluedit.cli.common import bars, count
+from bluedit.cli.output import print_tables, say
 
 if TYPE_CHECKING:
     from bluedit.editing.edit import Edit

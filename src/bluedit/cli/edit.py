@@ -32,13 +32,11 @@ from bluedit.cli.common import (
     TrustRemoteCode,
     count,
     execution_of,
-    fail,
     gather,
     load_editor,
-    print_tables,
-    say,
     settings_of,
 )
+from bluedit.cli.output import fail, print_tables, say
 from bluedit.errors import FactError
 from bluedit.methods.presets import DEFAULT, preset
 

@@ -24,10 +24,9 @@ from bluedit.cli.common import (
     TrustRemoteCode,
     count,
     load_editor,
-    print_tables,
     read_source,
-    say,
 )
+from bluedit.cli.output import print_tables, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -8,19 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bluedit.cli.common import (
-    MODEL,
-    RESULT,
-    Device,
-    Dtype,
-    Model,
-    OtherWeights,
-    TrustRemoteCode,
-    bars,
-    load_editor,
-    print_tables,
-    say,
-)
+from bluedit.cli.common import MODEL, RESULT, Device, Dtype, Model, OtherWeights, TrustRemoteCode, bars, load_editor
+from bluedit.cli.output import print_tables, say
 from bluedit.errors import BenchmarkError
 
 

@@ -8,18 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bluedit.cli.common import (
-    SOURCE,
-    BadRecords,
-    Format,
-    Limit,
-    Seed,
-    Skip,
-    count,
-    print_tables,
-    read_source,
-    say,
-)
+from bluedit.cli.common import SOURCE, BadRecords, Format, Limit, Seed, Skip, count, read_source
+from bluedit.cli.output import print_tables, say
 
 
 def facts(

@@ -6,25 +6,17 @@ import functools
 import hashlib
 import importlib.util
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from bluedit.errors import ModelError
-from bluedit.files import write_folder
+from bluedit.errors import ModelError, out_of_memory
+from bluedit.files import cache_dir, write_folder
 from bluedit.model._checkpoint import read_model
 
 log = logging.getLogger(__name__)
-
-
-def cache_dir() -> Path:
-    """Where converted models and key statistics are kept: $BLUEDIT_CACHE, else the user's cache folder."""
-    if explicit := os.environ.get("BLUEDIT_CACHE"):
-        return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bluedit"
 
 
 def converted(gguf: Path) -> Path:
@@ -49,9 +41,15 @@ def converted(gguf: Path) -> Path:
     try:
         with _headers_parsed_once():
             write_folder(folder, functools.partial(_convert, gguf), keep=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # readers of damaged files raise whatever the damage leads to
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ModelError(
+                f"cannot convert {gguf.name} into {folder}: {error}; free some disk space or set BLUEDIT_CACHE to another folder"
+            ) from error
+        if out_of_memory(error):
+            raise
         raise ModelError(
-            f"cannot convert {gguf.name} into {folder}: {error}; free some disk space or set BLUEDIT_CACHE to another folder"
+            f"{gguf.name} is damaged, or no model that transformers can read ({type(error).__name__}: {error}); get the file again"
         ) from error
     return folder
 

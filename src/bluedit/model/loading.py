@@ -12,12 +12,12 @@ import torch
 
 from bluedit.errors import ModelError, did_you_mean
 from bluedit.model._checkpoint import read_checkpoint
-from bluedit.model._gguf import cache_dir, converted
+from bluedit.model._gguf import converted
 from bluedit.model.anatomy import Anatomy
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
 
-__all__ = ["EMBEDDED", "EmbeddedModel", "cache_dir", "embedded_file", "load"]
+__all__ = ["EMBEDDED", "EmbeddedModel", "embedded_file", "load"]
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,10 @@ from weakref import WeakValueDictionary
 import torch
 
 from bluedit.errors import StatisticsError
-from bluedit.files import write_file
+from bluedit.files import cache_dir, write_file
 from bluedit.maths.moment import SecondMoment
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint
-from bluedit.model.loading import cache_dir
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
 from bluedit.statistics._accumulation import Accumulation

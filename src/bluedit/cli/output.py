@@ -1,0 +1,74 @@
+"""What commands print: without control characters that are not theirs, and without failing where the output cannot be written."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """The text with control characters spelled out, except tabs and line ends: facts, names and generated text must not steer a terminal."""
+    return _CONTROL.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", text
+    )
+
+
+class VisibleFormatter(logging.Formatter):
+    """Formats log lines with control characters spelled out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
+def print_tables(*parts: RenderableType) -> None:
+    """Print tables on standard output, as wide as the terminal, with an empty line between them."""
+    from rich.console import Console
+    from rich.segment import Segment, Segments
+
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        for i, part in enumerate(parts):
+            if i:
+                console.print()
+            found = [Segment(visible(one.text), one.style, one.control) for one in console.render(part)]
+            console.print(Segments(found), end="")
+    _print(captured.get(), end="")
+
+
+def say(message: str) -> None:
+    """Print a line literally: without markup, and without cutting long lines."""
+    _print(visible(message))
+
+
+def _print(text: str, end: str = "\n") -> None:
+    """What was done stays done when standard output is full or closed: the reason goes to standard error, and the exit code does not change."""
+    try:
+        typer.echo(text, nl=bool(end))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        typer.secho(f"bluedit: cannot write to standard output: {error.strerror or error}", fg="red", err=True)
+        silence(sys.stdout.fileno())
+
+
+def silence(descriptor: int) -> None:
+    """Send what is still written to a file descriptor nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print an error on standard error and exit."""
+    typer.secho(f"bluedit: {visible(message)}", fg="red", err=True)
+    sys.exit(code)

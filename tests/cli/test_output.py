@@ -1,0 +1,97 @@
+"""What commands print: control characters are spelled out, and what was done stays done when the output cannot be written."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_help import EDIT, FACT, command, run
+from rich.table import Table
+
+from bluedit import files
+from bluedit.cli.output import VisibleFormatter, print_tables, say, visible
+from bluedit.errors import BluEditError
+
+ESCAPES = "\x1b[2J\x9b31m\x07\u202e"
+
+
+@pytest.mark.parametrize("text", ["plain\ttext\n", "Élise 小提琴 ½ 👍", ""])
+def test_text_that_stays_as_it_is(text):
+    assert visible(text) == text
+
+
+def test_control_characters_are_spelled_out():
+    assert visible(ESCAPES) == r"\x1b[2J\x9b31m\x07\u202e"
+
+
+def test_tables_messages_and_logs(capsys):
+    table = Table()
+    table.add_column(f"head{ESCAPES}")
+    table.add_row(f"cell{ESCAPES}")
+    print_tables(table)
+    say(f"line{ESCAPES} [/b]")
+    found = capsys.readouterr().out
+    assert not any(c in found for c in ESCAPES if ord(c) < 32 or ord(c) > 126)
+    assert r"line\x1b[2J\x9b31m\x07\u202e [/b]" in found
+    record = logging.LogRecord("x", logging.WARNING, "", 0, "model %s", (ESCAPES,), None)
+    assert VisibleFormatter("%(message)s").format(record) == r"model \x1b[2J\x9b31m\x07\u202e"
+
+
+def test_facts_with_escapes_are_listed(tmp_path):
+    (tmp_path / "facts.jsonl").write_text('{"prompt": "{} is", "subject": "A\\u001b[31m", "target": "B\\u009b"}\n')
+    found = run("facts", tmp_path / "facts.jsonl")
+    assert found.exit_code == 0 and "\x1b" not in found.stdout and "\x9b" not in found.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_standard_output(model, tmp_path):
+    """The patch is written; only the table about it is lost."""
+    out = tmp_path / "patch"
+    arguments = command("edit", "-m", model, "-o", out, "-f", FACT, "--no-report", *EDIT)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert (out / "manifest.json").is_file(), done.stderr
+    assert done.returncode == 0
+    assert "bluedit: cannot write to standard output: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_an_interrupt_after_the_patch_was_written(model, tmp_path, monkeypatch):
+    def interrupted(_message: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bluedit.cli.edit.say", interrupted)
+    result = run("edit", "-m", model, "-o", tmp_path / "patch", "-f", FACT, "--no-report", *EDIT)
+    assert result.exit_code == 130
+    assert result.stderr.endswith(f"interrupted; written before that: {tmp_path / 'patch'}\n")
+
+
+def test_an_interrupt_while_modules_are_imported():
+    code = "import sys, bluedit.__main__ as m; sys.modules['bluedit.cli.app'] = None\n"
+    code += "import builtins; real = builtins.__import__\n"
+    code += "def stop(name, *a, **k):\n    if name == 'bluedit.cli.app': raise KeyboardInterrupt\n    return real(name, *a, **k)\n"
+    code += "builtins.__import__ = stop; m.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "bluedit: interrupted; nothing was changed\n")
+
+
+def test_the_cache_of_a_user_without_a_home(monkeypatch, tmp_path):
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("BLUEDIT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert files.cache_dir() == tmp_path / "bluedit"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    with pytest.raises(BluEditError, match="no home folder; set BLUEDIT_CACHE"):
+        files.cache_dir()
+
+
+def test_a_path_that_is_too_long():
+    result = run("show", "n" * 300)
+    assert result.exit_code != 0 and "Traceback" not in result.stderr
+    assert "File name too long" in result.stderr or "is not a patch" in result.stderr

@@ -17,6 +17,7 @@ from bluedit.model._blocks import find_attention, find_blocks
 
 ROOT = Path(__file__).parents[2]
 MODELS = tomllib.loads((ROOT / "benchmarks" / "models.toml").read_text("utf-8"))
+MODELS.pop("smollm2")  # not published elsewhere
 
 # per model: the tuning, MLP output projection of a block, d_key, and the layer whose output the sources take the loss of
 SHAPES = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PROBES = ("portability", "multihop", "alias", "subject", "generation")
-_ANSWERED = PROBES[:3]
+_ANSWERED, _FREE = PROBES[:3], PROBES[-1]
 NOT_A_NEIGHBOUR = "a neighbour is not a Neighbour with a prompt and an answer that is text, not empty, or None"
 NOT_A_PROBE = "a probe is not a Probe with a prompt"
 
@@ -66,7 +66,7 @@ class Probe:
             return f"the probe {self.prompt!r} has further answers but no first one"
         if self.kind in _ANSWERED and not self.answers:
             return f"the probe {self.prompt!r} has no answer"
-        if self.kind == "generation" and self.answers:
+        if self.kind == _FREE and self.answers:
             return f"the probe {self.prompt!r} is continued freely; it takes no answers"
         return ""
 

@@ -8,6 +8,7 @@ base. No d_key x d_key product is formed for a batch, and no projector.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -206,7 +207,32 @@ def strongest_neurons(K: Float[Tensor, "d_key n"], share: float) -> Int[Tensor, 
     return order[:count].sort().values
 
 
-_OF_WHAT = {"absolute": "", "energy": " of the trace", "rank": " of d_key"}
+@dataclass(frozen=True)
+class _Unit:
+    """What a threshold of the null space means: how many of the ascending eigenvalues are null, and of what it is a share."""
+
+    count: Callable[[Tensor, float], int]
+    of: str = ""
+
+
+def _below(values: Tensor, threshold: float) -> int:
+    return int((values < threshold).sum())
+
+
+def _within_energy(values: Tensor, threshold: float) -> int:
+    within = values.clamp(min=0).cumsum(0) <= threshold * values.sum()
+    return len(values) if threshold >= 1 else int(within.sum())
+
+
+def _within_rank(values: Tensor, threshold: float) -> int:
+    return min(round(threshold * len(values)), len(values))
+
+
+_UNITS = {
+    "absolute": _Unit(_below),
+    "energy": _Unit(_within_energy, " of the trace"),
+    "rank": _Unit(_within_rank, " of d_key"),
+}
 
 
 def null_space(moment: SecondMoment, threshold: float, unit: str) -> tuple[Tensor, Tensor]:
@@ -222,18 +248,12 @@ def null_space(moment: SecondMoment, threshold: float, unit: str) -> tuple[Tenso
         StatisticsError: the null space is empty or everything.
     """
     values, vectors = moment.spectrum()
-    if unit == "energy":
-        within = values.clamp(min=0).cumsum(0) <= threshold * values.sum()
-        count = len(values) if threshold >= 1 else int(within.sum())
-    elif unit == "rank":
-        count = min(round(threshold * len(values)), len(values))
-    else:
-        count = int((values < threshold).sum())
+    count = _UNITS[unit].count(values, threshold)
     if not 0 < count < len(values):
         what = "everything" if count else "empty"
         raise StatisticsError(
             f"the null space of layer {moment.layer} is {what}: {count} of {len(values)} eigenvalues of C "
             f"({float(values[0]):.3g} to {float(values[-1]):.3g}) are below the threshold {threshold:g}"
-            f"{_OF_WHAT[unit]}; set preserve.threshold, or preserve.unit=energy with a fraction such as 0.02"
+            f"{_UNITS[unit].of}; set preserve.threshold, or preserve.unit=energy with a fraction such as 0.02"
         )
     return vectors[:, :count].contiguous(), vectors[:, count:].contiguous()

@@ -75,7 +75,8 @@ def reduced_linears(
         blocks: whose linear maps.
         head: whose logits, in bfloat16, are wanted as well.
     """
-    reduce = precision == "bf16" or (precision == "auto" and lm.dtype == torch.float32 and fast_bfloat16(lm.device))
+    worth_it = lm.dtype == torch.float32 and fast_bfloat16(lm.device)
+    reduce = {"bf16": True, "auto": worth_it, "full": False}[precision]
     return ReducedLinears(blocks, head) if reduce and lm.dtype in (torch.float32, torch.float64) else None
 
 

@@ -183,7 +183,7 @@ class MomentStore:
 
     def _rows(self, progress: Progress) -> list[list[int]]:
         """The corpus as token rows. Text sampled from the model is stored, so that a resumed pass, or one for other layers, reads the same."""
-        if self.corpus.name != "self":
+        if not self.corpus.sampled:
             return self.corpus.rows(self.lm, self.budget, progress)
         if self._text.is_file():
             try:

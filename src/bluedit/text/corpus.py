@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bluedit.errors import StatisticsError, did_you_mean
 from bluedit.hub import PREFIX, dataset_rows
@@ -37,9 +37,20 @@ class Corpus:
     seed: int = 0
 
     @property
+    def _source(self) -> _Source:
+        if self.name.startswith(PREFIX):
+            return _DataSet(self)
+        return _NAMED.get(self.name, _Files)(self)
+
+    @property
     def last_only(self) -> bool:
         """Whether only the last token of each row counts."""
-        return self.name == NAMES
+        return self._source.last_only
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the model writes the text itself."""
+        return self._source.sampled
 
     def fingerprint(self, tokens: int) -> str:
         """Fingerprint of the first `tokens` tokens of text.
@@ -47,20 +58,7 @@ class Corpus:
         Raises:
             StatisticsError: a file or folder that does not exist or cannot be read.
         """
-        if self.last_only:
-            return text_fingerprint(NAMES, name_texts())
-        if self.name == "self":
-            return text_fingerprint("self", _SAMPLER, self.seed, SAMPLED_LENGTH, tokens)
-        if self.name.startswith(PREFIX):
-            return text_fingerprint(self.name, tokens)
-        digest = hashlib.blake2b(digest_size=12)
-        for file in _files(self.name):
-            try:
-                with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "blake2b").digest())
-            except OSError as error:
-                raise StatisticsError(f"cannot read the corpus file {file}: {error.strerror or error}") from error
-        return text_fingerprint(digest.hexdigest(), tokens)
+        return self._source.fingerprint(tokens)
 
     def rows(self, lm: EditableModel, tokens: int, progress: Progress) -> list[list[int]]:
         """Token rows of at most ROW_LENGTH tokens (SAMPLED_LENGTH for "self"), `tokens` in all, or fewer if the text ends first.
@@ -68,13 +66,66 @@ class Corpus:
         Raises:
             StatisticsError: the text cannot be read or is empty.
         """
-        if self.last_only:
-            return name_rows(lm)
-        if self.name == "self":
-            length = min(SAMPLED_LENGTH, lm.max_length)
-            return sample_rows(lm, max(1, -(-tokens // length)), length, seed=self.seed, progress=progress).tolist()
+        return self._source.rows(lm, tokens, progress)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the text of a corpus comes from. Interface."""
+
+    corpus: Corpus
+    last_only: ClassVar[bool] = False
+    sampled: ClassVar[bool] = False
+
+    def fingerprint(self, tokens: int) -> str:
+        raise NotImplementedError
+
+    def rows(self, lm: EditableModel, tokens: int, progress: Progress) -> list[list[int]]:
+        raise NotImplementedError
+
+
+class _Names(_Source):
+    """Prompts that end with a well-known name."""
+
+    last_only = True
+
+    def fingerprint(self, tokens: int) -> str:  # noqa: ARG002
+        return text_fingerprint(NAMES, name_texts())
+
+    def rows(self, lm: EditableModel, tokens: int, progress: Progress) -> list[list[int]]:  # noqa: ARG002
+        return name_rows(lm)
+
+
+class _Self(_Source):
+    """Text sampled from the model."""
+
+    sampled = True
+
+    def fingerprint(self, tokens: int) -> str:
+        return text_fingerprint("self", _SAMPLER, self.corpus.seed, SAMPLED_LENGTH, tokens)
+
+    def rows(self, lm: EditableModel, tokens: int, progress: Progress) -> list[list[int]]:
+        length = min(SAMPLED_LENGTH, lm.max_length)
+        count = max(1, -(-tokens // length))
+        return sample_rows(lm, count, length, seed=self.corpus.seed, progress=progress).tolist()
+
+
+class _Files(_Source):
+    """A file, or those of a folder."""
+
+    def fingerprint(self, tokens: int) -> str:
+        digest = hashlib.blake2b(digest_size=12)
+        for file in _files(self.corpus.name):
+            try:
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "blake2b").digest())
+            except OSError as error:
+                raise StatisticsError(f"cannot read the corpus file {file}: {error.strerror or error}") from error
+        return text_fingerprint(digest.hexdigest(), tokens)
+
+    def rows(self, lm: EditableModel, tokens: int, progress: Progress) -> list[list[int]]:  # noqa: ARG002
         rows, found, length = [], 0, min(ROW_LENGTH, lm.max_length)
-        for text in _texts(self.name):
+        for text in _texts(self.corpus.name):
             ids = lm.tokenizer(text, truncation=False)["input_ids"]
             for start in range(0, len(ids), length):
                 row = ids[start : start + length][: tokens - found]
@@ -84,9 +135,19 @@ class Corpus:
                     return rows
         if not rows:
             raise StatisticsError(
-                f"the corpus {self.name} holds no text; give a text or JSONL file with a 'text' field, a folder of them, or 'self'"
+                f"the corpus {self.corpus.name} holds no text; give a text or JSONL file with a 'text' field, a folder of them, or 'self'"
             )
         return rows
+
+
+class _DataSet(_Files):
+    """A data set of the hub."""
+
+    def fingerprint(self, tokens: int) -> str:
+        return text_fingerprint(self.corpus.name, tokens)
+
+
+_NAMED: Mapping[str, type[_Source]] = {NAMES: _Names, "self": _Self}
 
 
 def passages_of(file: Path) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bluedit.explain.conflicts import find_conflicts
     from bluedit.explain.edit import explain_edit
     from bluedit.explain.residuals import explain_residuals
+    from bluedit.export.export import export_patch
     from bluedit.facts import Fact, Neighbour, Probe, read_facts, world_facts
     from bluedit.methods.presets import PRESETS as recipes
     from bluedit.methods.recipe import Recipe
@@ -37,6 +38,7 @@ _HOMES = {
     "Trace": "bluedit.writing.trace",
     "explain_edit": "bluedit.explain.edit",
     "explain_residuals": "bluedit.explain.residuals",
+    "export_patch": "bluedit.export.export",
     "find_conflicts": "bluedit.explain.conflicts",
     "read_facts": "bluedit.facts",
     "recipes": "bluedit.methods.presets",
@@ -57,6 +59,7 @@ __all__ = [
     "Trace",
     "explain_edit",
     "explain_residuals",
+    "export_patch",
     "find_conflicts",
     "read_facts",
     "recipes",

@@ -69,6 +69,12 @@ class ExplainError(BluEditError):
     exit_code = 11
 
 
+class ExportError(BluEditError):
+    """An export that cannot be made as asked, or checkpoints that cannot be compared."""
+
+    exit_code = 12
+
+
 class SingularError(EditError):
     """Keys that cannot all get their values: the system of an equality-constrained batch is singular.
 

@@ -89,6 +89,20 @@ class Flag(Option):
         return f"{self.help} (false, true)"
 
 
+@dataclass(frozen=True)
+class Text(Option):
+    """Any text."""
+
+    def read(self, path: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"{path} must be a text, not {value!r}")
+        return value
+
+    @property
+    def meaning(self) -> str:
+        return self.help
+
+
 def number(default: float, help: str, low: float = 0.0, high: float = math.inf, *, positive: bool = False) -> Any:
     """A dataclass field for a number."""
     return option(default, Number(help, low=low, high=high, positive=positive))

@@ -14,7 +14,7 @@ from bluedit.evaluate.suites import SUITES
 from bluedit.facts import formats
 
 COMMANDS = (
-    *("edit", "ask", "show", "apply", "facts", "recipes"),
+    *("edit", "ask", "show", "apply", "export", "diff", "sign", "verify", "facts", "recipes"),
     *("benchmark", "report", "metrics", "harness", "fetch", "demo"),
 )
 HEAVY = ("torch", "transformers", "safetensors", "tokenizers", "numpy", "jaxtyping", "huggingface_hub")
@@ -78,7 +78,7 @@ def test_sections_and_choices():
     assert "Usage: bluedit fetch [OPTIONS] [MODEL]" in run("fetch", "--help").stdout
 
 
-@pytest.mark.parametrize("name", ["edit", "apply", "ask", "benchmark", "harness", "fetch"])
+@pytest.mark.parametrize("name", ["edit", "apply", "ask", "export", "benchmark", "harness", "fetch"])
 def test_commands_that_load_a_model_can_trust_its_code(name):
     assert "--trust-remote-code" in run(name, "--help").stdout
 

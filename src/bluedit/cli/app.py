@@ -17,11 +17,30 @@ from bluedit.cli.commands import Command, Group
 from bluedit.cli.demo import demo
 from bluedit.cli.edit import apply, edit, show
 from bluedit.cli.explain import explain
+from bluedit.cli.export import diff, export
 from bluedit.cli.harness import harness
 from bluedit.cli.listings import facts, metrics, recipes
 from bluedit.cli.output import VisibleFormatter
+from bluedit.cli.signing import sign, verify
 
-_COMMANDS = (edit, ask, show, apply, facts, recipes, benchmark, report, metrics, harness, fetch, demo)
+_COMMANDS = (
+    edit,
+    ask,
+    show,
+    apply,
+    export,
+    diff,
+    sign,
+    verify,
+    facts,
+    recipes,
+    benchmark,
+    report,
+    metrics,
+    harness,
+    fetch,
+    demo,
+)
 
 
 app = typer.Typer(

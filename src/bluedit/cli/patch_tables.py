@@ -28,7 +28,7 @@ def patch_tables(patch: Patch, *, details: bool = False) -> list[RenderableType]
     base = patch.base
     about = {
         "model": f"{base.model} ({base.dtype}, fingerprint {base.fingerprint})",
-        "facts": str(len(patch.facts)),
+        "facts": str(len(patch.facts)) + (f", and {patch.stripped} that were taken out" if patch.stripped else ""),
         "layers": ", ".join(map(str, patch.layers)),
     }
     if details:
@@ -47,7 +47,9 @@ def patch_tables(patch: Patch, *, details: bool = False) -> list[RenderableType]
             _fact_table(edits, None),
             *reports,
         ]
-    parts: list[RenderableType] = [_about(about), _edit_table(edits), _fact_table(edits, SHOWN_FACTS)]
+    parts: list[RenderableType] = [_about(about), _edit_table(edits)]
+    if patch.facts:
+        parts.append(_fact_table(edits, SHOWN_FACTS))
     if len(edits) == 1 and (report := edits[0][-1].origin.report):
         parts.append(Text("\n".join(totals(report))))
     return parts

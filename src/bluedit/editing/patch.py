@@ -58,6 +58,11 @@ class Patch:
         return tuple(found.values())
 
     @property
+    def stripped(self) -> int:
+        """How many facts were taken out of it; see `bluedit.editing.strip`."""
+        return sum(batch.stripped for batch in self.batches)
+
+    @property
     def state(self) -> str:
         """Fingerprint of the model with the patch: each batch's digest chained to what it was written on."""
         return chained(self.base.fingerprint, self.batches)

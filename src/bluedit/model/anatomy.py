@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -35,6 +36,14 @@ class Projection:
         """W as a view of the parameter: writing to it changes the model."""
         weight = self.parameter.detach()
         return weight.T if self.transposed else weight
+
+    def holding(self, weight: Tensor) -> Projection:
+        """A projection of the same kind with this weight (in the module's orientation) and nothing else; the model is not changed."""
+        kind: Any = type(self.module)
+        module = kind.__new__(kind)
+        nn.Module.__init__(module)
+        module.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
+        return Projection(self.name, module)
 
     @property
     def d_key(self) -> int:

@@ -73,11 +73,15 @@ def _chunks(tensor: Tensor) -> Iterator[Int[Tensor, "elements"]]:
 def weights_fingerprint(model: nn.Module, names: Iterable[str] | None = None) -> str:
     """Fingerprint of all parameters of a model, or of the named ones, from `tensor_digest`: 24 hexadecimal digits."""
     chosen = None if names is None else set(names)
+    return parameters_fingerprint((n, p) for n, p in model.named_parameters() if chosen is None or n in chosen)
+
+
+def parameters_fingerprint(parameters: Iterable[tuple[str, Tensor]]) -> str:
+    """The same for parameters in the order of their model; each is needed only while it is read."""
     digest = hashlib.blake2b(digest_size=12)
-    for name, parameter in model.named_parameters():
-        if chosen is None or name in chosen:
-            digest.update(name.encode())
-            digest.update(tensor_digest(parameter))
+    for name, parameter in parameters:
+        digest.update(name.encode())
+        digest.update(tensor_digest(parameter))
     return digest.hexdigest()
 
 

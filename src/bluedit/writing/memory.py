@@ -64,7 +64,7 @@ class Memory:
     ) -> dict[int, GrowingOperator]:
         """G of the layers that a recipe writes, with the keys of all earlier batches if the recipe remembers.
 
-        Where a subject is the unit, keys of subjects that `current` facts or later batches are about are left out: they are written anew.
+        Batches that were stripped of their keys are not remembered. Where a subject is the unit, keys of subjects that `current` facts or later batches are about are left out: they are written anew.
         """
         content = self._content(recipe, earlier, current) if recipe.memory else []
         return {layer: self._with(layer, content, earlier) for layer in recipe.written}
@@ -86,11 +86,12 @@ class Memory:
         return kept.operator
 
     def _content(self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact]) -> Content:
+        known = [i for i, batch in enumerate(earlier) if not batch.stripped]
         if not recipe.subjects.holds_earlier:
-            return [(i, None) for i in range(len(earlier))]
+            return [(i, None) for i in known]
         content: Content = []
         rewritten = {same_subject_key(fact.subject) for fact in current}
-        for i in reversed(range(len(earlier))):
+        for i in reversed(known):
             facts = earlier[i].written
             subjects = {same_subject_key(fact.subject) for fact in facts}
             columns = None

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from bluedit.errors import EditError
 from bluedit.methods.filters import Filter
-from bluedit.model.editable import EditableModel
+from bluedit.model.anatomy import Projection
 from bluedit.model.fingerprint import exact_digest, tensor_digest
 from bluedit.shapes import Float, Tensor
 from bluedit.writing.batch import Batch
@@ -59,10 +60,17 @@ def digests_of(snapshot: Snapshot) -> dict[int, bytes]:
     return {layer: exact_digest(copy.matrix) for layer, copy in snapshot.items() if copy.layer is not None}
 
 
+@runtime_checkable
+class Projections(Protocol):
+    """Projections by layer: a model's, or single matrices read from a checkpoint."""
+
+    def projection(self, layer: int) -> Projection: ...
+
+
 class EditedWeights:
     """Projections of one model with their originals. This mutates the model's weights in place."""
 
-    def __init__(self, lm: EditableModel) -> None:
+    def __init__(self, lm: Projections) -> None:
         self.lm = lm
         self._layers: dict[int, _Layer] = {}
 
@@ -125,7 +133,8 @@ class EditedWeights:
         updates = [update for update in batch.updates if layers is None or update.layer in layers]
         with self.filtered(sorted({update.layer for update in updates}), batch.filters):
             for update in updates:
-                self.add(update.layer, update.R.to(self.lm.device), update.A.to(self.lm.device))
+                device = self.lm.projection(update.layer).parameter.device
+                self.add(update.layer, update.R.to(device), update.A.to(device))
 
     def rebuild(self, layers: Collection[int], batches: Iterable[Batch], digests: Mapping[int, bytes]) -> None:
         """Set these layers to what `batches`, in this order, make of the original weights.
@@ -221,6 +230,11 @@ class EditedWeights:
             yield
         finally:
             self.restore(edited)
+
+    def change(self, layer: int) -> Float[Tensor, "d_value d_key"]:
+        """What a touched layer's weight shows beyond its original, before it is rounded to the weight's dtype; float64."""
+        edited = self._layers[layer]
+        return edited.total if edited.offset is None else edited.total + edited.offset
 
     def change_norms(self) -> dict[int, float]:
         """|W - W0| / |W0| of each changed layer (Frobenius)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from bluedit.writing.memory import Memory
 from bluedit.writing.target import TargetSource
 from bluedit.writing.trace import Trace
 from bluedit.writing.weights import EditedWeights
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,7 @@ class FactWriter:
             earlier: all batches that the model carries already, in order.
         """
         started = time.perf_counter()
+        _warn_of_stripped(earlier)
         with self.weights.unedited():
             prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(self.lm, count, seed))
         context = WriteContext(
@@ -153,6 +157,11 @@ def standing_facts(batches: Sequence[Batch]) -> list[Fact]:
             latest.pop(fact.text, None)
             latest[fact.text] = fact
     return list(latest.values())
+
+
+def _warn_of_stripped(earlier: Sequence[Batch]) -> None:
+    if gone := sum(batch.stripped for batch in earlier):
+        log.warning("%d facts were taken out of the patch that this edit stands on, so it cannot protect them", gone)
 
 
 def _held(facts: Sequence[Fact], earlier: Sequence[Batch]) -> list[Fact]:

@@ -1,0 +1,63 @@
+"""Patches without their facts and keys, and the form of export that writes a copy of a patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from bluedit.editing.patch import Patch
+from bluedit.errors import ExportError
+from bluedit.export.card import fact_count
+from bluedit.export.form import Exported, Form, Job
+from bluedit.writing.batch import STRIPPED, Batch
+
+
+def stripped(patch: Patch) -> Patch:
+    """The patch without facts, keys, prefixes and reports. It changes weights bit for bit as before.
+
+    What no longer works: later edits do not protect its facts, `explain` and `find_conflicts` know nothing of them, and it says nothing
+    about what it is for. The factors stay, and whoever has the base model can learn from them what was edited (docs/privacy.md).
+    """
+    return replace(patch, batches=tuple(map(_stripped, patch.batches)))
+
+
+def _stripped(batch: Batch) -> Batch:
+    origin = batch.origin
+    about = {key: value for key, value in origin.about.items() if key != "seconds"}
+    about[STRIPPED] = batch.stripped or len(batch.facts)
+    return replace(
+        batch,
+        facts=(),
+        held=(),
+        updates=tuple(replace(update, keys=update.keys[:, :0].contiguous()) for update in batch.updates),
+        origin=replace(origin, prefixes=(), norms={}, report=None, about=about),
+    )
+
+
+@dataclass(frozen=True)
+class PatchCopy(Form, kind="patch"):
+    """A copy of the patch; with `strip`, one without facts and keys."""
+
+    needs_base: ClassVar[bool] = False
+
+    def write(self, job: Job, place: Path) -> Exported:
+        patch = job.edits
+        if not isinstance(patch, Patch):
+            raise ExportError(f"the form patch takes a Patch, not {type(patch).__name__}")
+        (patch if job.facts else stripped(patch)).save(place)
+        use = {"bluedit": f"bluedit apply {job.out} --model {patch.base.model} --save FOLDER"}
+        if job.facts:
+            return Exported(job.out, (), use)
+        note = (
+            f"{fact_count(patch)} facts and their keys are left out. It changes the model as before, but later edits on top of it do not "
+            "protect these facts, and explanations and reports of them are gone. Keep the whole patch if you will edit on."
+        )
+        return Exported(
+            job.out,
+            (note, "The factors still tell what was edited to whoever has the base model: docs/privacy.md."),
+            use,
+        )
+
+
+__all__ = ["PatchCopy", "stripped"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _HEAD = 24  # bytes of magic, version and the two counts
 _UINT32, _STRING, _ARRAY = 4, 8, 9
 TYPES = ("F16", "BF16", "Q8_0", "F32")
+_LARGEST = {"F16": float(np.finfo(np.float16).max)}
 Value = str | int | Sequence[str]
 
 
@@ -89,17 +90,18 @@ def quantized(name: str, values: np.ndarray, kind: str) -> tuple[Any, np.ndarray
     Raises:
         ExportError: the type does not take such a matrix.
     """
-    from gguf import GGMLQuantizationType
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
     from gguf.quants import quantize
 
     of_type = GGMLQuantizationType[kind]
-    if kind == "Q8_0" and values.shape[-1] % 32:
+    block, _ = GGML_QUANT_SIZES[of_type]
+    if values.shape[-1] % block:
         raise ExportError(
-            f"Q8_0 takes rows of a multiple of 32 numbers, and {name} has {values.shape[-1]}; use F16 or BF16"
+            f"{kind} takes rows of a multiple of {block} numbers, and {name} has {values.shape[-1]}; use F16 or BF16"
         )
-    limit = np.finfo(np.float16).max
-    if kind == "F16" and np.abs(values).max(initial=0) > limit:
-        raise ExportError(f"{name} has values above {limit:g}, the largest of F16; use BF16")
+    limit = _LARGEST.get(kind, np.inf)
+    if np.abs(values).max(initial=0) > limit:
+        raise ExportError(f"{name} has values above {limit:g}, the largest of {kind}; use BF16")
     data = np.ascontiguousarray(quantize(np.ascontiguousarray(values, dtype=np.float32), of_type))
     return of_type, data.view(np.uint8).reshape(-1)
 

@@ -32,13 +32,14 @@ TEXT = (
 
 @cache
 def trained(kind: str, bos: bool) -> str:
-    """A BPE tokenizer of about 400 tokens, as JSON: "bytes" as GPT-2's, or "words" as Llama 2's and Gemma's (spaces begin words, other characters fall back to bytes)."""
+    """A BPE tokenizer of about 400 tokens, as JSON: "bytes" as GPT-2's, "scarce" with the characters of TEXT alone (no "A"), or "words"
+    as Llama 2's and Gemma's (spaces begin words, other characters fall back to bytes)."""
     special = ["<s>", "</s>"]
-    if kind == "bytes":
+    if kind in ("bytes", "scarce"):
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        alphabet = pre_tokenizers.ByteLevel.alphabet() if kind == "bytes" else []
     else:
         special += [f"<0x{byte:02X}>" for byte in range(256)]
         tokenizer = Tokenizer(models.BPE(byte_fallback=True))

@@ -12,6 +12,10 @@ class BluEditError(Exception):
     exit_code = 1
 
 
+# what a model's forward pass raises when it is run in a way that its family was not written for
+FAMILY_ERRORS = (TypeError, AttributeError, RuntimeError, ValueError, IndexError, KeyError, NotImplementedError)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: Python's, an accelerator's, or the processor's, for which torch has a plain RuntimeError."""
     return (

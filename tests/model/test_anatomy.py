@@ -1,9 +1,14 @@
 """Blocks, projections and head found from the structure; models that cannot be edited refused; nothing left changed."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertLMHeadModel,
     BloomConfig,
     BloomForCausalLM,
     Gemma2Config,
@@ -134,26 +139,45 @@ class Normalised(nn.Module):
         return self.norm(self.mlp(x))
 
 
+def test_blocks_that_normalise_the_projections_output_are_not_additive():
+    model = toy_llama()
+    for layer in model.model.layers:
+        layer.mlp = Normalised(layer.mlp)
+    anatomy = check_projections(model, "model.layers.{}.mlp.mlp.down_proj", 5)
+    assert anatomy.additive is False
+
+
 class Scaled(Normalised):
     """Granite multiplies the output by a constant."""
 
+    def __init__(self, mlp, factor):
+        super().__init__(mlp)
+        self.factor = factor
+
     def forward(self, x):
-        return 0.5 * self.mlp(x)
+        return self.factor * self.mlp(x)
 
 
-@pytest.mark.parametrize("wrapper", [Normalised, Scaled])
-def test_blocks_that_change_the_projections_output_are_not_additive(wrapper):
+def test_multiples_of_the_projections_output_are_measured_block_by_block():
+    factors = (0.5, 1.0, 0.22, -1.5, 1.001)
     model = toy_llama()
-    for layer in model.model.layers:
-        layer.mlp = wrapper(layer.mlp)
+    for layer, factor in zip(model.model.layers, factors, strict=True):
+        layer.mlp = Scaled(layer.mlp, factor)
     anatomy = check_projections(model, "model.layers.{}.mlp.mlp.down_proj", 5)
-    assert anatomy.additive is False
+    assert anatomy.additive
+    assert anatomy.scales == pytest.approx(factors, rel=2e-3)
+    assert (anatomy.scale(1), anatomy.scale(4)) == (
+        1.0,
+        1.0,
+    )  # exactly: the weights change as they would without a measurement
+    model.model.layers[2].mlp = Normalised(model.model.layers[2].mlp)
+    assert not dissect(model).additive
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_additive_is_measured_right_at_every_precision(dtype):
     for make in (toy_llama, toy_gpt2):
-        assert dissect(make(dtype=dtype)).additive
+        assert dissect(make(dtype=dtype)).scales == (1.0,) * 5
     assert not dissect(made(Gemma2ForCausalLM, Gemma2Config(**GEMMA)).to(dtype)).additive
 
 
@@ -182,10 +206,32 @@ def test_mixture_of_experts():
 def test_a_dense_checkpoint_of_a_family_that_also_has_experts():
     model = toy_llama()
     model.config.num_local_experts = 8
-    with pytest.raises(ModelError, match="mixture of experts"):
-        dissect(model)
-    model.config.is_moe = False
     assert len(dissect(model).projections) == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_encoders(dtype):
+    config = BertConfig(**SIZE, intermediate_size=48, max_position_embeddings=64)
+    for kind in (BertForMaskedLM, BertLMHeadModel):
+        assert refusal(made(kind, config).to(dtype)).startswith(
+            f"{kind.__name__} is not causal: another second token changes the logits at the first"
+        )
+    config.is_decoder = True
+    assert dissect(made(BertLMHeadModel, config).to(dtype)).n_layers == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "length"), [("max_position_embeddings", 64), ("max_seq_len", 48), ("n_positions", 32)]
+)
+def test_the_longest_text_under_any_name(name, length):
+    lm = EditableModel.of(toy_llama(layers=1), toy_tokenizer())
+
+    def longest(**config):
+        lm.model.config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**config))
+        return lm.max_length
+
+    assert longest(**{name: length}) == length
+    assert longest(**{name: None}) == longest(**{name: -1}) == longest() == 2**31
 
 
 class PackedLinear(nn.Module):
@@ -294,4 +340,5 @@ def test_weights_on_several_devices(where):
 def test_experts_are_found_in_inner_configurations():
     model = toy_llama(layers=1)
     model.config.ffn_config = {"moe_num_experts": 4}
+    model.model.layers[0].mlp.router = nn.Linear(32, 4, dtype=torch.float64)
     assert refusal(model).startswith("this model is a mixture of experts (moe_num_experts=4)")

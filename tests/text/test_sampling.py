@@ -1,14 +1,17 @@
 """Text sampled from the model: seeded, from its distribution, without special tokens."""
 
+import logging
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from bluedit.errors import StatisticsError
 from bluedit.model.editable import EditableModel
 from bluedit.model.precision import reduced_linears
 from bluedit.text import sampling
+from bluedit.text._reading import GrowingReader, OwnReader, WholeReader, reader_for
 from bluedit.text.sampling import sample_rows
 from toys import toy_llama, toy_tokenizer
 
@@ -121,3 +124,34 @@ def test_one_long_opener_does_not_drop_the_others(lm):
     rows = sample_rows(lm, 6, 8, seed=0, openers=("The", "I", "In the newspaper"))
     first = {row[1] for row in rows.tolist()}
     assert {lm.tokenizer("The")["input_ids"][1], lm.tokenizer("I")["input_ids"][1]} <= first
+
+
+def test_openers_that_the_tokenizer_makes_nothing_of_are_left_out():
+    lm = EditableModel.of(toy_llama(layers=2), toy_tokenizer(kind="scarce"), "toy")
+    assert lm.tokenizer("A")["input_ids"] == []
+    rows = sample_rows(lm, 4, 8, seed=0, openers=("A", "The", "A"))
+    assert rows.dtype == torch.long and torch.equal(rows, sample_rows(lm, 4, 8, seed=0, openers=("The",)))
+    with pytest.raises(
+        StatisticsError, match="the tokenizer makes no token of 'A', so no text can be sampled; name a corpus"
+    ):
+        sample_rows(lm, 4, 8, seed=0, openers=("A",))
+
+
+@pytest.mark.parametrize(
+    ("reader", "fails"), [(OwnReader, (GrowingReader,)), (WholeReader, (GrowingReader, OwnReader))]
+)
+def test_where_a_cache_does_not_fit_the_same_text_is_sampled_in_another_way(lm, monkeypatch, caplog, reader, fails):
+    expected = sample_rows(lm, 4, 12, seed=3)
+
+    def lost(self, ids):
+        if ids.shape[1] == 1 and self.__class__ is GrowingReader:
+            raise IndexError("list index out of range")
+        return torch.zeros(len(ids), 432, dtype=torch.float64)
+
+    for kind in fails:
+        monkeypatch.setattr(kind, "read", lost)
+    with caplog.at_level(logging.INFO):
+        assert reader_for(lm) is reader
+        assert torch.equal(sample_rows(lm, 4, 12, seed=3), expected)
+    assert f"text is sampled from llama with {reader.about}: " in caplog.text
+    assert ("IndexError" if reader is OwnReader else "its log-probabilities differ by") in caplog.text

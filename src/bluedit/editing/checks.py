@@ -27,8 +27,8 @@ def check_recipe(lm: EditableModel, recipe: Recipe) -> None:
     recipe.update.check(recipe.steps())
     if not lm.anatomy.additive and any(step.layer != step.target for step in recipe.steps()):
         raise RecipeError(
-            f"{lm.name} normalises the MLP's output before adding it, so no layer can write what another one needs; "
-            "use a -blue recipe, or set schedule=boundary or schedule=single"
+            f"{lm.name} does more to the MLP's output than to add it (it is normalised, for example), so no layer can write what another one "
+            "needs; use a -blue recipe, or set schedule=boundary or schedule=single"
         )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from bluedit.errors import out_of_memory
+from bluedit.errors import FAMILY_ERRORS, out_of_memory
 from bluedit.evaluate._respondent import Ended, Written, never
 from bluedit.evaluate.answers import TOKENS_PER_PASS, check_finite, logits_at
 from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from bluedit.model.editable import EditableModel
 
 log = logging.getLogger(__name__)
-# what a family's forward raises when it is run in a way it was not written for
-_UNSUPPORTED = (TypeError, AttributeError, RuntimeError, ValueError, IndexError, KeyError, NotImplementedError)
 _TOLERANCE = (
     1e-3  # by how much of the largest logit a token may be behind the plain forward's first choice, or 4 roundings
 )
@@ -73,7 +71,7 @@ def greedy(
             if _agrees(lm, rows, written):
                 return written
             why = "its text differs from the plain forward's"
-        except _UNSUPPORTED as error:
+        except FAMILY_ERRORS as error:
             if out_of_memory(error):
                 raise
             why = f"{type(error).__name__}: {error}"

@@ -54,7 +54,11 @@ class ModelQueries:
         tokenizer = self.lm.tokenizer
         encoded = [encode_answer(tokenizer, beginning + prompt, answer) for prompt, answer in pairs]
         prompts = [prompt for prompt, _ in encoded]
-        shared = min((min(shared_length(prompts[0], prompt), len(prompt) - 1) for prompt in prompts), default=0)
+        shared = (
+            0
+            if self.lm.cache_fault
+            else min((min(shared_length(prompts[0], prompt), len(prompt) - 1) for prompt in prompts), default=0)
+        )
         past = past_of(self.lm, [prompts[0][:shared]]) if shared else None
         return score_encoded(
             self.lm, [(prompt[shared:], answer) for prompt, answer in encoded], self.progress, past=past

@@ -191,7 +191,7 @@ class Packed(Layout):
             [at for row in kept for at in range(starts[row], starts[row] + self._lengths[row])], device=rows.device
         )
         layout = Packed(self.lm, self._ids[:, tokens], self._place[:, tokens], spans)
-        return layout, [states[:, tokens] for states in hidden]
+        return layout, [states[..., tokens, :] for states in hidden]
 
     def run(self) -> Any:
         with packed_attention(self.lm, self._spans):

@@ -7,24 +7,20 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from bluedit.errors import out_of_memory
+from bluedit.errors import FAMILY_ERRORS, out_of_memory
 from bluedit.forward._layout import Layout
 from bluedit.forward._packed import Packed, uses_attention_interface
 from bluedit.forward._padded import Padded
 from bluedit.forward._reference import ReferenceRunner
 from bluedit.forward._suffix import SuffixRunner, unchanged_blocks
 from bluedit.model.editable import EditableModel
-from bluedit.model.precision import reduced_linears
+from bluedit.model.precision import TOLERANCE, reduced_linears
 from bluedit.model.sites import Site
 from bluedit.shapes import Tensor
 from bluedit.text.rows import Row
 
 Runner = SuffixRunner | ReferenceRunner
 log = logging.getLogger(__name__)
-# what a family's forward raises when it is run in a way it was not written for
-_UNSUPPORTED = (TypeError, AttributeError, RuntimeError, ValueError, IndexError, KeyError, NotImplementedError)
-# nats, by the model's own dtype: more than rounding can cause, and less than any wrong position does
-_TOLERANCE = {torch.float64: 2e-3, torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.1}
 
 
 def runners(
@@ -36,18 +32,18 @@ def runners(
     subject's last and the longest one, in the model's own precision: reduced precision adds rounding, whose size depends on the weights
     and says nothing about the layout. Where both layouts fail or differ, the factory makes reference runners and logs one warning.
     """
-    why = ""
-    for layout in (Packed, Padded):
+    why = lm.cache_fault
+    for layout in () if why else (Packed, Padded):
         try:
             if layout is Packed and not uses_attention_interface(lm):
                 continue
             difference = _difference(lm, rows, sites, layout)
-        except _UNSUPPORTED as error:
+        except FAMILY_ERRORS as error:
             if out_of_memory(error):
                 raise
             why = f"{type(error).__name__}: {error}"
             continue
-        if difference <= _TOLERANCE[lm.dtype]:
+        if difference <= TOLERANCE[lm.dtype]:
             reduced = reduced_linears(lm, precision, lm.anatomy.blocks[unchanged_blocks(sites) :])
             return lambda some: SuffixRunner(lm, some, sites, layout, reduced)
         why = f"its log-probabilities differ by {difference:.2g} nats"

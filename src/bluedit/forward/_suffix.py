@@ -140,7 +140,7 @@ class _Pass:
 
         def record(_module: nn.Module, _args: Any, output: Any) -> None:
             self._states = [first_tensor(output).detach()]
-            self._tuples = isinstance(output, tuple)
+            self._tuples = isinstance(output, (tuple, list))
 
         def reader(index: int):
             def read(_module: nn.Module, _args: Any, output: Any) -> None:

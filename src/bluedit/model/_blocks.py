@@ -20,13 +20,19 @@ def refuse_unsupported(model: PreTrainedModel) -> None:
     config = model.config.get_text_config()
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelError("this is an encoder-decoder model; bluedit edits decoder-only causal language models")
-    dense = getattr(config, "is_moe", None) is False  # some families count experts that a checkpoint does not have
-    for key, count in () if dense else _entries(config.to_dict()):
+    if not _has_experts(model):  # some configurations count experts that the checkpoint does not have
+        return
+    for key, count in _entries(config.to_dict()):
         if key in _EXPERTS and isinstance(count, int) and count > 1:
             raise ModelError(
                 f"this model is a mixture of experts ({key}={count}): a fact has no single projection there, "
                 "so bluedit does not edit it; use a dense model"
             )
+
+
+def _has_experts(model: PreTrainedModel) -> bool:
+    names = [name.lower() for name, _ in model.named_parameters()]
+    return any(word in name for name in names for word in ("expert", "moe", "router"))
 
 
 def _entries(config: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:

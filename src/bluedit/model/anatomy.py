@@ -59,8 +59,9 @@ class Anatomy:
         projections: each block's MLP output projection.
         attentions: each block's attention, the module whose output joins the residual stream; None where none is found.
         head: the output embedding, whose input is the normalised last hidden state; None if the model has none.
-        additive: whether a block's output is the residual stream plus the projection's output, so that a target at the block's
-            output can be written by the projection.
+        additive: whether a block's output is the residual stream plus a multiple of the projection's output, so that a target at the
+            block's output can be written by the projection.
+        scales: those multiples, block by block; empty where all are 1.
     """
 
     blocks: tuple[nn.Module, ...]
@@ -68,10 +69,15 @@ class Anatomy:
     attentions: tuple[nn.Module | None, ...]
     head: nn.Module | None
     additive: bool
+    scales: tuple[float, ...] = ()
 
     @property
     def n_layers(self) -> int:
         return len(self.blocks)
+
+    def scale(self, layer: int) -> float:
+        """What a block multiplies its projection's output by before adding it to the residual stream."""
+        return self.scales[layer] if self.scales else 1.0
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises ModelError when a layer does not exist in this model."""

@@ -2,13 +2,11 @@
 
 A block's candidates are the linear maps that write to the residual stream and are not part of a token mixer (attention, state space,
 convolution). The projection is the candidate with the widest input. Which modules mix tokens is measured: the first token of their
-input is changed, and the second token of their output is compared. Whether a value added at a projection reaches its block's output
-unchanged is measured, too: Gemma 2/3 normalise it first.
+input is changed, and the second token of their output is compared.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +17,9 @@ from transformers.pytorch_utils import Conv1D
 
 from bluedit.errors import ModelError, did_you_mean
 from bluedit.model._blocks import find_attention, find_blocks, probe_ids, refuse_unsupported
+from bluedit.model._measured import refuse_not_causal, residual_scales
 from bluedit.model.anatomy import Anatomy, Projection
-from bluedit.model.hooks import StopForward, first_tensor, hooked
+from bluedit.model.hooks import first_tensor, hooked
 from bluedit.shapes import Tensor
 
 _MIXED = (
@@ -37,10 +36,11 @@ def dissect(model: PreTrainedModel, projections: str | Sequence[str] | None = No
             "model.layers.{}.mlp.down_proj", or one name for each block.
 
     Raises:
-        ModelError: encoder-decoder, mixture of experts, quantised weights, no recognisable blocks, a block without an MLP, or a
+        ModelError: encoder-decoder, mixture of experts, not causal, quantised weights, no recognisable blocks, a block without an MLP, or a
             name that is not a linear map from a key to the residual stream.
     """
     refuse_unsupported(model)
+    refuse_not_causal(model)
     names = {module: name for name, module in model.named_modules()}
     if projections is None:
         blocks = find_blocks(model)
@@ -51,7 +51,8 @@ def dissect(model: PreTrainedModel, projections: str | Sequence[str] | None = No
         _check_projection(module, names.get(module, "?"), layer)
     found = tuple(Projection(names[module], module) for module in modules)
     attentions = tuple(map(find_attention, blocks))
-    return Anatomy(blocks, found, attentions, model.get_output_embeddings(), _is_additive(model, blocks, found))
+    scales = residual_scales(model, blocks, found)
+    return Anatomy(blocks, found, attentions, model.get_output_embeddings(), scales is not None, scales or ())
 
 
 def _named_projections(
@@ -113,33 +114,6 @@ def _check_projection(module: nn.Module, name: str, layer: int) -> None:
             f"block {layer}: {name} is a {type(module).__name__} with {str(weight.dtype).removeprefix('torch.')} weights, which cannot be edited in place; "
             "load the model unquantised (float32, bfloat16 or float16) and without adapters (merge them first)"
         )
-
-
-def _is_additive(model: PreTrainedModel, blocks: Sequence[nn.Module], projections: Sequence[Projection]) -> bool:
-    """Whether a vector added to the first projection's output arrives at its block's output unchanged.
-
-    A model that computes NaN counts as additive; the error comes when it is edited.
-    """
-    push: dict[str, Tensor] = {}
-    seen: list[Tensor] = []
-
-    def add(_module: nn.Module, _args: object, output: Tensor) -> Tensor:
-        return output + push["delta"].to(output) if push else output
-
-    def record(_module: nn.Module, _args: object, output: object) -> None:
-        seen.append(first_tensor(output).float())
-        raise StopForward
-
-    with torch.no_grad(), hooked([(projections[0].module, "forward", add), (blocks[0], "forward", record)]):
-        for _ in range(2):
-            with contextlib.suppress(StopForward):
-                model(input_ids=probe_ids(model), use_cache=False)
-            scale = seen[0].abs().mean()
-            if not torch.isfinite(scale):
-                return True
-            push["delta"] = scale * torch.linspace(-1, 1, seen[0].shape[-1], device=seen[0].device)
-    moved, pushed = seen[1] - seen[0], push["delta"].expand_as(seen[0])
-    return bool((moved - pushed).norm() < 0.02 * pushed.norm())
 
 
 def _find_projections(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> list[nn.Module]:

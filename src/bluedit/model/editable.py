@@ -10,12 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from bluedit.errors import FactError, ModelError
 from bluedit.model.anatomy import Anatomy, Projection
 from bluedit.model.state import frozen
 from bluedit.model.wrappers import refuse_quantised, unwrapped
 from bluedit.shapes import Int, Tensor
+
+_LENGTHS = (
+    "max_position_embeddings",
+    "max_seq_len",
+    "n_positions",
+    "context_length",
+)  # of a text, as configurations call it
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +98,19 @@ class EditableModel:
     @property
     def max_length(self) -> int:
         """Longest sequence the model can read, in tokens."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+        config = self.model.config.get_text_config()
+        given = (getattr(config, name, None) for name in _LENGTHS)
+        return next((length for length in given if isinstance(length, int) and length > 0), 2**31)
+
+    @property
+    def cache_fault(self) -> str:
+        """Why attention keys and values are not all that must be kept of earlier tokens; empty where they are."""
+        if next(iter(self.after(None))) not in signature(self.model.forward).parameters:
+            return "it takes no cache"
+        layers = DynamicCache(config=self.model.config.get_text_config()).layers
+        if any(not isinstance(layer, DynamicLayer) or hasattr(layer, "update_conv_state") for layer in layers):
+            return "its blocks keep more of earlier tokens than attention keys and values"
+        return ""
 
     def after(self, cache: Any) -> dict[str, Any]:
         """Arguments of a forward pass whose tokens follow those in `cache`; it adds its own to it. transformers 5.2x renamed the argument."""

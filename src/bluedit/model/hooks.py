@@ -97,14 +97,14 @@ def _restore(module: nn.Module, standing: _Forward) -> None:
 
 
 def first_tensor(output: Any) -> Tensor:
-    """The hidden state in a block's output: blocks return a tensor or, in some families, a tuple that starts with it."""
-    return output[0] if isinstance(output, tuple) else output
+    """The hidden state in a block's output: blocks return a tensor or, in some families, a tuple or list that starts with it."""
+    return output[0] if isinstance(output, (tuple, list)) else output
 
 
 def with_first_tensor(output: Any, hidden: Tensor) -> Any:
     """`output` with its hidden state replaced, in the shape it had."""
     hidden = hidden.view_as(first_tensor(output))
-    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+    return type(output)([hidden, *output[1:]]) if isinstance(output, (tuple, list)) else hidden
 
 
 def by_row(hidden: Tensor, rows: int) -> Float[Tensor, "rows tokens width"]:

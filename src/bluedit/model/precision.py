@@ -16,6 +16,9 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import replaced_forwards
 from bluedit.shapes import Tensor
 
+# nats by which two ways to run a model may differ, by its dtype: more than rounding can cause, and less than any wrong position does
+TOLERANCE = {torch.float64: 2e-3, torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.1}
+
 
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether a device has native matrix products in bfloat16 (AVX-512 BF16, AMX, tensor cores)."""

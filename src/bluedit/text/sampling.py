@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import Cache, DynamicLayer
 
+from bluedit.errors import StatisticsError
 from bluedit.model.editable import EditableModel
 from bluedit.model.precision import reduced_linears
 from bluedit.progress import Advance, Progress
 from bluedit.shapes import Float, Int, Tensor
+from bluedit.text._reading import Reader, reader_for
 from bluedit.text.prompts import encode
 
 OPENERS = (
@@ -24,33 +23,6 @@ _RUN = 256  # tokens
 _CACHE_BYTES = 4 * 2**30  # of attention keys and values, at most, for the rows that are sampled together
 _LOGITS = 2**26  # of the rows that are sampled together, at most
 _DRAWN = 2**20  # logits that are turned into probabilities at a time: these stay in a processor's cache
-
-
-class _Growing(DynamicLayer):
-    """Cached attention keys and values with room for those to come, so that a step copies only its own."""
-
-    def __init__(self, length: int) -> None:
-        super().__init__()
-        self._length = length
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self._room = (key_states[:, :, :0], value_states[:, :, :0])
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        if end > self._room[0].shape[-2]:
-            self._room = tuple(_extended(room, start, min(2 * end, max(end, self._length))) for room in self._room)
-        for room, new in zip(self._room, (key_states, value_states), strict=True):
-            room[:, :, start:end] = new
-        self.keys, self.values = (room[:, :, :end] for room in self._room)
-        return self.keys, self.values
-
-
-def _extended(room: Tensor, used: int, length: int) -> Tensor:
-    longer = room.new_empty(*room.shape[:2], length, room.shape[3])
-    longer[:, :, :used] = room[:, :, :used]
-    return longer
 
 
 @torch.no_grad()
@@ -74,19 +46,27 @@ def sample_rows(
         count: number of rows.
         length: tokens of a row, opener included.
         seed: of a generator of its own; torch's global random state is neither used nor changed.
-        openers: first words of the rows, in turn, cut to the length of the shortest in tokens.
+        openers: first words of the rows, in turn, cut to the length of the shortest in tokens; without those that give no token.
         progress: where to report.
+
+    Raises:
+        StatisticsError: no opener gives a token.
     """
-    starts = [encode(lm.tokenizer, opener)[0] for opener in openers]
+    starts = [start for opener in openers if (start := encode(lm.tokenizer, opener)[0])]
+    if not starts:
+        raise StatisticsError(
+            f"the tokenizer makes no token of {', '.join(map(repr, openers))}, so no text can be sampled; name a corpus file"
+        )
     width = min(map(len, starts))
     starts = [start[:width] for start in starts]
     ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
     banned = torch.tensor(sorted(set(lm.tokenizer.all_special_ids)), device=lm.device, dtype=torch.long)
     reduced = reduced_linears(lm, "auto", lm.anatomy.blocks, lm.anatomy.head)
     parts = ids.split(_rows_together(lm, length))
+    kind = reader_for(lm)
     task = (progress or Progress()).task("sampling text from the model", len(parts) * (length - width), "steps")
     with task as advance, reduced.active() if reduced else nullcontext():
-        return torch.cat([_drawn(lm, part, length, seed + i, banned, advance) for i, part in enumerate(parts)])
+        return torch.cat([_drawn(kind, lm, part, length, seed + i, banned, advance) for i, part in enumerate(parts)])
 
 
 def _rows_together(lm: EditableModel, length: int) -> int:
@@ -96,14 +76,19 @@ def _rows_together(lm: EditableModel, length: int) -> int:
 
 
 def _drawn(
-    lm: EditableModel, ids: Int[Tensor, "rows width"], length: int, seed: int, banned: Tensor, advance: Advance
+    kind: type[Reader],
+    lm: EditableModel,
+    ids: Int[Tensor, "rows width"],
+    length: int,
+    seed: int,
+    banned: Tensor,
+    advance: Advance,
 ) -> Int[Tensor, "rows length"]:
     """Rows continued to `length` tokens."""
     generator = torch.Generator(device=lm.device).manual_seed(seed)
-    cache, step = Cache(layer_class_to_replicate=partial(_Growing, length)), ids  # pyright: ignore[reportArgumentType]
+    reader, step = kind(lm, length), ids
     for _ in range(length - ids.shape[1]):
-        output = lm.model(input_ids=step, **lm.after(cache), logits_to_keep=1)
-        logits = output.logits[:, -1]
+        logits = reader.read(step)
         logits[:, banned[banned < logits.shape[-1]]] = -torch.inf  # a tokenizer may have more tokens than the model
         step = _draw(logits, generator)
         ids = torch.cat([ids, step], dim=1)

@@ -150,7 +150,7 @@ class _Writer:
         """Solve for the facts that are due, and add R A at the step's layer."""
         context = self.context
         keys = read_keys(context.lm, self.rows, (step.layer,), self.n)[step.layer]
-        residual = torch.where(due, step.share * missing, 0.0)
+        residual = torch.where(due, self._needed(step) * missing, 0.0)
         A = residual.new_zeros(self.n, len(keys))
         try:
             solved = solve(keys[:, due].to(context.solve_device), context.operators[step.layer], update.slack)
@@ -169,6 +169,12 @@ class _Writer:
         found = reach(residual, A, keys)
         context.trace.on_write(Write(step, number, missing, residual, keys, R, A, due, found))
         return step.layer, R, A, found
+
+    def _needed(self, step: Step) -> float:
+        """What the projection must deliver of a missing residual: the step's share, undoing what blocks multiply outputs by."""
+        anatomy = self.context.lm.anatomy
+        at_projection = self._site(step.target).is_projection_output
+        return step.share * (anatomy.scale(step.target) if at_projection else 1.0) / anatomy.scale(step.layer)
 
     def train(self, update: FineTune) -> list[_Written]:
         """Fine-tune one layer. The change is stored as the identity times itself; it has no residuals and no reach."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bluedit.execution import Execution
     from bluedit.explain.conflicts import find_conflicts
     from bluedit.explain.edit import explain_edit
+    from bluedit.explain.locating import locate
     from bluedit.explain.residuals import explain_residuals
     from bluedit.export.export import export_patch
     from bluedit.facts import Fact, Neighbour, Probe, read_facts, world_facts
@@ -40,6 +41,7 @@ _HOMES = {
     "explain_residuals": "bluedit.explain.residuals",
     "export_patch": "bluedit.export.export",
     "find_conflicts": "bluedit.explain.conflicts",
+    "locate": "bluedit.explain.locating",
     "read_facts": "bluedit.facts",
     "recipes": "bluedit.methods.presets",
     "world_facts": "bluedit.facts",
@@ -61,6 +63,7 @@ __all__ = [
     "explain_residuals",
     "export_patch",
     "find_conflicts",
+    "locate",
     "read_facts",
     "recipes",
     "world_facts",

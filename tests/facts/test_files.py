@@ -143,7 +143,7 @@ def test_a_format_that_is_asked_for_is_not_told_anew(write: Write) -> None:
          "Expecting property name enclosed in double quotes"),
         ("a.txt", "Rome is in Spain.", "cannot tell the format of FILE: it begins neither like JSON nor with a CSV "
          "header that has the columns prompt, subject, target; pass format= as one of "
-         "mquake, counterfact, easyedit, wikibio, zsre, mzsre, rippleedits, wikibigedit, hallueditbench, unke, akew, csv, bluedit"),
+         "mquake, counterfact, easyedit, wikibio, zsre, mzsre, rippleedits, wikibigedit, hallueditbench, unke, akew, known, csv, bluedit"),
     ],
 )  # fmt: skip
 def test_a_file_is_refused(write: Write, name: str, content: object, words: str) -> None:
@@ -210,7 +210,7 @@ def test_a_path_through_a_file_is_refused(write: Write) -> None:
 
 def test_formats_are_described() -> None:
     table = formats()
-    assert list(table)[-2:] == ["csv", "bluedit"] and len(table) == 13
+    assert list(table)[-2:] == ["csv", "bluedit"] and len(table) == 14
     assert all(len(text) > 20 and not text.endswith(".") for text in table.values())
 
 

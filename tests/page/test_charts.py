@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from bluedit.errors import ExplainError
-from bluedit.page import Axis, Bars, Chart, Dots, Line, document
+from bluedit.page import Axis, Bars, Chart, Dots, HeatMap, Line, document
 from bluedit.page.plots import check_plots, write_plots
 
 NAN = float("nan")
@@ -86,3 +86,27 @@ def test_a_document_holds_its_data_safely():
     )
     assert text.index("let y = 1;") < text.index('dataset.ready = "1"')
     assert "http" not in text.replace("http-equiv", "")  # nothing is fetched
+
+
+MAP = HeatMap(
+    "m", "A & B", ["first", "last"], ["0", "1", "2"], [[0.0, 0.5, NAN], [-0.25, 1.0, 0.1]], "effect", "layer", "How."
+)
+
+
+def test_a_heat_map_has_a_cell_for_each_value_and_a_key():
+    text = MAP.html()
+    cells = re.findall(r'class="cell (above|below)"[^>]* fill-opacity="([\d.]+)"><title>(.*?)</title>', text)
+    named = {told: (side, float(strength)) for side, strength, told in cells}
+    assert named["first, layer 1: 0.5"] == ("above", 0.5) and named["last, layer 0: -0.25"] == ("below", 0.25)
+    assert named["last, layer 1: 1"] == ("above", 1.0) and "first, layer 2: nan" not in named
+    assert len(cells) == 5 + 11  # and the key, on both sides of zero
+    assert labels(text)[:2] == ["first", "last"] and labels(text)[-2:] == ["-1", "1"] and "A &amp; B" in text
+    assert HeatMap("m", "x", ["a"], ["0"], [[NAN]], "", "").html() == ""
+    assert not HeatMap("m", "x", ["a"], ["0", "1"], [[-0.001, 1.0]], "", "").negative
+
+
+def test_heat_maps_are_written_as_files(tmp_path):
+    pytest.importorskip("matplotlib")
+    files = write_plots([MAP, CHART], tmp_path, ("png", "pdf"))
+    assert [file.name for file in files] == ["m.png", "m.pdf", "steps.png", "steps.pdf"]
+    assert all(file.stat().st_size > 1000 for file in files)

@@ -20,6 +20,7 @@ from bluedit.cli.explain import explain
 from bluedit.cli.export import diff, export
 from bluedit.cli.harness import harness
 from bluedit.cli.listings import facts, metrics, recipes
+from bluedit.cli.locate import locate
 from bluedit.cli.output import VisibleFormatter
 from bluedit.cli.signing import sign, verify
 
@@ -38,6 +39,7 @@ _COMMANDS = (
     report,
     metrics,
     harness,
+    locate,
     fetch,
     demo,
 )

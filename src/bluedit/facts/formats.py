@@ -12,6 +12,7 @@ from bluedit.errors import FactError, did_you_mean
 from bluedit.facts._counterfact import read_akew, read_counterfact, read_mquake
 from bluedit.facts._easyedit import read_easyedit, read_wikibio
 from bluedit.facts._fields import Fields
+from bluedit.facts._known import read_known
 from bluedit.facts._questions import read_hallueditbench, read_unke, read_wikibigedit
 from bluedit.facts._rippleedits import CRITERIA, read_rippleedits
 from bluedit.facts._zsre import is_mzsre, read_mzsre, read_zsre
@@ -194,6 +195,14 @@ FORMATS: tuple[Format, ...] = (
         read_akew,
         ("paraphrase_prompts", "case_id"),
         test=lambda _record: False,
+    ),
+    Format(
+        "known",
+        "ROME's known facts for causal tracing: JSON with prompt (the full text), subject, and the true answer as attribute",
+        ("prompt", "subject", "attribute"),
+        read_known,
+        ("template", "prediction", "relation_id", "known_id"),
+        aliases=("known_facts",),
     ),
     Format(
         "csv",

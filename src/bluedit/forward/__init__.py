@@ -1,19 +1,21 @@
 """The forward engine: repeated forward passes that start at an edited layer and token, and single passes that read activations.
 
 `runners` chooses the fastest layout that agrees with the reference forward (whole sequences, all layers); `observe` reads keys and
-values. Everything else in this package is private.
+values; `Restorer` puts clean activations back into passes with noise. Everything else in this package is private.
 """
 
 from bluedit.forward._budget import MOST_TOKENS, tokens_per_step
 from bluedit.forward._cache import Past
 from bluedit.forward._observe import observe
 from bluedit.forward._past import past_of, shared_length
+from bluedit.forward._restore import Restorer
 from bluedit.forward._runner import Runner, runners
 from bluedit.forward._said import says_targets
 
 __all__ = [
     "MOST_TOKENS",
     "Past",
+    "Restorer",
     "Runner",
     "observe",
     "past_of",

@@ -17,7 +17,16 @@ from torch import nn
 from bluedit.forward._layout import Layout
 from bluedit.forward._past import past_of
 from bluedit.model.editable import EditableModel
-from bluedit.model.hooks import Hook, StopForward, by_row, first_tensor, hooked, replaced_forwards, with_first_tensor
+from bluedit.model.hooks import (
+    Hook,
+    StopForward,
+    by_row,
+    first_tensor,
+    hooked,
+    replaced_forwards,
+    returning,
+    with_first_tensor,
+)
 from bluedit.model.precision import ReducedLinears
 from bluedit.model.sites import Site, output_module
 from bluedit.shapes import Float, Tensor
@@ -164,7 +173,7 @@ class _Pass:
         """Forwards of the blocks that need not run: the last returns its recorded output, those before it pass on their input."""
         unchanged = self._unchanged_blocks()
         outputs = [None] * (len(unchanged) - 1) + self._states if unchanged else []
-        return [(block, _returning(state, self._tuples)) for block, state in zip(unchanged, outputs, strict=True)]
+        return [(block, returning(state, self._tuples)) for block, state in zip(unchanged, outputs, strict=True)]
 
     def _forward(self) -> Tensor:
         head, positions = self.lm.anatomy.head, self._positions
@@ -174,16 +183,6 @@ class _Pass:
         with hooked(hooks):
             logits = self._layout.run().logits
         return logits[positions] if head is None else logits[0]
-
-
-def _returning(state: Tensor | None, as_tuple: bool) -> Callable[..., Any]:
-    """A block's forward that returns `state`, or else its own input, in the form the family's blocks return it."""
-
-    def forward(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
-        output = hidden_states if state is None else state
-        return (output,) if as_tuple else output
-
-    return forward
 
 
 def unchanged_blocks(sites: Sequence[Site]) -> int:

@@ -107,6 +107,16 @@ def with_first_tensor(output: Any, hidden: Tensor) -> Any:
     return type(output)([hidden, *output[1:]]) if isinstance(output, (tuple, list)) else hidden
 
 
+def returning(state: Tensor | None, as_tuple: bool) -> Callable[..., Any]:
+    """A block's forward that returns `state`, or else its own input, in the form the family's blocks return it."""
+
+    def forward(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
+        output = hidden_states if state is None else state
+        return (output,) if as_tuple else output
+
+    return forward
+
+
 def by_row(hidden: Tensor, rows: int) -> Float[Tensor, "rows tokens width"]:
     """Hidden states split by row. Some families (OPT) pass the tokens of all rows through their MLP as one list."""
     return hidden.reshape(rows, -1, hidden.shape[-1])

@@ -2,6 +2,19 @@
 
 from bluedit.page.charts import Axis, Bars, Chart, Dots, Line, Series
 from bluedit.page.document import document, write_document
+from bluedit.page.heat_map import HeatMap
 from bluedit.page.markup import signed, table
 
-__all__ = ["Axis", "Bars", "Chart", "Dots", "Line", "Series", "document", "signed", "table", "write_document"]
+__all__ = [
+    "Axis",
+    "Bars",
+    "Chart",
+    "Dots",
+    "HeatMap",
+    "Line",
+    "Series",
+    "document",
+    "signed",
+    "table",
+    "write_document",
+]

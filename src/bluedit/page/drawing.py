@@ -83,9 +83,9 @@ def series(look: Look, title: str, parts: str) -> str:
     return f'<g class="{look.classes}" data-s="{look.number}"><title>{html.escape(title)}</title>{parts}</g>'
 
 
-def figure(title: str, parts: Sequence[str], key: str = "") -> str:
+def figure(title: str, parts: Sequence[str], key: str = "", height: float = HEIGHT) -> str:
     """A figure under its title, with a key of its own if it has one."""
     return (
-        f'<figure><figcaption>{html.escape(title)}</figcaption>{key}<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<figure><figcaption>{html.escape(title)}</figcaption>{key}<svg viewBox="0 0 {WIDTH} {height}" role="img" '
         f'aria-label="{html.escape(title)}">{"".join(parts)}</svg><output></output></figure>'
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from functools import singledispatch
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from bluedit.errors import ExplainError, did_you_mean
 from bluedit.files import write_file
 from bluedit.page.charts import Axis, Chart
+from bluedit.page.heat_map import HeatMap
 
 FORMATS = ("png", "svg", "pdf")
 _SIZE = (6.4, 4.2)  # inches
@@ -26,7 +28,7 @@ def check_plots(formats: Sequence[str]) -> None:
         _matplotlib()
 
 
-def write_plots(charts: Sequence[Chart], folder: Path, formats: Sequence[str]) -> list[Path]:
+def write_plots(charts: Sequence[Chart | HeatMap], folder: Path, formats: Sequence[str]) -> list[Path]:
     """Write each chart as FOLDER/ID.FORMAT.
 
     Raises:
@@ -53,9 +55,45 @@ def _matplotlib() -> Any:
     return Figure
 
 
-def _write(chart: Chart, file: Path, format: str) -> Path:
+def _write(chart: Chart | HeatMap, file: Path, format: str) -> Path:
     figure = _matplotlib()(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
+    _paint(chart, axes)
+    axes.set_title(chart.title, fontsize=10, wrap=True)
+    stream = io.BytesIO()
+    # no date in the file: the same run gives the same bytes
+    figure.savefig(stream, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)
+    write_file(file, stream.getvalue())
+    return file
+
+
+@singledispatch
+def _paint(chart: Any, axes: Any) -> None:
+    """Draw a figure on matplotlib's axes."""
+    raise TypeError(f"{type(chart).__name__} cannot be drawn on {axes}")
+
+
+@_paint.register
+def _(chart: HeatMap, axes: Any) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    blue, orange = _colours()[:2]
+    ends = [orange, "white", blue] if chart.negative else ["white", blue]
+    shown = axes.imshow(
+        chart.values,
+        aspect="auto",
+        cmap=LinearSegmentedColormap.from_list("bluedit", ends),
+        vmin=-chart.largest if chart.negative else 0.0,
+        vmax=chart.largest or 1.0,
+    )
+    axes.set_xticks(list(chart.ticks), [chart.columns[i] for i in chart.ticks])
+    axes.set_yticks(range(len(chart.rows)), chart.rows)
+    axes.set_xlabel(chart.across)
+    axes.figure.colorbar(shown, ax=axes, label=chart.name, orientation="horizontal", shrink=0.7)
+
+
+@_paint.register
+def _(chart: Chart, axes: Any) -> None:
     colours = _colours()
     for one in chart.series:
         points = [one.points[i] for i in chart.drawable(one)]
@@ -64,15 +102,9 @@ def _write(chart: Chart, file: Path, format: str) -> Path:
     for axis, setter, side in ((chart.x, axes.set_xlabel, "x"), (chart.y, axes.set_ylabel, "y")):
         setter(axis.name)
         _set_axis(axes, axis, side)
-    axes.set_title(chart.title, fontsize=10, wrap=True)
     axes.grid(alpha=0.3)
     if any(chart.drawable(one) for one in chart.series):
         axes.legend(fontsize=8)
-    stream = io.BytesIO()
-    # no date in the file: the same run gives the same bytes
-    figure.savefig(stream, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)
-    write_file(file, stream.getvalue())
-    return file
 
 
 def _set_axis(axes: Any, axis: Axis, side: str) -> None:

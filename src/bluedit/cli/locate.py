@@ -1,0 +1,185 @@
+"""`bluedit locate`: where a model keeps facts, and at which layers new ones are best written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bluedit.cli.common import (
+    FACTS,
+    METHOD,
+    RESULT,
+    BadRecords,
+    Corpus,
+    Device,
+    Dtype,
+    Format,
+    Precision,
+    StatisticsDevice,
+    Tokens,
+    TokensPerStep,
+    TrustRemoteCode,
+    bars,
+    execution_of,
+    load_model,
+    read_source,
+    settings_of,
+)
+from bluedit.cli.explain_residuals import layers_of
+from bluedit.cli.output import fail, say
+from bluedit.methods.presets import preset
+
+TRACING, PROBING = "Causal tracing", "Layer probe"
+
+
+def locate(
+    model: Annotated[str, typer.Argument(help="smollm2 (built in), a Hugging Face folder, a .gguf file, or a hub id.")],
+    *,
+    facts: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="True statements to trace: a file (also ROME's known_facts), hf:DATASET, or world for all bundled facts. Those that the model knows are used.",
+            rich_help_panel=FACTS,
+        ),
+    ] = "world",
+    probe: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="New facts that the probe writes; by default bundled ones.",
+            rich_help_panel=FACTS,
+        ),
+    ] = "world",
+    format: Format = None,
+    bad_records: BadRecords = "refuse",
+    count: Annotated[
+        int, typer.Option(metavar="N", help="Known facts to trace; 0 leaves tracing out.", rich_help_panel=TRACING)
+    ] = 50,
+    noise: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            help="Noise on the subject, in standard deviations of its embeddings.",
+            rich_help_panel=TRACING,
+        ),
+    ] = 3.0,
+    samples: Annotated[
+        int, typer.Option(metavar="N", help="Samples of the noise for each fact.", rich_help_panel=TRACING)
+    ] = 5,
+    window: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Layers of MLPs or attention that are put back together; 0 is a fifth of the depth.",
+            rich_help_panel=TRACING,
+        ),
+    ] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Seed of the noise and of the choice of bundled facts.", rich_help_panel=TRACING
+        ),
+    ] = 0,
+    probe_count: Annotated[
+        int, typer.Option(metavar="N", help="Facts to write; 0 leaves the probe out.", rich_help_panel=PROBING)
+    ] = 32,
+    layers: Annotated[
+        str | None,
+        typer.Option(metavar="A-B", help="Layers to probe, e.g. 2-12 or 4,8. Default: all.", rich_help_panel=PROBING),
+    ] = None,
+    every: Annotated[int, typer.Option(metavar="K", help="Probe every K-th layer.", rich_help_panel=PROBING)] = 1,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            "-r",
+            metavar="NAME",
+            help="The method whose objective and update the probe uses; it writes the prompt alone.",
+            rich_help_panel=METHOD,
+        ),
+    ] = "memit-blue",
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="OPTION=VALUE",
+            help="Change an option of that recipe, e.g. objective.clamp=1. May be repeated.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    dtype: Dtype = None,
+    device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    corpus: Corpus = "self",
+    tokens: Tokens = None,
+    precision: Precision = "auto",
+    tokens_per_step: TokensPerStep = 0,
+    statistics_device: StatisticsDevice = "",
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the page and the numbers. If it holds an interrupted run, that one continues.",
+            rich_help_panel=RESULT,
+        ),
+    ],
+    plots: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMATS",
+            help="Also write every figure as files, e.g. png,svg,pdf. Needs matplotlib.",
+            rich_help_panel=RESULT,
+        ),
+    ] = "",
+) -> None:
+    """Show where a model keeps facts, and which layers to edit.
+
+    Causal tracing puts single activations back into a run with noise on the subject. The layer probe writes new facts into one layer at a
+    time, and measures what is learned and what else changes. The model is not modified.
+    """
+    from bluedit.page.plots import check_plots
+
+    formats = [name.strip() for name in plots.split(",") if name.strip()]
+    check_plots(formats)
+    chosen, settings = layers_of(layers), settings_of(set)
+    preset(recipe).override(settings)
+    execution = execution_of(precision, tokens_per_step, statistics_device)
+    from bluedit.explain.locating import Tracing
+    from bluedit.explain.locating import locate as measure
+    from bluedit.progress import as_progress
+
+    tracing = Tracing(count, noise, samples, window, seed)
+    known, new = (
+        None if source == "world" else read_source(source, format, None, 0, seed, bad_records)
+        for source in (facts, probe)
+    )
+    lm = load_model(model, dtype, device, trust_remote_code)
+    try:
+        found = measure(
+            lm,
+            out,
+            facts=known,
+            tracing=tracing,
+            probe=new,
+            probe_count=probe_count,
+            layers=chosen,
+            every=every,
+            recipe=recipe,
+            settings=settings,
+            plots=formats,
+            corpus=corpus,
+            tokens=tokens,
+            execution=execution,
+            progress=as_progress(bars()),
+        )
+    except KeyboardInterrupt:
+        fail("interrupted; finished facts and layers are kept. Run the same command again to continue", 130)
+    for sentence in found.summary:
+        say(sentence)
+    say(f"Page written to {found.page}")

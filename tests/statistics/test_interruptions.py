@@ -4,9 +4,10 @@ import pytest
 import torch
 from statistics_help import Counting, damage, store
 
+from bluedit import tensors
 from bluedit.errors import StatisticsError
 from bluedit.progress import Progress
-from bluedit.statistics import _accumulation, _moment_file
+from bluedit.statistics import _accumulation
 from bluedit.text import sampling
 from bluedit.text.corpus import Corpus
 
@@ -54,14 +55,14 @@ def test_partial_sums_stay_until_all_is_stored_and_need_not_be_saved(lm, corpus,
     monkeypatch.setattr(_accumulation, "_SAVE_COST", 0.0)
     monkeypatch.setattr(_accumulation, "_TOKENS_PER_PASS", 60)
     wanted = store(lm, tmp_path / "whole", corpus, 5000).get([1, 2])
-    replacing, full = _moment_file.replacing, "layer-2"
+    replacing, full = tensors.replacing, "layer-2"
 
     def limited(file):
         if file.name.startswith(full):
             raise OSError(28, "No space left on device")
         return replacing(file)
 
-    monkeypatch.setattr(_moment_file, "replacing", limited)
+    monkeypatch.setattr(tensors, "replacing", limited)
     moments = store(lm, tmp_path / "s", corpus, 5000)
     with pytest.raises(StatisticsError, match="cannot store key statistics"):
         moments.get([1, 2])

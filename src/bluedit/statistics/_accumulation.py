@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import Hook, StopForward, by_row, hooked
 from bluedit.model.sites import Place, Site, site_hook
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
-from bluedit.statistics._moment_file import UNREADABLE, write_tensors
+from bluedit.tensors import UNREADABLE, read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +106,8 @@ class Accumulation:
         """Sums and the number of rows in them: those that were saved, or zeros."""
         if self.file.is_file():
             try:
-                with safe_open(self.file, "pt") as file:
-                    done = int(file.metadata()["rows"])
-                    sums = {layer: file.get_tensor(str(layer)).to(self.device) for layer in self.layers}
+                tensors, metadata = read_tensors(self.file, self.device)
+                done, sums = int(metadata["rows"]), {layer: tensors[str(layer)] for layer in self.layers}
                 log.info("resuming key statistics after %d texts", done)
                 return sums, done
             except UNREADABLE:

@@ -30,6 +30,7 @@ from bluedit.statistics.memory import check_memory
 from bluedit.text.corpus import Corpus, total_tokens
 from bluedit.text.names import NAMES
 
+_FORMAT = 2  # of the stored files
 log = logging.getLogger(__name__)
 
 TOKENS_PER_KEY = 10  # default budget in units of d_key (FastMEMIT, arXiv 2506.04226, finds 2 to 10 enough)
@@ -70,6 +71,7 @@ class MomentStore:
     def identity(self) -> dict[str, str | int]:
         """What the statistics belong to; stored with them and compared when they are read."""
         identity: dict[str, str | int] = {
+            "format": _FORMAT,
             "weights": self.weights,
             "tokenizer": tokenizer_fingerprint(self.lm.tokenizer),
             "corpus": self.corpus.fingerprint(self.budget),
@@ -106,7 +108,7 @@ class MomentStore:
         missing: list[int] = []
         for layer in sorted(set(layers) - set(self._unstored)):
             if self._file(layer).is_file():
-                check_moment(self._file(layer), self.identity)
+                check_moment(self._file(layer), self.identity, layer, self.lm.projection(layer).d_key)
             else:
                 missing.append(layer)
         if missing:
@@ -119,7 +121,8 @@ class MomentStore:
         """The second moment of one layer that `get` has found or computed. Raises StatisticsError as `get`."""
         found = self._unstored.get(layer) or self._used.get(layer)
         if found is None:
-            found = read_moment(self._file(layer), self.identity, self._device())
+            d_key = self.lm.projection(layer).d_key
+            found = read_moment(self._file(layer), self.identity, layer, d_key, self._device())
             self._used[layer] = found
         return found
 

@@ -12,14 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
-from bluedit.files import write_file
 from bluedit.methods.objective import Objective
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.model.sites import Site
+from bluedit.tensors import UNREADABLE, read_tensors, write_tensors
 from bluedit.text.rows import Row
 from bluedit.writing.target import Targets
 
@@ -64,19 +62,19 @@ class TargetStore:
         file = self.folder / f"{name}.safetensors"
         try:
             if file.is_file():
-                stored = load_file(file, device=str(lm.device))
+                stored, _ = read_tensors(file, lm.device)
                 self.spared += float(stored["seconds"])
                 return Targets(*(stored[part] for part in _PARTS), later=stored.get("later"))
-        except (SafetensorError, OSError, KeyError) as error:
+        except UNREADABLE as error:
             log.warning("stored targets are unreadable and are optimised again: %s", error)
         started = time.perf_counter()
         targets = optimise()
         seconds = torch.tensor(time.perf_counter() - started)
-        tensors = {part: getattr(targets, part).cpu().contiguous() for part in _PARTS}
+        tensors = {part: getattr(targets, part) for part in _PARTS}
         if targets.later is not None:
-            tensors["later"] = targets.later.cpu().contiguous()
+            tensors["later"] = targets.later
         try:
-            write_file(file, save(tensors | {"seconds": seconds}))
+            write_tensors(file, tensors | {"seconds": seconds}, {})
         except OSError as error:
             log.warning("targets cannot be stored: %s", error)
         return targets

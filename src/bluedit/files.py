@@ -82,6 +82,8 @@ def _mode(place: Path) -> int | None:
         found = place.stat()
     except FileNotFoundError:
         return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(place))
     return stat.S_IMODE(found.st_mode)
@@ -109,6 +111,31 @@ def write_file(file: Path, data: bytes) -> None:
         return
     with replacing(file) as temporary:
         temporary.write_bytes(data)
+
+
+def read_bounded(file: Path, most: int = 2**30) -> bytes:
+    """Content of a file, a pipe or a device, which may never end.
+
+    Raises:
+        OSError: it cannot be read, or holds more than `most` bytes.
+    """
+    with file.open("rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it holds more than {most:,} bytes", str(file))
+    return data
+
+
+def read_regular(file: Path) -> bytes:
+    """Content of a file that another file names.
+
+    Raises:
+        ValueError: it is a device, a pipe or a folder, or missing.
+        OSError: it cannot be read.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file.name} is missing" if not file.exists() else f"{file.name} is not a regular file")
+    return file.read_bytes()
 
 
 def remove_stale(folder: Path) -> None:

@@ -81,3 +81,13 @@ def test_an_unreadable_partial_file_only_costs_time(lm, corpus, tmp_path, how):
     moments.place.mkdir(parents=True)
     damage(moments.place / "partial-1.safetensors", how, moments)
     assert torch.equal(moments.get([1])[1].matrix, wanted[1].matrix)
+
+
+@pytest.mark.parametrize("text", ["{}", "[[-1]]", "[[1000000]]", "[[1.5]]", "[[]]", "[" * 100_000])
+def test_text_that_was_damaged_is_sampled_again(lm, text, tmp_path, caplog):
+    moments = store(lm, tmp_path / "s", "self", 300)
+    wanted = moments.get([2])[2].matrix
+    (moments.place / "text.json").write_text(text)
+    (moments.place / "layer-2.safetensors").unlink()
+    assert torch.equal(store(lm, tmp_path / "s", "self", 300).get([2])[2].matrix, wanted)
+    assert "unreadable; sampling it again" in caplog.text

@@ -194,3 +194,16 @@ def test_names_are_read_at_their_last_token_and_stored_apart(lm, tmp_path, monke
     assert torch.equal(both.matrix, plain.matrix + 0.5 * names.matrix)
     assert torch.equal(moments.get([2])[2].matrix, plain.matrix)
     assert torch.equal(store(lm, tmp_path).get([2], names=0.5)[2].matrix, both.matrix)
+
+
+def test_files_that_were_swapped_or_changed(lm, tmp_path, corpus):
+    moments = store(lm, tmp_path / "s", corpus, 5000)
+    moments.get([1, 2])
+    one, two = (moments.place / f"layer-{layer}.safetensors" for layer in (1, 2))
+    whole = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    with pytest.raises(StatisticsError, match="belong to something else: layer differ"):
+        store(lm, tmp_path / "s", corpus, 5000).get([1])
+    one.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    with pytest.raises(StatisticsError, match=r"unreadable \(it is not what was written\)"):
+        store(lm, tmp_path / "s", corpus, 5000).get([1])[1]

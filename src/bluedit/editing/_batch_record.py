@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from bluedit.errors import PatchError
 from bluedit.facts.records import fact_record, read_record
 from bluedit.methods.filters import CapSpectrum, Filter, Sparsify
@@ -14,6 +16,7 @@ from bluedit.shapes import Tensor
 from bluedit.writing.batch import Batch, Origin, Update
 
 _PARTS = ("R", "A", "keys", "reach")
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _EXECUTION = ("objective.precision", "objective.tokens_per_step")  # were settings of a recipe in format 1
 
 
@@ -73,8 +76,15 @@ def read_batch(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batc
 
 def _read_update(name: str, layer: Any, tensors: Mapping[str, Tensor]) -> Update:
     R, A, keys, reach = (tensors[f"{name}.{part}"] for part in _PARTS)
-    if R.dim() != 2 or A.dim() != 2 or R.shape[1] != A.shape[0] or keys.dim() != 2 or keys.shape[0] != A.shape[1]:
-        raise ValueError(f"factors {name} have shapes {tuple(R.shape)}, {tuple(A.shape)} and {tuple(keys.shape)}")
+    shapes = [tuple(part.shape) for part in (R, A, keys, reach)]
+    fitting = R.dim() == A.dim() == keys.dim() == 2 and reach.dim() == 1
+    if not fitting or R.shape[1] != A.shape[0] or keys.shape[0] != A.shape[1]:
+        raise ValueError(f"factors {name} have shapes {', '.join(map(str, shapes))}")
+    for part, tensor in zip(_PARTS, (R, A, keys, reach), strict=True):
+        if tensor.dtype not in _DTYPES:
+            raise ValueError(f"factor {name}.{part} is of type {tensor.dtype}")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"factor {name}.{part} holds numbers that are not finite")
     return Update(int(layer), R, A, keys, reach)
 
 

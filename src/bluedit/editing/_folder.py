@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 
 from bluedit.editing._batch_record import batch_record, batch_tensors, read_batch, read_first_format
 from bluedit.errors import BluEditError, PatchError
-from bluedit.files import as_json, check_writable, locked, write_file
+from bluedit.files import as_json, check_writable, locked, read_regular, write_file
 from bluedit.writing.batch import Batch
 
 FORMAT = 2
@@ -123,17 +123,10 @@ def _read_all(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any]
         name = _FIRST_NAME.fullmatch(manifest["factors"])
         if not name:
             raise ValueError(f"{manifest['factors']!r} is not the name of a file of factors")
-        data = _regular(folder / name[0])
+        data = read_regular(folder / name[0])
         if _hash(data) != name[1]:
             raise ValueError(f"{name[0]} is not what was written")
         return read_first_format(manifest, load(data))
-
-
-def _regular(file: Path) -> bytes:
-    """Content of a file. Raises ValueError for a device, a pipe or a folder, which may never end."""
-    if not file.is_file():
-        raise ValueError(f"{file.name} is missing" if not file.exists() else f"{file.name} is not a regular file")
-    return file.read_bytes()
 
 
 @contextmanager
@@ -196,7 +189,7 @@ def _write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) ->
 def _load_batch(folder: Path, name: str) -> Batch:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a batch")
-    record, factors = (_regular(folder / f"{name}{suffix}") for suffix in (".json", ".safetensors"))
+    record, factors = (read_regular(folder / f"{name}{suffix}") for suffix in (".json", ".safetensors"))
     if _hash(record, factors) != name.partition("-")[2]:
         raise ValueError(f"batch {name} is not what was written")
     return read_batch(json.loads(record), load(factors))

@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from bluedit.errors import FactError, did_you_mean
+from bluedit.files import read_bounded
 
 LINES = (".jsonl", ".ndjson")
 JSON = (".json", *LINES)
@@ -20,7 +21,7 @@ def read_text(path: Path) -> str:
     try:
         if path.is_dir():
             raise FactError(f"{path} is a folder; pass one file of facts{_inside(path)}")
-        data = path.read_bytes()
+        data = read_bounded(path)
     except FileNotFoundError:
         raise FactError(f"there is no file {path}{_similar(path)}") from None
     except OSError as error:

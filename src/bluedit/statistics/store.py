@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -190,12 +191,20 @@ class MomentStore:
             return self.corpus.rows(self.lm, self.budget, progress)
         if self._text.is_file():
             try:
-                return json.loads(self._text.read_text("utf-8"))
-            except (OSError, ValueError):
+                return self._checked(json.loads(self._text.read_text("utf-8")))
+            except (OSError, ValueError, RecursionError):
                 log.warning("the text sampled before is unreadable; sampling it again")
         rows = self.corpus.rows(self.lm, self.budget, progress)
         with suppress(OSError):  # storing the statistics will report it
             write_file(self._text, json.dumps(rows).encode())
+        return rows
+
+    def _checked(self, rows: Any) -> list[list[int]]:
+        """Token rows that were read. Raises ValueError if they are none of this model's tokenizer."""
+        most = self.lm.model.get_input_embeddings().weight.shape[0]  # pyright: ignore
+        right = isinstance(rows, list) and all(isinstance(row, list) and row for row in rows)
+        if not right or not all(type(token) is int and 0 <= token < most for row in rows for token in row):
+            raise ValueError("not rows of tokens")
         return rows
 
     def _write(self, moment: SecondMoment) -> None:

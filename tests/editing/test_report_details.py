@@ -9,6 +9,7 @@ from bluedit import Fact
 from bluedit.editing._details import WriteDetails
 from bluedit.errors import FactError
 from bluedit.evaluate.answers import score
+from bluedit.writing.target import Targets
 from bluedit.writing.trace import Trace
 from toys import FACTS
 
@@ -133,3 +134,14 @@ def test_a_joined_target_is_not_known_when_only_the_spaced_one_is_said(statistic
     with pytest.raises(FactError, match="the model already says 1 of 1 facts"):
         edit(editor, replace(fact, joined=False), known="refuse")
     assert edit(editor, fact, known="refuse").facts == (fact,)
+
+
+def test_an_edit_of_many_batches_keeps_no_targets(statistics):
+    """Only a number for each column is kept, in main memory: targets would fill the model's device."""
+    editor = make_editor(statistics=statistics)
+    edit(editor, FACTS, "memit-seq-blue", batch_size=1)
+    assert len(editor._details._done) == 3
+    for columns in editor._details._done:
+        kept = [columns.loss, columns.size, *columns.first.values(), *columns.taken.values()]
+        assert {(tuple(one.shape), str(one.device)) for one in kept} == {((1,), "cpu")}
+        assert not any(isinstance(value, Targets) for value in vars(columns).values())

@@ -9,9 +9,14 @@ from editing_help import edit, make_editor, moments_of
 
 from bluedit import Fact, Patch
 from bluedit.errors import FactError, PatchError
-from bluedit.explain._conflict_keys import _parallel
+from bluedit.evaluate.asked import Reply, Way, ask_facts
+from bluedit.evaluate.respondents import LiveRespondent
+from bluedit.explain._conflict_data import Kind, Source, entries_of
+from bluedit.explain._conflict_keys import _keys, _parallel
+from bluedit.explain._edit_sentence import shortened
 from bluedit.explain.conflicts import ADVICE, KINDS, find_conflicts
 from bluedit.writing.batch import Batch, Origin
+from bluedit.writing.keys import batch_rows, read_keys
 from toys import FACTS
 
 CAPITAL = Fact("The capital of {} is", "France", "Rome")
@@ -149,6 +154,70 @@ def test_the_model_is_asked_with_the_patch_and_left_as_it_was(statistics):
     editor.verify()
     with pytest.raises(PatchError, match="made for other weights"):
         find_conflicts(made.patch, editor=make_editor(statistics=statistics, seed=1))
+
+
+def test_a_patch_that_stands_on_another_or_on_edits(statistics):
+    editor = make_editor(statistics=statistics)
+    edit(editor, FACTS[:1], "memit")
+    first = editor.patch
+    second = edit(editor, FACTS[1:2], "memit").patch
+    snapshot, state = editor.journal.entries[-1].snapshot, editor.journal.state
+    fresh = make_editor(statistics=statistics)
+    both = find_conflicts(second, first, editor=fresh)
+    assert [one.facts[0].source for one in both.found] == ["patch 1", "patch 2"]
+    assert kinds(find_conflicts(second, first, editor=editor)) == {"unsaid": 2}
+    assert (editor.journal.entries[-1].snapshot, editor.journal.state) == (snapshot, state)
+    editor.verify()
+    with pytest.raises(PatchError, match="made for other weights"):
+        find_conflicts(second, editor=fresh)
+    assert kinds(find_conflicts(second, editor=fresh, force=True)) == {"unsaid": 1}
+
+
+def test_what_the_model_says_instead_is_said_as_everywhere(statistics, monkeypatch):
+    """A long target counts as said if the model writes it, not if it would choose each of its tokens."""
+    editor = make_editor(statistics=statistics)
+    edit(editor, FACTS[:1], "memit")
+    (found,) = find_conflicts(editor.patch, editor=editor).found
+    (reply,) = ask_facts(LiveRespondent(editor.lm), FACTS[:1], only_prompts=True)[0]
+    assert found.why == f"the model with this patch writes {shortened(reply.text)}"
+    monkeypatch.setattr(Way, "reply", lambda way, text: Reply(way.form, way.prompt, text, said=True))
+    assert find_conflicts(editor.patch, editor=editor).found == ()
+
+
+def test_edits_are_compared_in_the_wordings_they_were_written_in(statistics):
+    """The recipe of a later comparison does not teach an edit's phrasings after the fact."""
+    fact = Fact("The capital of {} is", "France", "Rome")
+    made = make_editor(statistics=statistics)
+    edit(made, [fact], "memit")
+    editor = make_editor(statistics=statistics)
+    recipe = editor.recipe("memit", {"layers": [1], "contexts.count": 1, "preserve.lambda": 1, "wordings": "natural"})
+    entries = entries_of([Source.of(made.patch), Source.of([fact])])
+    keys, owners = _keys(editor, entries, recipe, [1])
+    assert owners == [0, 1]
+    batch = made.patch.batches[0]
+    with editor.unedited():
+        rows = batch_rows(editor.lm.tokenizer, [fact], batch.origin.prefixes, made.edits[0].recipe).rows
+        stored = read_keys(editor.lm, rows, [1], 1)[1]
+    assert torch.allclose(keys[1][:, 0], stored[:, 0])
+    assert not torch.allclose(keys[1][:, 1], stored[:, 0])
+
+
+def test_facts_at_the_start_of_their_texts_are_compared_where_they_are_written(statistics):
+    """Behind "You" as the first token both prompts are read at the token after it, and there they are the same."""
+    facts = [Fact("{} are in the", "You", "library"), Fact("{} are in", "You", "Rome"), FACTS[0]]
+    editor = make_editor(statistics=statistics)
+    recipe = editor.recipe("memit", {"layers": [1], "contexts.count": 1, "preserve.lambda": 1})
+    keys, owners = _keys(editor, entries_of([Source.of(facts)]), recipe, [1])
+    assert owners == [0, 1, 2, 0, 1]
+    assert torch.allclose(keys[1][:, 3], keys[1][:, 4])
+    (found,) = (o for o in find_conflicts(facts, editor=editor, recipe=recipe).found if o.kind is Kind.SAME_SUBJECT)
+    assert [f.number for f in found.facts] == [1, 2]
+    assert found.why == "all are about 'You' (cosine of keys 1.00 at layer 1)"
+
+
+def test_files_are_read_as_asked(tmp_path):
+    source = Source.of("anything", read=lambda name: [CAPITAL] if name == "anything" else [])
+    assert (source.name, source.facts, source.patch) == ("anything", (CAPITAL,), None)
 
 
 def test_no_facts():

@@ -70,7 +70,7 @@ def test_the_whitened_match_is_that_of_the_statistics_and_memory(made, statistic
         own = (update.keys.double() * G[update.layer].apply(update.keys)).sum(dim=0)
         rows = whitened_rows(update, 1.0)
         assert torch.allclose(matches(rows, update.keys, keys), expected / own[:, None], atol=1e-8)
-    change = LayerChange.of(1, batches[0].updates[:1], 1, 1.0)
+    change = LayerChange.of(1, [(batches[0].updates[0], batches[0].updates[0].R[:, 1])], 1, 1.0)
     assert float(change.match(change.stored[:, None])[0]) == pytest.approx(1.0)
 
 

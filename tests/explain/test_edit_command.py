@@ -40,8 +40,18 @@ def test_an_edit_is_explained(model, patch, tmp_path):
     assert page == f"Page: {tmp_path / 'out' / 'edit.html'}"
     record = json.loads((tmp_path / "out" / "edit.json").read_text("utf-8"))
     assert record["number"] == 1
+    assert (tmp_path / "out" / "texts.csv").is_file()
+    assert not (tmp_path / "out" / "figures").exists()
     printed = json.loads(run("explain", "edit", patch, "-f", "1", "-m", model, "--json").stdout)
     assert printed["sentence"] == record["sentence"]
+
+
+def test_figures_as_files(model, patch, tmp_path):
+    words = ("explain", "edit", patch, "-f", "1", "-m", model)
+    assert run(*words, "-o", tmp_path / "out", "--plots", "png, pdf").exit_code == 0
+    assert {file.suffix for file in (tmp_path / "out" / "figures").iterdir()} == {".png", ".pdf"}
+    assert_fails(run(*words, "--plots", "png"), 11, "--plots writes figures into the folder of --out; give that, too")
+    assert_fails(run(*words, "-o", tmp_path / "no", "--plots", "gif"), 11, "unknown format of figures 'gif'")
 
 
 def test_facts_and_patches_that_are_not_there(model, patch, tmp_path):

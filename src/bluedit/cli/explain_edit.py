@@ -27,12 +27,14 @@ from bluedit.cli.common import (
     read_source,
 )
 from bluedit.cli.output import print_tables, say
+from bluedit.errors import ExplainError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from bluedit.explain.conflicts import Conflicts
-    from bluedit.explain.edit import Asked, EditExplanation
+    from bluedit.explain.edit import EditExplanation
+    from bluedit.facts.fact import Fact
 
 Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.", rich_help_panel=RESULT)]
 
@@ -60,10 +62,18 @@ def explain_edit(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="Folder for a page with figures (edit.html) and all numbers (edit.json).",
+            help="Folder for a page with figures (edit.html) and all numbers (edit.json, and CSV).",
             rich_help_panel=RESULT,
         ),
     ] = None,
+    plots: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMATS",
+            help="With --out, also write every figure as files, e.g. png,svg,pdf. Needs matplotlib.",
+            rich_help_panel=RESULT,
+        ),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Show why an edited fact is said or not: what was written, what arrived, and what each text receives of it."""
@@ -73,12 +83,17 @@ def explain_edit(
     from bluedit.explain.edit import explain_edit as explain
     from bluedit.explain.edit import find_fact, write_edit
     from bluedit.files import as_json
+    from bluedit.page.plots import check_plots
 
+    formats = [name.strip() for name in plots.split(",") if name.strip()]
+    check_plots(formats)
+    if formats and out is None:
+        raise ExplainError("--plots writes figures into the folder of --out; give that, too")
     loaded = Patch.load(patch)
     number = find_fact(loaded.facts, fact)
     editor = load_editor(model, dtype, device, trust_remote_code)
     found = explain(editor, number, loaded, force=force)
-    page = write_edit(found, out) if out else None
+    page = write_edit(found, out, formats) if out else None
     if json:
         say(as_json(found.as_dict()).decode())
         return
@@ -88,19 +103,10 @@ def explain_edit(
 
 
 def edit_tables(found: EditExplanation) -> list[RenderableType]:
-    """The numbers of an explanation that a terminal has room for."""
-    from bluedit.evaluate.tables import NONE, Column, Listing
-    from bluedit.explain.edit import probability, shown
+    """The numbers of an explanation that a terminal has room for, and in full what is said instead of the fact."""
+    from bluedit.evaluate.tables import Column, Listing
+    from bluedit.explain.edit import outcome, probability, shown
 
-    writes = Listing(
-        "Writes",
-        [Column(title, True) for title in ("layer", "for layer", "share", "|r|", "reach", "part of the move")],
-        [
-            (str(w.layer), NONE if w.target is None else str(w.target), *map(shown, (w.share, w.residual, w.reach, w.part)))
-            for w in found.written
-        ],
-        [f"of the residual at layer {a.layer} arrived: {shown(a.arrived)}, now {shown(a.now)}" for a in found.arrivals],
-    )  # fmt: skip
     columns = (
         Column("text"),
         Column("form"),
@@ -108,33 +114,82 @@ def edit_tables(found: EditExplanation) -> list[RenderableType]:
         Column("said"),
     )
     rows = [
-        (" ".join(one.prompt.split()), one.form, shown(one.received), probability(one.target_after), shown(one.ahead, 1), _said(one))
+        (
+            " ".join(one.prompt.split()),
+            one.form,
+            shown(one.received),
+            probability(one.target_after),
+            shown(one.ahead, 1),
+            outcome(one),
+        )
         for one in found.asked
-    ]  # fmt: skip
+    ]
     notes = [
         "received: share of the residual that arrives at the text's key",
-        "ahead: by how many nats the old answer leads",
+        "ahead: by how many nats the old answer (a neighbour's own) leads",
     ]
-    parts: list[RenderableType] = [
-        writes,
+    return [
+        _writes(found),
         Listing("Texts", columns, rows, [*notes, *filter(None, [found.reading_note])]),
+        *_instead(found),
+        *_nearest(found),
     ]
+
+
+def _writes(found: EditExplanation) -> RenderableType:
+    from bluedit.evaluate.tables import NONE, Column, Listing
+    from bluedit.explain.edit import shown
+
+    several = len({w.position for w in found.written}) > 1
+    heads = [Column("layer", True), *[Column("at")] * several]
+    heads += [Column(title, True) for title in ("for layer", "share", "|r|", "reach", "part of the move")]
+    rows = [
+        (
+            str(w.layer),
+            *[w.position] * several,
+            NONE if w.target is None else str(w.target),
+            *map(shown, (w.share, w.residual, w.reach, w.part)),
+        )
+        for w in found.written
+    ]
+    notes = [
+        f"of the residual at layer {a.layer}{f' ({a.position})' if several else ''} arrived: {shown(a.arrived)}, now {shown(a.now)}"
+        for a in found.arrivals
+    ]
+    if found.filters is not None:
+        notes.append(f"filters made {shown(found.filters)} of the move")
+    if len(found.writings) > 1:
+        listed = ", ".join(map(str, found.writings))
+        notes.append(f"the fact was written in batches {listed}; this is the last of them")
+    return Listing("Writes", heads, rows, notes)
+
+
+def _instead(found: EditExplanation) -> list[RenderableType]:
+    """What the model writes after the texts that are not answered as they should be."""
+    from bluedit.evaluate.tables import Record, Records
+
+    records = [
+        Record(
+            " ".join(one.prompt.split()),
+            {"without": " ".join(one.says_before.split()), "with": " ".join(one.says.split())},
+        )
+        for one in found.asked
+        if not one.good
+    ]
+    return [Records("What the model writes instead, without and with the edits", records)] if records else []
+
+
+def _nearest(found: EditExplanation) -> list[RenderableType]:
+    from bluedit.evaluate.tables import Column, Listing
+    from bluedit.explain.edit import numbered, shown
+
     near = [one for one in found.others if one.interferes or one.match]
-    if near:
-        heads = (Column("edit"), Column("when"), *(Column(t, True) for t in ("match", "adds", "takes")))
-        others = [
-            (f"{o.number}: {o.prompt} => {o.target}", o.when, *map(shown, (o.match, o.adds, o.takes))) for o in near[:5]
-        ]
-        parts.append(Listing("Nearest edits", heads, others))
-    return parts
-
-
-def _said(asked: Asked) -> str:
-    from bluedit.explain.edit import outcome
-
-    answer = outcome(asked)
-    text = " ".join(asked.says.split())
-    return answer if answer in ("yes", "kept") else f"{answer}: {text[:30]}"
+    heads = (Column("edit"), Column("when"), *(Column(t, True) for t in ("match", "adds", "takes")))
+    rows = [
+        (f"{numbered(o.number)}{o.prompt} => {o.target}", o.when, *map(shown, (o.match, o.adds, o.takes)))
+        for o in near[:5]
+    ]
+    return [Listing("Nearest edits", heads, rows)] if near else []
 
 
 IN_CONFLICT = 12  # exit code of `bluedit explain conflicts --strict` if anything was found
@@ -193,12 +248,10 @@ def explain_conflicts(
     from bluedit.explain.conflicts import Source, find_conflicts
     from bluedit.files import as_json
 
-    given = [
-        Source.of(name)
-        if Path(name).is_dir()
-        else Source(name, tuple(read_source(name, format, None, 0, 0, bad_records)))
-        for name in sources
-    ]
+    def read(name: str) -> list[Fact]:
+        return read_source(name, format, None, 0, 0, bad_records)
+
+    given = [Source.of(name, number, read) for number, name in enumerate(sources, 1)]
     editor = load_editor(model, dtype, device, trust_remote_code, corpus=corpus, tokens=tokens) if model else None
     found = find_conflicts(*given, editor=editor, recipe=recipe, force=force)
     if json:
@@ -218,19 +271,14 @@ def conflict_tables(found: Conflicts, most: int | None) -> list[RenderableType]:
 
     parts: list[RenderableType] = []
     for kind in found.counts:
-        own = [one for one in found.found if one.kind == kind]
+        own = [one for one in found.found if one.kind is kind]
         records = []
         for one in own[:most]:
             fields = {
                 f"{place}.": f"{f.prompt} => {f.target} ({f.source}, fact {f.number})"
                 for place, f in enumerate(one.facts, 1)
             }
-            near = (
-                f" (cosine of keys {one.match:.2f} at layer {one.layer})"
-                if one.match and kind == "same subject"
-                else ""
-            )
-            records.append(Record(f"{one.why[0].upper()}{one.why[1:]}{near}", fields))
+            records.append(Record(f"{one.why[0].upper()}{one.why[1:]}", fields))
         more = [f"{len(own) - most} more: --details"] if most and len(own) > most else []
         parts.append(Records(f"{KINDS[kind]}: {len(own)}", records, [*more, f"What to do: {ADVICE[kind]}"]))
     if not found.found:

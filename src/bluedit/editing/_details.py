@@ -22,27 +22,35 @@ _AT_BOUND = 0.999  # of the bound: rounding leaves |delta| a little below it
 
 
 class _Columns:
-    """What the loop did with the columns of one batch; the last target counts, since it decides what the model says."""
+    """What the loop did with the columns of one batch; the last target counts, since it decides what the model says.
+
+    Numbers by column, on the CPU: an edit of many batches must not keep its targets on the model's device.
+    """
 
     def __init__(self) -> None:
-        self.targets: Targets | None = None
+        self.loss: Tensor | None = None
+        self.size: Tensor | None = None  # |z - h| / |h|
         self.first: dict[int, Tensor] = {}  # by layer of the target: |missing| before the first write
         self.taken: dict[int, Tensor] = {}  # share of it that the weights have taken
 
+    def aim(self, targets: Targets) -> None:
+        """Note the targets of a layer, in place of those of the layer before."""
+        start = targets.start.norm(dim=0)
+        self.loss, self.size = targets.loss.cpu(), ((targets.z - targets.start).norm(dim=0) / start).cpu()
+
     def add(self, write: Write) -> None:
         """Earlier writes of a column count as well: what they left is what the last one found missing."""
-        layer, missing = write.step.target, write.missing.norm(dim=0)
+        layer, missing = write.step.target, write.missing.norm(dim=0).cpu()
         first = self.first.setdefault(layer, missing).clamp(min=torch.finfo(missing.dtype).tiny)
-        taken = 1 - (1 - write.step.share * write.reach) * missing / first
-        self.taken[layer] = torch.where(write.due, taken, self.taken.get(layer, taken))
+        taken = 1 - (1 - write.step.share * write.reach.cpu()) * missing / first
+        self.taken[layer] = torch.where(write.due.cpu(), taken, self.taken.get(layer, taken))
 
     def details(self, recipe: Recipe, sharing: Float[Tensor, "n"]) -> dict[str, list[Any]]:
         """Loss, bound and reach by column; `sharing` is the number of facts of each."""
-        if self.targets is None or not self.taken:
+        loss, size = self.loss, self.size
+        if loss is None or size is None or not self.taken:
             return {}
         objective, (*_, taken) = recipe.objective, self.taken.values()
-        loss = self.targets.loss.cpu()
-        size = ((self.targets.z - self.targets.start).norm(dim=0) / self.targets.start.norm(dim=0)).cpu()
         at_bound = size >= _AT_BOUND * objective.clamp * sharing.to(size) ** objective.clamp_growth
         # a target that is good enough wants no larger bound, and an anchored norm says nothing about it
         bound = at_bound & (loss >= objective.stop_loss) & (not objective.norm_anchor)
@@ -62,7 +70,7 @@ class WriteDetails(Trace):
         self._now = _Columns()
 
     def on_target(self, site: Site, targets: Targets) -> None:
-        self._now.targets = targets
+        self._now.aim(targets)
         self.inner.on_target(site, targets)
 
     def on_write(self, write: Write) -> None:

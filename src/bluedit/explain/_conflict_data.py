@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,39 @@ from bluedit.facts.fact import Fact
 from bluedit.facts.phrasebook import wordings_of
 from bluedit.facts.readers import read_facts
 from bluedit.facts.subjects import same_subject_key
+from bluedit.writing.batch import Origin
 
-KINDS: Mapping[str, str] = {
-    "contradiction": "Facts that contradict each other",
-    "overwritten": "Edits that a later fact overwrites",
-    "unsaid": "Edits that are not said",
-    "repeated": "Facts given twice",
-    "same subject": "Facts about one subject",
-    "parallel keys": "Facts whose keys are nearly parallel",
+
+class Kind(StrEnum):
+    """What stands between facts, the most serious first."""
+
+    CONTRADICTION = "contradiction"
+    OVERWRITTEN = "overwritten"
+    UNSAID = "unsaid"
+    REPEATED = "repeated"
+    SAME_SUBJECT = "same subject"
+    PARALLEL = "parallel keys"
+
+
+KINDS: Mapping[Kind, str] = {
+    Kind.CONTRADICTION: "Facts that contradict each other",
+    Kind.OVERWRITTEN: "Edits that a later fact overwrites",
+    Kind.UNSAID: "Edits that are not said",
+    Kind.REPEATED: "Facts given twice",
+    Kind.SAME_SUBJECT: "Facts about one subject",
+    Kind.PARALLEL: "Facts whose keys are nearly parallel",
 }
-"""What is looked for, the most serious first."""
+"""Each kind as a heading."""
 
-ADVICE: Mapping[str, str] = {
-    "contradiction": "keep one of them; of an edit, the later batch wins",
-    "overwritten": "leave out the later fact if the earlier one is to stay; otherwise edit on top of the patch (--patch) with subjects=unit, "
-    "which writes the subject anew instead of adding to what is there",
-    "unsaid": "ask why: bluedit explain edit PATCH --fact NUMBER",
-    "repeated": "leave one out",
-    "same subject": "edit them in one batch with subjects=unit, as the default recipe does: one key cannot hold several values written apart",
-    "parallel keys": "edit them in one batch, so that they are solved for together, and look at both afterwards; name the subjects more fully "
+ADVICE: Mapping[Kind, str] = {
+    Kind.CONTRADICTION: "keep one of them; of an edit, the later batch wins",
+    Kind.OVERWRITTEN: "leave out the later fact if the earlier one is to stay; otherwise edit on top of the patch (--patch) with "
+    "subjects=unit, which writes the subject anew instead of adding to what is there",
+    Kind.UNSAID: "ask why: bluedit explain edit PATCH --fact NUMBER",
+    Kind.REPEATED: "leave one out",
+    Kind.SAME_SUBJECT: "edit them in one batch with subjects=unit, as the default recipe does: one key cannot hold several values written "
+    "apart",
+    Kind.PARALLEL: "edit them in one batch, so that they are solved for together, and look at both afterwards; name the subjects more fully "
     "if they are different things",
 }
 
@@ -52,8 +67,18 @@ class Source:
     patch: Patch | None = None
 
     @classmethod
-    def of(cls, given: Source | Patch | str | Path | Sequence[Fact], number: int = 1) -> Source:
+    def of(
+        cls,
+        given: Source | Patch | str | Path | Sequence[Fact],
+        number: int = 1,
+        read: Callable[[str], Sequence[Fact]] = read_facts,
+    ) -> Source:
         """A patch or its folder, a file of facts, or facts.
+
+        Args:
+            given: one of these; a Source is taken as it is.
+            number: its place among the sources, for the name of one that has none.
+            read: reads what is no folder.
 
         Raises:
             FactError, PatchError: it cannot be read.
@@ -67,7 +92,7 @@ class Source:
         if Path(given).is_dir():
             patch = Patch.load(given)
             return cls(str(given), patch.facts, patch)
-        return cls(str(given), tuple(read_facts(given)))
+        return cls(str(given), tuple(read(str(given))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +103,14 @@ class Entry:
         source, number: where it is, counted from 1.
         fact: it.
         batch: its batch in the patch, from 0; None for a fact that is still to be edited.
+        origin: how it was written; None for a fact that is still to be edited.
     """
 
     source: str
     number: int
     fact: Fact
     batch: int | None = None
+    origin: Origin | None = None
 
     @property
     def is_written(self) -> bool:
@@ -108,15 +135,12 @@ class Entry:
 
 def entries_of(sources: Sequence[Source]) -> list[Entry]:
     """All facts: those of patches first, since they are there already."""
-    found = []
+    found: list[Entry] = []
     for source in sorted(sources, key=lambda one: one.patch is None):
-        batches = [None] * len(source.facts)
-        if source.patch:
-            batches = [place for place, batch in enumerate(source.patch.batches) for _ in batch.facts]
-        found += [
-            Entry(source.name, number, fact, batch)
-            for number, (fact, batch) in enumerate(zip(source.facts, batches, strict=True), 1)
-        ]
+        written = enumerate(source.patch.batches) if source.patch else ()
+        places = [(i, batch.origin) for i, batch in written for _ in batch.facts] or [(None, None)] * len(source.facts)
+        for number, (fact, (batch, origin)) in enumerate(zip(source.facts, places, strict=True), 1):
+            found.append(Entry(source.name, number, fact, batch, origin))
     return found
 
 
@@ -135,7 +159,7 @@ class Conflict:
     """Facts that stand in each other's way.
 
     Attributes:
-        kind: a key of `KINDS`.
+        kind: what is between them.
         facts: in order; the first one is there earlier.
         why: what is wrong, as a part of a sentence.
         advice: what to do.
@@ -143,7 +167,7 @@ class Conflict:
         layer: where that is.
     """
 
-    kind: str
+    kind: Kind
     facts: tuple[Mention, ...]
     why: str
     advice: str
@@ -152,7 +176,7 @@ class Conflict:
 
     @classmethod
     def of(
-        cls, kind: str, entries: Sequence[Entry], why: str, match: float | None = None, layer: int | None = None
+        cls, kind: Kind, entries: Sequence[Entry], why: str, match: float | None = None, layer: int | None = None
     ) -> Conflict:
         """A conflict of a kind, with that kind's advice."""
         mentions = tuple(Mention(one.source, one.number, one.fact.text, one.fact.target) for one in entries)
@@ -174,10 +198,10 @@ class Conflicts:
     notes: tuple[str, ...]
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[Kind, int]:
         """How many of each kind there are; kinds without any are left out."""
         count = Counter(one.kind for one in self.found)
-        return {kind: count[kind] for kind in KINDS if count[kind]}
+        return {kind: count[kind] for kind in Kind if count[kind]}
 
     def as_dict(self) -> dict[str, Any]:
         """The findings as a JSON object."""

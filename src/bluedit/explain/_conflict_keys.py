@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bluedit.explain._conflict_data import Conflict, Entry, Source
-from bluedit.forward import says_targets
+from bluedit.evaluate.asked import ask_facts
+from bluedit.evaluate.respondents import LiveRespondent
+from bluedit.explain._conflict_data import Conflict, Entry, Kind, Source
+from bluedit.explain._edit_history import batches_of, recipe_of, replaying
+from bluedit.explain._edit_sentence import shortened
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.subjects import Split
 from bluedit.model.state import frozen
 from bluedit.shapes import Float, Tensor
 from bluedit.text.contexts import sampled_prefixes
-from bluedit.text.prompts import subject_row
 from bluedit.writing.keys import batch_rows, read_keys
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
+    from bluedit.editing.patch import Patch
     from bluedit.maths.solve import PreservationOperator
 
 WHITENED = 0.7
@@ -49,12 +52,13 @@ def near_keys(editor: Editor, entries: Sequence[Entry], recipe: Recipe) -> Near:
     layers = recipe.written
     metrics = _metrics(editor, recipe, layers)
     device = (editor.execution.statistics_device or editor.lm.device) if metrics else "cpu"
-    keys = {layer: found.to(device).double() for layer, found in _keys(editor, entries, recipe, layers).items()}
+    found, owners = _keys(editor, entries, recipe, layers)
     pairs: dict[tuple[int, int], tuple[float, int]] = {}
     for layer in layers:
         least = WHITENED if layer in metrics else PLAIN
-        for i, j, cosine in _parallel(keys[layer], metrics.get(layer), least):
-            if cosine > pairs.get((i, j), (0.0, layer))[0]:
+        for one, other, cosine in _parallel(found[layer].to(device).double(), metrics.get(layer), least):
+            i, j = sorted((owners[one], owners[other]))
+            if i != j and cosine > pairs.get((i, j), (0.0, layer))[0]:
                 pairs[i, j] = (cosine, layer)
     return Near(pairs, _note(layers, list(metrics)))
 
@@ -79,15 +83,30 @@ def _metrics(editor: Editor, recipe: Recipe, layers: Sequence[int]) -> dict[int,
     return {layer: preserve.operator(C) for layer, C in moments.get(stored, names=names).items()}
 
 
-def _keys(editor: Editor, entries: Sequence[Entry], recipe: Recipe, layers: Sequence[int]) -> dict[int, Tensor]:
-    """d_key x facts by layer: one column a fact, also where the recipe would let facts share one."""
-    lm, apart = editor.lm, replace(recipe, subjects=Split())
-    facts = [recipe.wordings.extended(entry.fact) for entry in entries]
+def _keys(
+    editor: Editor, entries: Sequence[Entry], recipe: Recipe, layers: Sequence[int]
+) -> tuple[dict[int, Float[Tensor, "d_key columns"]], list[int]]:
+    """(keys by layer, the entry of each column).
+
+    Facts have columns of their own, also where a recipe would let them share one, and two where one of their texts starts with the subject.
+    An edit has the wordings and prefixes that it was written with, a fact that is still to be edited those of the recipe.
+    """
+    lm = editor.lm
+    written: dict[tuple[Recipe, tuple[str, ...]], list[int]] = {}
     with frozen(lm.model), editor.unedited():
-        prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(lm, count, seed))
-        laid = batch_rows(lm.tokenizer, facts, prefixes, apart)
-        keys = read_keys(lm, laid.rows, layers, laid.n)
-    return {layer: found[:, : len(facts)] for layer, found in keys.items()}
+        ours = (recipe, tuple(recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(lm, count, seed))))
+        for i, entry in enumerate(entries):
+            how = (recipe_of(entry.origin), tuple(entry.origin.prefixes)) if entry.origin else ours
+            written.setdefault(how, []).append(i)
+        parts: list[dict[int, Tensor]] = []
+        owners: list[int] = []
+        for (how, prefixes), own in written.items():
+            facts = [entries[i].fact for i in own]
+            facts = facts if entries[own[0]].is_written else [how.wordings.extended(fact) for fact in facts]
+            laid = batch_rows(lm.tokenizer, facts, prefixes, replace(how, subjects=Split()))
+            parts.append(read_keys(lm, laid.rows, layers, laid.n))
+            owners += [own[place] for (place,) in laid.owners]
+    return {layer: torch.cat([part[layer] for part in parts], dim=1) for layer in layers}, owners
 
 
 def _parallel(
@@ -103,26 +122,26 @@ def _parallel(
             yield start + i, j, float(cosines[i, j])
 
 
-def unsaid(editor: Editor, source: Source, *, force: bool = False) -> Iterator[Conflict]:
-    """Edits of a patch that the model with this patch does not say; each prompt with its latest target.
+def unsaid(editor: Editor, source: Source, patches: Sequence[Patch] = (), *, force: bool = False) -> Iterator[Conflict]:
+    """Edits of a patch that the model with this patch does not say at their prompt; each prompt with its latest target.
+
+    Args:
+        editor: of the model; it is as before afterwards.
+        source: the patch.
+        patches: others that it may stand on.
+        force: take a patch of other weights.
 
     Raises:
         PatchError: the patch was made for other weights.
     """
     assert source.patch
     latest = {fact.text: (number, fact) for number, fact in enumerate(source.facts, 1)}
-    rows = [subject_row(editor.lm.tokenizer, fact, i) for i, (_, fact) in enumerate(latest.values())]
-    carried = bool(len(editor.journal)) and editor.journal.state == source.patch.state
-    if not carried:
-        editor.apply(source.patch, force=force)
-    try:
-        with frozen(editor.model):
-            said = says_targets(editor.lm, rows)
-    finally:
-        if not carried:
-            editor.undo()
-    for (number, fact), is_said in zip(latest.values(), said, strict=True):
-        if not is_said:
-            yield Conflict.of(
-                "unsaid", [Entry(source.name, number, fact, 0)], "the model with this patch does not say it"
-            )
+    batches = batches_of(editor, source.patch, patches, force=force)
+    with replaying(editor) as weights:
+        for batch in batches:
+            weights.repeat(batch)
+        replies = ask_facts(LiveRespondent(editor.lm), [fact for _, fact in latest.values()], only_prompts=True)
+    for (number, fact), (reply,) in zip(latest.values(), replies, strict=True):
+        if not reply.said:
+            why = f"the model with this patch writes {shortened(reply.text)}"
+            yield Conflict.of(Kind.UNSAID, [Entry(source.name, number, fact, 0)], why)

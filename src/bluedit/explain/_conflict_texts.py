@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bluedit.evaluate.said import normal
-from bluedit.explain._conflict_data import Conflict, Entry, Source
+from bluedit.explain._conflict_data import Conflict, Entry, Kind, Source
 
 Group = list[Entry]
 
@@ -36,11 +36,11 @@ def _between(earlier: Entry, later: Entry, why: str) -> Conflict | None:
         if taught_again or earlier.fact.text != later.fact.text:
             return None
         given = "the edit is there already" if earlier.is_written else "the fact is given twice"
-        return Conflict.of("repeated", (earlier, later), given)
+        return Conflict.of(Kind.REPEATED, (earlier, later), given)
     targets = f"{why}, with {earlier.fact.target!r} and {later.fact.target!r}"
     if earlier.is_written and (earlier.source, earlier.batch) != (later.source, later.batch):
-        return Conflict.of("overwritten", (earlier, later), targets)
-    return Conflict.of("contradiction", (earlier, later), targets)
+        return Conflict.of(Kind.OVERWRITTEN, (earlier, later), targets)
+    return Conflict.of(Kind.CONTRADICTION, (earlier, later), targets)
 
 
 def subject_groups(entries: Sequence[Entry]) -> list[Group]:
@@ -65,5 +65,5 @@ def reported_unsaid(source: Source) -> Iterator[Conflict]:
     for number, fact in enumerate(source.facts, 1):
         if latest[fact.text] == number and said.get((fact.text, fact.target)) is False:
             yield Conflict.of(
-                "unsaid", [Entry(source.name, number, fact, 0)], "not said after the edit, as its report has it"
+                Kind.UNSAID, [Entry(source.name, number, fact, 0)], "not said after the edit, as its report has it"
             )

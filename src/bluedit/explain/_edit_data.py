@@ -4,28 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
+from bluedit.evaluate.asked import FORMS as ASKED
 from bluedit.facts.fact import Fact
 from bluedit.facts.records import fact_record
 
 
+class Position(StrEnum):
+    """Which token of its texts a fact is written at. A text that starts with the subject as one token has the second kind."""
+
+    SUBJECT = "subject"
+    NEXT = "token after it"
+
+
+class Role(StrEnum):
+    """What a text is to the fact."""
+
+    PROMPT = "prompt"
+    TAUGHT = "taught"
+    UNTAUGHT = "not taught"
+    PARAPHRASE = "paraphrase"
+    NEIGHBOUR = "neighbour"
+
+
+class When(StrEnum):
+    """When another edit was written."""
+
+    EARLIER = "earlier"
+    SAME = "same batch"
+    LATER = "later"
+
+
 @dataclass(frozen=True)
 class Written:
-    """One write of the fact's batch.
+    """One write of the fact's batch, at one of the fact's positions.
 
     Attributes:
         layer, target: where the weight changed, and the layer whose target it served; `target` is None where the schedule is not known.
+        position: which token of the fact's texts it was written at.
         share: of the missing residual that the schedule gave to this layer; None where it is not known.
         residual: |r|, what this write was to add at the fact's stored key; None for fine-tuning.
         reach: share of r that arrived at that key, as recorded when it was written; None for fine-tuning.
         delivered: the same share, computed anew from the change of the weight and the key of the edited model.
-        part: of the whole move of the fact's hidden state at the last written layer, the part that came with this write. The parts add up
-            to 1 unless filters took something away afterwards.
+        part: of the whole move of the fact's hidden state at the last written layer, the part that came with this write. The parts of a
+            position, and the part of filters, add up to 1.
     """
 
     layer: int
     target: int | None
+    position: Position
     share: float | None
     residual: float | None
     reach: float | None
@@ -39,6 +68,7 @@ class Arrival:
 
     Attributes:
         layer: of the target.
+        position: which token of the fact's texts it is for.
         wanted: |z - h|, the whole residual of the target, measured before the first write that served it.
         start: |h| there.
         arrived: share of it, in its own direction, that the hidden state moved by the time the batch was complete.
@@ -46,6 +76,7 @@ class Arrival:
     """
 
     layer: int
+    position: Position
     wanted: float
     start: float
     arrived: float
@@ -72,28 +103,33 @@ class Asked:
 
     Attributes:
         form: a key of `FORMS`.
+        role: what the text is to the fact.
         prompt: the text; in chat the user's turn, without the template.
         text: the text as the model gets it.
-        token: the token whose key is looked at: the subject's last one or, where the text does not name the subject, the one that receives
-            most of the change.
-        match: by layer, the whitened match of its key with the stored one: k_s^T G k / k_s^T G k_s.
+        token: the token whose key is looked at: the subject's last one (or the one after it, where the subject is the first token) or,
+            where the text does not name the subject, the one that receives most of the change.
+        position: the fact's position whose residual counts for this text.
+        match: by layer, the whitened match of its key with the stored one: k_s^T G k / k_s^T G k_s; None where G is unknown.
         delivered: by layer, the share of the residual that the batch's change delivers there: <dW k, r> / |r|^2.
-        received: that share over all written layers, weighted by |r|^2.
+        received: that share over all written layers, weighted by |r|^2; None for fine-tuning.
         target_before, target_after: log-probability of the new answer, in nats.
         rival: what it competes with: the old answer or, for a neighbour, its own answer; None if it is not known.
         rival_before, rival_after: its log-probability.
-        says_before, says: what the model writes, before and after; before the edit only the prompt and neighbours are continued.
-        said: whether that says the new answer; for a neighbour whether its first token is the same as before.
+        says_before, says: what the model writes, without and with the edits (see `bluedit.evaluate.asked`).
+        said: whether that says the new answer.
+        kept: for a neighbour, whether its first token is the same as before; None for other texts.
         lens: of the new answer; None for neighbours.
         rival_lens: of the old answer.
     """
 
     form: str
+    role: Role
     prompt: str
     text: str
     token: str
+    position: Position
     match: Mapping[int, float | None]
-    delivered: Mapping[int, float | None]
+    delivered: Mapping[int, float]
     received: float | None
     target_before: float
     target_after: float
@@ -103,6 +139,7 @@ class Asked:
     says_before: str
     says: str
     said: bool
+    kept: bool | None = None
     lens: Lens | None = None
     rival_lens: Lens | None = None
 
@@ -111,15 +148,14 @@ class Asked:
         """By how many nats the rival is more probable than the new answer after the edit; negative if it is less probable."""
         return None if self.rival_after is None else self.rival_after - self.target_after
 
+    @property
+    def good(self) -> bool:
+        """Whether it is answered as it should be: with the new answer, or as before for a neighbour."""
+        return self.said if self.kept is None else self.kept
 
-FORMS = {
-    "prompt": "the prompt",
-    "phrasing": "a phrasing that was taught",
-    "question": "a question that was taught",
-    "chat": "the chat form, taught",
-    "paraphrase": "a paraphrase, never taught",
-    "neighbour": "a neighbour, which must stay",
-}
+
+TAUGHT, NEIGHBOUR = "taught", "neighbour"
+FORMS = {**ASKED, TAUGHT: "another text that was taught", NEIGHBOUR: "a neighbour, which must stay"}
 
 
 @dataclass(frozen=True)
@@ -127,17 +163,17 @@ class Other:
     """Another edited fact, and what it and this one do to each other.
 
     Attributes:
-        number: as `bluedit show` counts them.
-        when: "earlier", "same batch" or "later".
+        number: as `bluedit show` counts them; None for an edit that the editor carried below the patch.
+        when: when it was written.
         match: whitened match of the two keys, in the metric of the other's write; the largest over the layers. None where it is unknown.
         adds: what the other's change adds at this fact's key, in shares of this fact's residual.
         takes: what this fact's change adds at the other's key, in shares of the other's residual.
     """
 
-    number: int
+    number: int | None
     prompt: str
     target: str
-    when: str
+    when: When
     match: float | None
     adds: float
     takes: float
@@ -159,12 +195,16 @@ class EditExplanation:
         sentence: the answer in words, made of the numbers below.
         number, fact: which one.
         model, recipe: where and how it was written.
-        batch, batches: its batch, counted from 1, and how many there are.
+        batch, batches: the batch that is explained, counted from 1 in the patch, and how many the patch has. Of several that wrote the fact
+            it is the last one.
+        writings: all batches of the patch that wrote the fact.
         written: the writes of its batch, in order.
+        filters: of the whole move of the fact's hidden state, the part that the recipe's filters made; None without filters.
         arrivals: of each target.
-        asked: its texts, the prompt first, then the neighbours.
+        asked: its texts, the prompt first, the neighbours last.
         others: the other edits nearest to it.
-        moved_by: what all earlier, simultaneous and later edits add at its key, in shares of its residual.
+        moved_by: what all others add at its key, in shares of its residual: earlier edits, those of the same batch, later ones, and, where
+            there are any, its own earlier writings ("itself, earlier") and the filters of its batch ("filters").
         reading_note: what could not be computed and why; empty if all is there.
     """
 
@@ -175,7 +215,9 @@ class EditExplanation:
     recipe: str
     batch: int
     batches: int
+    writings: tuple[int, ...]
     written: tuple[Written, ...]
+    filters: float | None
     arrivals: tuple[Arrival, ...]
     asked: tuple[Asked, ...]
     others: tuple[Other, ...]

@@ -7,6 +7,7 @@ So k_s^T G k is known for every key k, with the memory that the edit had and wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +52,7 @@ class LayerChange:
         residual: r of the column at the first write that was not zero for it.
         stored: its stored key.
         row: k_s^T G, up to a factor; None where it is unknown.
-        filtered: the change of the weight after filters; None without filters, where it is the sum of R A.
+        filtered: the change of the weight with all that filters did to it; None without filters, where it is the sum of R A.
     """
 
     layer: int
@@ -63,14 +64,26 @@ class LayerChange:
 
     @classmethod
     def of(
-        cls, layer: int, updates: tuple[Update, ...], column: int, slack: float, filtered: Tensor | None = None
+        cls,
+        layer: int,
+        writes: Sequence[tuple[Update, Float[Tensor, "d_value"]]],
+        column: int,
+        slack: float,
+        filtered: Float[Tensor, "d_value d_key"] | None = None,
     ) -> LayerChange:
-        """The change of the writes `updates`, all at this layer, for a column."""
-        first = next((u for u in updates if u.R[:, column].any()), updates[0])
+        """The change of some writes, all at this layer, for a column.
+
+        Args:
+            writes: each with what it was to add at the column's key (its column of R, unless a filter's feedback has a part in that).
+            column: of R and K.
+            slack: of the closed form.
+            filtered: see the attribute.
+        """
+        first, residual = next(((u, r) for u, r in writes if r.any()), writes[0])
         rows = whitened_rows(first, slack)
         row = None if rows is None else rows[column]
         stored = first.keys[:, column].double()
-        return cls(layer, updates, first.R[:, column].double(), stored, row, filtered)
+        return cls(layer, tuple(u for u, _ in writes), residual, stored, row, filtered)
 
     @property
     def weight(self) -> float:
@@ -97,7 +110,7 @@ class LayerChange:
         return matches(self.row[None], self.stored[:, None], keys)[0]
 
 
-def sum_of(updates: tuple[Update, ...], keys: Float[Tensor, "d_key m"]) -> Float[Tensor, "d_value m"]:
+def sum_of(updates: Sequence[Update], keys: Float[Tensor, "d_key m"]) -> Float[Tensor, "d_value m"]:
     """The sum of R (A k) over some writes, float64."""
     parts = [update.R.double() @ (update.A.double() @ keys) for update in updates]
     return torch.stack(parts).sum(dim=0)

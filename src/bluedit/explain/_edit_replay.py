@@ -1,113 +1,66 @@
-"""Writing a patch again, batch by batch, and looking at one fact on the way. The editor's weights are what they were afterwards."""
+"""Writing a fact's batch again, write by write, and looking at the fact on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from bluedit.errors import PatchError, RecipeError
-from bluedit.explain._edit_data import Arrival, Written
+from bluedit.explain._edit_columns import Columns
+from bluedit.explain._edit_data import Arrival, Position, Written
+from bluedit.explain._edit_history import slack_of
 from bluedit.explain._edit_match import LayerChange
 from bluedit.maths.schedule import Step
-from bluedit.methods.recipe import Recipe
-from bluedit.methods.update import ClosedForm
-from bluedit.model.sites import Site
-from bluedit.model.state import exclusive, frozen
 from bluedit.shapes import Float, Tensor
-from bluedit.text.rows import Row
-from bluedit.writing.batch import Batch, Origin
-from bluedit.writing.keys import batch_rows, read_values
+from bluedit.writing.batch import Update
 from bluedit.writing.weights import EditedWeights
 
 if TYPE_CHECKING:
-    from bluedit.editing.editor import Editor
     from bluedit.model.editable import EditableModel
 
-
-@contextmanager
-def replaying(editor: Editor) -> Iterator[EditedWeights]:
-    """Unedited weights, to which batches can be added again inside the `with`; the editor's own weights are back after it."""
-    with exclusive(editor.model), frozen(editor.model), editor.unedited():
-        weights = EditedWeights(editor.lm)
-        try:
-            yield weights
-        finally:
-            weights.reset()
-
-
-def recipe_of(origin: Origin) -> Recipe:
-    """The recipe of a batch. If it has parts that are not known here, only those that decide how texts become columns; it then has no layers.
-
-    Raises:
-        PatchError: the batch's wordings or subjects are of a kind that is not known here.
-    """
-    named = Recipe(origin.recipe or "unknown")
-    for slots in (None, ("wordings", "subjects")):
-        values = {path: v for path, v in origin.settings.items() if slots is None or path.split(".")[0] in slots}
-        try:
-            return named.override(values, "the patch")
-        except RecipeError as error:
-            fault = error
-    raise PatchError(
-        f"the patch was written with parts that are not known here, so its facts cannot be laid out again: {fault}; "
-        "import the module that defines them first"
-    )
-
-
-def slack_of(recipe: Recipe) -> float:
-    """The slack of a recipe that `recipe_of` gave; 0, which promises least, where it is not known."""
-    return recipe.update.slack if recipe.layers and isinstance(recipe.update, ClosedForm) else 0.0
+_NOTHING = 0.005  # of a move: it would be shown as 0.00
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
-    """Where a fact is in its batch.
+class SeenColumn:
+    """What was seen of one of a fact's columns while its batch was written again.
 
     Attributes:
-        batch, recipe: its batch and how it was written.
-        number: its column of R and K; None for fine-tuning, which has none.
-        rows: its own rows, as those of column 0.
+        position: at which token of the texts it is written.
+        changes: what the batch changed at each layer, seen from it; empty for fine-tuning.
+        targets: by layer, (whole residual, hidden state before the first write that served it), each d_value.
+        arrived: by layer, the hidden state (d_value) when the batch was complete.
     """
 
-    batch: Batch
-    recipe: Recipe
-    number: int | None
-    rows: tuple[Row, ...]
+    position: Position
+    changes: dict[int, LayerChange]
+    targets: dict[int, tuple[Tensor, Tensor]]
+    arrived: dict[int, Tensor]
 
-    @classmethod
-    def of(cls, lm: EditableModel, batch: Batch, index: int) -> Column:
-        """The column of the batch's fact `index`.
+    def received(self, keys: dict[int, Float[Tensor, "d_key n"]]) -> tuple[int, float | None]:
+        """(which of n tokens receives most of the change, its share of the residual over all layers); (-1, None) without residuals."""
+        whole = sum(change.weight for change in self.changes.values())
+        if not whole:
+            return -1, None
+        parts = [change.delivered(keys[layer]) * (change.weight / whole) for layer, change in self.changes.items()]
+        shares = parts[0] + sum(parts[1:])
+        place = int(shares.abs().argmax())
+        return place, float(shares[place])
 
-        Raises:
-            PatchError: the facts do not give as many columns as the factors have.
-        """
-        recipe = recipe_of(batch.origin)
-        laid = batch_rows(lm.tokenizer, batch.written, batch.origin.prefixes, recipe)
-        mine = next(column for column, owners in enumerate(laid.owners) if index in owners)
-        rows = tuple(replace(row, fact=0) for row in laid.rows if row.fact == mine)
-        if not all(len(update.reach) for update in batch.updates):
-            return cls(batch, recipe, None, rows)
-        if any(update.R.shape[1] != laid.n for update in batch.updates):
-            found = batch.updates[0].R.shape[1]
-            raise PatchError(
-                f"the facts of this batch give {laid.n} columns, but the patch holds {found}; it was written with another tokenizer or chat template"
+    def arrivals(self, now: dict[int, Tensor]) -> list[Arrival]:
+        """How much of each residual arrived, with the hidden states (d_value, by layer) as they are `now`."""
+        return [
+            Arrival(
+                layer,
+                self.position,
+                float(wanted.norm()),
+                float(start.norm()),
+                share(self.arrived[layer] - start, wanted),
+                share(now[layer] - start, wanted),
             )
-        return cls(batch, recipe, mine, rows)
-
-    def steps(self) -> dict[int, Step]:
-        """The schedule's step of each written layer; empty where the schedule is not known, and for fine-tuning."""
-        if self.number is None or not self.recipe.layers:
-            return {}
-        return {step.layer: step for step in self.recipe.steps()}
-
-    def value(self, lm: EditableModel, layer: int) -> Float[Tensor, "d_value"]:
-        """The fact's hidden state where targets of a layer live, on its bare prompt, on the weights as they are."""
-        site = Site(self.recipe.objective.site, layer)
-        site = site if lm.anatomy.additive else site.at_projection
-        return read_values(lm, self.rows, site, 1)[:, 0].double().cpu()
+            for layer, (wanted, start) in self.targets.items()
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,85 +69,145 @@ class Rewritten:
 
     Attributes:
         written: its writes.
-        changes: what it changed at each layer, seen from the fact; empty for fine-tuning.
-        targets: by layer, (whole residual, hidden state before the first write that served it).
-        arrived: by layer, the hidden state when the batch was complete.
+        filters: part of the prompt's move that filters made; None if the batch has none.
+        columns: the fact's columns.
+        prompt: which of them the bare prompt is in.
     """
 
     written: tuple[Written, ...]
-    changes: dict[int, LayerChange]
-    targets: dict[int, tuple[Tensor, Tensor]]
-    arrived: dict[int, Tensor]
+    filters: float | None
+    columns: tuple[SeenColumn, ...]
+    prompt: int
 
-    def arrivals(self, now: dict[int, Tensor]) -> tuple[Arrival, ...]:
-        """How much of each residual arrived, with the hidden states as they are `now`."""
-        return tuple(
-            Arrival(
-                layer,
-                float(wanted.norm()),
-                float(start.norm()),
-                _share(self.arrived[layer] - start, wanted),
-                _share(now[layer] - start, wanted),
-            )
-            for layer, (wanted, start) in self.targets.items()
-        )
+    @property
+    def main(self) -> SeenColumn:
+        """The prompt's column."""
+        return self.columns[self.prompt]
+
+    def column_for(self, *, starts: bool) -> SeenColumn:
+        """The column that a text reads, by whether it starts with the subject; the prompt's if there is none of that kind."""
+        wanted = Position.NEXT if starts else Position.SUBJECT
+        return next((one for one in self.columns if one.position is wanted), self.main)
 
 
-def rewrite(weights: EditedWeights, column: Column) -> Rewritten:
-    """Write the fact's batch, write by write, and look at the fact before and after each."""
-    lm, batch, steps = weights.lm, column.batch, column.steps()
+def rewrite(weights: EditedWeights, columns: Columns, *, exact: bool) -> Rewritten:
+    """Write a fact's batch and look at the fact before and after each write.
+
+    Args:
+        weights: with all earlier batches.
+        columns: the fact's.
+        exact: take the change of each weight from the weights themselves: with filters it is not the sum of the factors.
+    """
+    lm, batch, steps = weights.lm, columns.batch, columns.steps()
     last = max((step.target for step in steps.values()), default=max(batch.layers))
-    before = {layer: _weight(lm, layer) for layer in batch.layers if batch.filters}
+    before = {layer: weight_of(lm, layer) for layer in batch.layers if exact and not columns.trained}
     targets: dict[int, tuple[Tensor, Tensor]] = {}
-    states = [column.value(lm, last)]
+    residuals: list[Tensor] = []
+    began = columns.values(lm, last)
     with weights.filtered(batch.layers, batch.filters):
+        states = [columns.values(lm, last)]  # filters of earlier batches may be off in here (PRUNE)
         for update in batch.updates:
+            if not columns.trained:
+                residuals.append(columns.residuals(weights, update))
             step = steps.get(update.layer)
-            if step and column.number is not None and step.target not in targets:
-                wanted = update.R[:, column.number].double() / step.share
-                targets[step.target] = (wanted, column.value(lm, step.target))
+            if step and step.target not in targets:
+                targets[step.target] = (residuals[-1] / step.share, columns.values(lm, step.target))
             weights.add(update.layer, update.R.to(lm.device), update.A.to(lm.device))
-            states.append(column.value(lm, last))
-    filtered = {layer: _weight(lm, layer) - was for layer, was in before.items()}
-    changes = _changes(column, filtered)
-    written = _written(column, steps, states, changes)
-    return Rewritten(written, changes, targets, {layer: column.value(lm, layer) for layer in targets})
+            states.append(columns.values(lm, last))
+    way = Way(began, states, columns.values(lm, last))
+    arrived = {layer: columns.values(lm, layer) for layer in targets}
+    filtered = {layer: weight_of(lm, layer) - was for layer, was in before.items()}
+    seen = tuple(
+        SeenColumn(
+            position,
+            _changes(columns, c, residuals, filtered),
+            {layer: (wanted[:, c], start[:, c]) for layer, (wanted, start) in targets.items()},
+            {layer: state[:, c] for layer, state in arrived.items()},
+        )
+        for c, position in enumerate(columns.positions)
+    )
+    written = _written(columns, steps, way, residuals, seen)
+    return Rewritten(written, way.filters(columns.prompt) if batch.filters else None, seen, columns.prompt)
 
 
-def _weight(lm: EditableModel, layer: int) -> Float[Tensor, "d_value d_key"]:
-    return lm.projection(layer).matrix().cpu().double().clone()
+@dataclass(frozen=True, eq=False)
+class Way:
+    """How the hidden states of k columns moved at the last written layer, each d_value x k.
+
+    Attributes:
+        began, ended: before the batch, and when it was complete.
+        states: before the first write and after each, without what filters do before and after all of them.
+    """
+
+    began: Float[Tensor, "d_value k"]
+    states: Sequence[Float[Tensor, "d_value k"]]
+    ended: Float[Tensor, "d_value k"]
+
+    def parts(self, column: int) -> list[float]:
+        """The part of each write."""
+        whole = (self.ended - self.began)[:, column]
+        return [share((after - before)[:, column], whole) for before, after in pairwise(self.states)]
+
+    def filters(self, column: int) -> float:
+        """The part of filters: those of earlier batches, which may be taken off first, and those of this one."""
+        whole = (self.ended - self.began)[:, column]
+        return share((self.states[0] - self.began + self.ended - self.states[-1])[:, column], whole)
 
 
-def _changes(column: Column, filtered: dict[int, Tensor]) -> dict[int, LayerChange]:
-    if column.number is None:
+def weight_of(lm: EditableModel, layer: int) -> Float[Tensor, "d_value d_key"]:
+    """A copy of the weight that edits change, float64 on the CPU."""
+    return lm.projection(layer).matrix().detach().cpu().double().clone()
+
+
+def _changes(
+    columns: Columns, column: int, residuals: Sequence[Tensor], filtered: dict[int, Tensor]
+) -> dict[int, LayerChange]:
+    """What the batch changed at each layer, seen from the fact's `column`, from 0."""
+    if columns.trained:
         return {}
-    found = {}
-    for layer in column.batch.layers:
-        updates = tuple(update for update in column.batch.updates if update.layer == layer)
-        found[layer] = LayerChange.of(layer, updates, column.number, slack_of(column.recipe), filtered.get(layer))
+    found: dict[int, LayerChange] = {}
+    for layer in columns.batch.layers:
+        writes = [
+            (update, r[:, column])
+            for update, r in zip(columns.batch.updates, residuals, strict=True)
+            if update.layer == layer
+        ]
+        number, slack = columns.numbers[column], slack_of(columns.recipe)
+        found[layer] = LayerChange.of(layer, writes, number, slack, filtered.get(layer))
     return found
 
 
 def _written(
-    column: Column, steps: dict[int, Step], states: Sequence[Tensor], changes: dict[int, LayerChange]
+    columns: Columns, steps: dict[int, Step], way: Way, residuals: Sequence[Tensor], seen: Sequence[SeenColumn]
 ) -> tuple[Written, ...]:
-    way = states[-1] - states[0]
-    parts = [_share(after - before, way) for before, after in pairwise(states)]
+    """The writes in order. Those that wrote nothing for a column and did not move it are left out."""
     found = []
-    for update, part in zip(column.batch.updates, parts, strict=True):
-        layer, i = update.layer, column.number
-        if i is None:
-            found.append(Written(layer, None, None, None, None, None, part))
-            continue
-        step, change = steps.get(layer), changes[layer]
-        delivered = float(change.delivered(change.stored[:, None])[0])
-        r, recorded = float(update.R[:, i].double().norm()), float(update.reach[i])
-        target, share = (step.target, step.share) if step else (None, None)
-        found.append(Written(layer, target, share, r, recorded, delivered, part))
+    parts = [way.parts(column) for column in range(columns.count)]
+    for i, update in enumerate(columns.batch.updates):
+        for column, position in enumerate(columns.positions):
+            part = parts[column][i]
+            if columns.trained:
+                found.append(Written(update.layer, None, position, None, None, None, None, part))
+                continue
+            r = residuals[i][:, column]
+            if r.any() or abs(part) >= _NOTHING:
+                change = seen[column].changes[update.layer]
+                found.append(
+                    _write(update, columns.numbers[column], position, steps.get(update.layer), r, change, part)
+                )
     return tuple(found)
 
 
-def _share(moved: Tensor, wanted: Tensor) -> float:
+def _write(
+    update: Update, number: int, position: Position, step: Step | None, r: Tensor, change: LayerChange, part: float
+) -> Written:
+    delivered = float(change.delivered(change.stored[:, None])[0])
+    target, of_missing = (step.target, step.share) if step else (None, None)
+    recorded = float(update.reach[number])
+    return Written(update.layer, target, position, of_missing, float(r.norm()), recorded, delivered, part)
+
+
+def share(moved: Float[Tensor, "d_value"], wanted: Float[Tensor, "d_value"]) -> float:
     """Share of `wanted` that a move goes along it; 0 where nothing was wanted."""
     size = float(wanted @ wanted)
     return float(moved @ wanted) / size if size else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bluedit.explain._edit_data import INTERFERES, Asked, EditExplanation
+from bluedit.explain._edit_data import INTERFERES, Arrival, Asked, EditExplanation, Role, When
 from bluedit.facts.words import HALF_PAIR
 
 ENOUGH = 0.5  # of what the prompt's own key receives: below it the key is at fault, above it the value
@@ -23,15 +23,16 @@ def sentence_of(found: EditExplanation) -> str:
 def _prompt(found: EditExplanation, prompt: Asked) -> str:
     if prompt.said:
         return "The fact is said."
-    reasons = "; ".join(filter(None, [_lacking(found), _competition(prompt)]))
+    reasons = "; ".join(filter(None, [_lacking(found, prompt), _competition(prompt)]))
     return f"The fact is not said: {reasons}."
 
 
-def _lacking(found: EditExplanation) -> str:
+def _lacking(found: EditExplanation, prompt: Asked) -> str:
     """What is known of the write itself."""
-    if not found.arrivals:
+    own = [one for one in found.arrivals if one.position is prompt.position]
+    if not own:
         return ""
-    least = min(found.arrivals, key=lambda one: one.now)
+    least: Arrival = min(own, key=lambda one: one.now)
     where = f"of the wanted residual at layer {least.layer}"
     if least.arrived >= LITTLE > least.now:
         return f"{least.arrived:.2f} {where} had arrived, and later edits left {least.now:.2f}"
@@ -44,17 +45,17 @@ def _competition(asked: Asked) -> str:
     """What is said instead, or by how much the rival is ahead."""
     if asked.ahead is not None and asked.ahead > 0:
         return f"the old answer stays {asked.ahead:.1f} nats ahead"
-    return f"the model writes {_quoted(asked.says)}"
+    return f"the model writes {shortened(asked.says)}"
 
 
 def _groups(found: EditExplanation, prompt: Asked) -> Iterator[str]:
-    """A sentence on the taught wordings and one on the paraphrases."""
-    taught = [one for one in found.asked[1:] if one.form not in ("paraphrase", "neighbour")]
-    paraphrases = [one for one in found.asked if one.form == "paraphrase"]
-    for group, name, names in (
-        (taught, "taught wording", "taught wordings"),
-        (paraphrases, "paraphrase", "paraphrases"),
+    """A sentence on each kind of other texts."""
+    for role, name, names in (
+        (Role.TAUGHT, "taught wording", "taught wordings"),
+        (Role.UNTAUGHT, "wording that was not taught", "wordings that were not taught"),
+        (Role.PARAPHRASE, "paraphrase", "paraphrases"),
     ):
+        group = [one for one in found.asked if one.role is role]
         if group:
             yield _group(group, name, names, prompt)
 
@@ -72,7 +73,7 @@ def _group(group: Sequence[Asked], name: str, names: str, prompt: Asked) -> str:
     if len(missed) == 1:
         return f"{first}: {_why(missed[0], prompt)}."
     worst = max(missed, key=lambda one: -one.target_after if one.ahead is None else one.ahead)
-    return f"{first}. The worst is {_quoted(worst.prompt)}: {_why(worst, prompt)}."
+    return f"{first}. The worst is {shortened(worst.prompt)}: {_why(worst, prompt)}."
 
 
 def _why(asked: Asked, prompt: Asked) -> str:
@@ -88,32 +89,28 @@ def _why(asked: Asked, prompt: Asked) -> str:
 
 
 def _neighbours(found: EditExplanation) -> Iterator[str]:
-    neighbours = [one for one in found.asked if one.form == "neighbour"]
-    moved = [one for one in neighbours if not one.said]
+    neighbours = [one for one in found.asked if one.role is Role.NEIGHBOUR]
+    moved = [one for one in neighbours if not one.good]
     if not moved:
         return
     worst = max(moved, key=lambda one: abs(one.received or 0.0))
-    count = (
-        f"Of {_number(len(neighbours))} neighbours {_number(len(moved))}" if len(neighbours) > 1 else "The neighbour"
-    )
-    verb = "begins" if len(neighbours) == 1 or len(moved) == 1 else "begin"
-    got = f": at {worst.token!r} it receives {worst.received:.2f} of the change" if worst.received is not None else ""
-    yield (
-        f"{count} now {verb} its answer otherwise{got}."
-        if verb == "begins"
-        else (
-            f"{count} now begin their answers otherwise; the one that receives most gets {worst.received or 0.0:.2f} of the change."
-        )
-    )
+    number = f"{worst.received or 0.0:.2f} of the change"
+    if len(moved) > 1:
+        got = f"; the one that receives most gets {number}" if worst.received is not None else ""
+        yield f"Of {_number(len(neighbours))} neighbours {_number(len(moved))} now begin their answers otherwise{got}."
+        return
+    who = "The neighbour" if len(neighbours) == 1 else f"Of {_number(len(neighbours))} neighbours one"
+    got = f": at {worst.token!r} it receives {number}" if worst.received is not None else ""
+    yield f"{who} now begins its answer otherwise{got}."
 
 
 def _later(found: EditExplanation) -> Iterator[str]:
     """What other edits do to this one."""
-    moved = found.moved_by.get("later", 0.0)
+    moved = found.moved_by.get(When.LATER, 0.0)
     if abs(moved) < INTERFERES:
         return
-    nearest = next((one for one in found.others if one.when == "later" and abs(one.adds) >= INTERFERES), None)
-    most = f"; the most of it comes from edit {nearest.number}, {_quoted(nearest.prompt)}" if nearest else ""
+    nearest = next((one for one in found.others if one.when is When.LATER and abs(one.adds) >= INTERFERES), None)
+    most = f"; the most of it comes from edit {nearest.number}, {shortened(nearest.prompt)}" if nearest else ""
     yield f"Later edits {'add' if moved > 0 else 'take away'} {abs(moved):.2f} of its residual at its key{most}."
 
 
@@ -121,6 +118,7 @@ def _number(count: int) -> str:
     return _WORDS[count] if count < len(_WORDS) else str(count)
 
 
-def _quoted(text: str) -> str:
+def shortened(text: str) -> str:
+    """A text in quotes, its beginning if it is long; "nothing" for an empty one."""
     line = " ".join(text.split())
     return repr(line if len(line) <= _QUOTED else line[: _QUOTED - 1].rstrip() + "…") if line else "nothing"

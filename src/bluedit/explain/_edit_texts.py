@@ -1,4 +1,4 @@
-"""The texts that ask for a fact: its prompt, the wordings it was taught in, its paraphrases, and its neighbours' prompts."""
+"""The texts that ask for a fact: all ways in which people ask, other texts it was taught in, and its neighbours' prompts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bluedit.evaluate.said import mentions, said
+from bluedit.evaluate.asked import Way, ways_of
+from bluedit.explain._edit_data import NEIGHBOUR, TAUGHT, Role
 from bluedit.facts.fact import Fact
 from bluedit.facts.words import find_mention
 from bluedit.methods.wordings import ChatForm, Wording, Wordings, is_question
@@ -21,97 +22,105 @@ class Text:
     """A text, and the answers that are compared after it.
 
     Attributes:
-        form: a key of `FORMS`.
-        prompt: the text as the model gets it.
+        way: the text, and when an answer says the fact.
+        role: what it is to the fact.
         answer, rival: what follows it, white space included: the new answer, and the old one or the neighbour's own.
         rival_name: the rival as it is shown.
         end: where the subject ends in it, in characters; None if it does not name the subject.
-        in_passing: whether an answer may say the target in a sentence, as to a question.
-        shown: the text as it is shown: in chat the user's turn, without the template.
     """
 
-    form: str
-    prompt: str
+    way: Way
+    role: Role
     answer: str
     rival: str | None
     rival_name: str | None
     end: int | None
-    in_passing: bool = False
-    shown: str = ""
-
-    def said(self, text: str, target: str) -> bool:
-        """Whether a continuation says the target. An answer to a question may say it in a sentence."""
-        if self.in_passing:
-            return mentions(text, target)
-        return said(text if "\n" in target else text.strip().partition("\n")[0], target)
 
     def pairs(self, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
         """Token ids of (prompt, new answer) and, if there is one, (prompt, rival)."""
         answers = [self.answer] if self.rival is None else [self.answer, self.rival]
-        return [encode_exact(tokenizer, self.prompt, answer) for answer in answers]
+        return [encode_exact(tokenizer, self.way.text, answer) for answer in answers]
 
     def rows(self, tokenizer: Any) -> list[Row]:
         """A row that ends at each token whose key may matter: the subject's last one, or all if the subject is not named.
 
         The first token of a text is an attention sink, where nothing is stored: the one after it stands for it.
         """
-        ids, offsets = encode(tokenizer, self.prompt)
+        ids, offsets = encode(tokenizer, self.way.text)
         first = min(1, len(ids) - 1)
         places = range(first, len(ids)) if self.end is None else [max(first, last_token_of(offsets, self.end))]
         return [Row(0, RowKind.BARE, tuple(ids[: at + 1]), at) for at in places]
 
+    def starts_with_subject(self, tokenizer: Any) -> bool:
+        """Whether the subject is the text's first token and no more, so that the text is read at the token after it."""
+        ids, offsets = encode(tokenizer, self.way.text)
+        return self.end is not None and len(ids) > 1 and last_token_of(offsets, self.end) == 0
+
 
 def texts_of(fact: Fact, wordings: Wordings, chat: ChatForm | None) -> list[Text]:
-    """All texts of a fact; the prompt comes first, the neighbours last."""
-    taught = [wording for group in wordings.groups(fact, chat) for wording in group]
-    found = [_taught(fact, wording) for wording in taught]
-    found.sort(key=lambda text: text.form != "prompt")
-    return [*found, *(_paraphrase(fact, text) for text in fact.paraphrases), *_neighbours(fact)]
+    """All texts of a fact: the prompt, what it was taught in, what else it is asked in, and its neighbours' prompts.
+
+    Args:
+        wordings: how it was taught.
+        chat: the model's chat form; None if it has none.
+    """
+    taught = {
+        wording.template.replace("{}", fact.subject): wording
+        for group in wordings.groups(fact, chat)
+        for wording in group
+    }
+    ways = list(ways_of(fact, chat))
+    found = [_asked(way, taught.pop(way.text, None), chat) for way in ways]
+    # what is taught and nobody asks, such as the bare question, may be answered in a sentence
+    found += [_asked(Way(fact, TAUGHT, text, text, question=True), wording, chat) for text, wording in taught.items()]
+    order = list(Role)
+    found.sort(key=lambda text: order.index(text.role))
+    return [*found, *_neighbours(fact)]
 
 
-def _taught(fact: Fact, wording: Wording) -> Text:
-    """A wording, with the fact's bare target where the answer is not a sentence of its own."""
-    template = wording.template
-    prompt = template.replace("{}", fact.subject)
-    end = template.index("{}") + len(fact.subject)
-    form = _form(fact, template)
-    shown = next((text for text in reversed(fact.texts) if text in prompt), prompt) if form == "chat" else prompt
+def _asked(way: Way, wording: Wording | None, chat: ChatForm | None) -> Text:
+    fact, text = way.fact, way.text
     old = fact.old_target
-    if wording.exact:
-        rival = wording.answer.replace(fact.target, old) if old else None
-        return Text(form, prompt, wording.answer, rival, old, end, in_passing=True, shown=shown)
-    answer = continuation(prompt, fact.target, wording.joined)
-    rival = continuation(prompt, old) if old else None
-    return Text(form, prompt, answer, rival, old, end, in_passing=form == "question", shown=shown)
+    if wording and wording.exact:
+        rival = None if old is None else _with_answer(wording.answer, fact.target, old)
+        return Text(way, _role(way, wording), wording.answer, rival, old, _end(fact, text, wording))
+    if way.one_line or chat is None:
+        joined = fact.joined if text == fact.text else None
+        answer, rival = (None if one is None else continuation(text, one, joined) for one in (fact.target, old))
+    else:
+        answer, rival = (None if one is None else chat(way.prompt, one)[1] for one in (fact.target, old))
+    assert answer is not None
+    return Text(way, _role(way, wording), answer, rival, old, _end(fact, text, wording))
 
 
-def _form(fact: Fact, template: str) -> str:
-    if template == fact.prompt:
-        return "prompt"
-    if template in fact.phrasings:
-        return "question" if is_question(template) else "phrasing"
-    asked = any(template == f"Question: {text}\nAnswer:" for text in (fact.prompt, *fact.phrasings))
-    return "question" if asked else "chat"
+def _with_answer(sentence: str, target: str, other: str) -> str:
+    """A taught sentence, which ends with the target, with another answer."""
+    before, _, after = sentence.rpartition(target)
+    return f"{before}{other}{after}"
 
 
-def _paraphrase(fact: Fact, prompt: str) -> Text:
-    mention = find_mention(prompt, fact.subject)
-    old = fact.old_target
-    return Text(
-        "paraphrase",
-        prompt,
-        continuation(prompt, fact.target),
-        continuation(prompt, old) if old else None,
-        old,
-        mention.end if mention else None,
-        in_passing=is_question(prompt),
-        shown=prompt,
-    )
+def _role(way: Way, wording: Wording | None) -> Role:
+    fact = way.fact
+    if way.text == fact.text:
+        return Role.PROMPT
+    if wording:
+        return Role.TAUGHT
+    return Role.PARAPHRASE if way.prompt in fact.paraphrases else Role.UNTAUGHT
+
+
+def _end(fact: Fact, text: str, wording: Wording | None) -> int | None:
+    """Where the subject ends, in characters: in a template at its place, else at its last mention."""
+    templates = [wording.template] if wording else [fact.prompt, *fact.phrasings]
+    for template in templates:
+        if template.replace("{}", fact.subject) == text:
+            return template.index("{}") + len(fact.subject)
+    mention = find_mention(text, fact.subject)
+    return mention.end if mention else None
 
 
 def _neighbours(fact: Fact) -> Iterator[Text]:
     for neighbour in fact.neighbours:
-        own = neighbour.answer
-        rival = continuation(neighbour.prompt, own) if own else None
-        answer = continuation(neighbour.prompt, fact.target)
-        yield Text("neighbour", neighbour.prompt, answer, rival, own, None, shown=neighbour.prompt)
+        prompt, own = neighbour.prompt, neighbour.answer
+        way = Way(fact, NEIGHBOUR, prompt, prompt, is_question(prompt))
+        rival = continuation(prompt, own) if own else None
+        yield Text(way, Role.NEIGHBOUR, continuation(prompt, fact.target), rival, own, None)

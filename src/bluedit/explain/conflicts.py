@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from bluedit.editing.patch import Patch
 from bluedit.errors import FactError
-from bluedit.explain._conflict_data import ADVICE, KINDS, Conflict, Conflicts, Entry, Mention, Source, entries_of
+from bluedit.explain._conflict_data import ADVICE, KINDS, Conflict, Conflicts, Entry, Kind, Mention, Source, entries_of
 from bluedit.explain._conflict_keys import PLAIN, WHITENED, near_keys, unsaid
 from bluedit.explain._conflict_texts import reported_unsaid, subject_groups, text_conflicts
-from bluedit.explain._edit_replay import recipe_of
+from bluedit.explain._edit_history import recipe_of
 from bluedit.facts.fact import Fact
 from bluedit.methods.presets import DEFAULT
 
@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from bluedit.explain._conflict_keys import Near
     from bluedit.methods.recipe import Recipe
 
-__all__ = ["ADVICE", "KINDS", "PLAIN", "WHITENED", "Conflict", "Conflicts", "Mention", "Source", "find_conflicts"]
+__all__ = [
+    "ADVICE",
+    "KINDS",
+    "PLAIN",
+    "WHITENED",
+    "Conflict",
+    "Conflicts",
+    "Kind",
+    "Mention",
+    "Source",
+    "find_conflicts",
+]
 
 _NO_MODEL = "keys were not compared, and whether edits are said is taken from reports; both need the model (--model)"
 
@@ -37,13 +48,16 @@ def find_conflicts(
 
     Args:
         given: patches or their folders, files of facts, or facts.
-        editor: of the unedited model. With it, keys are compared and patches are asked; the model is as before afterwards.
+        editor: of the model. With it, keys are compared and patches are asked; a patch may stand on edits that the editor carries, or on
+            another patch that is given. The editor is as before afterwards.
         recipe: whose keys; None takes that of the last edit in the patches or, without a patch, the default.
         force: take patches of other weights.
 
     Raises:
         FactError: nothing was given, or facts that cannot be read.
-        PatchError: a patch cannot be read, or was made for other weights.
+        PatchError: a patch cannot be read, was made for other weights, or was written with parts that are not known here.
+        RecipeError: the recipe is not known, or cannot be run on this model.
+        EditError: another thread is editing the model, or `torch.inference_mode` is on.
     """
     sources = [Source.of(one, number) for number, one in enumerate(given, 1)]
     entries = entries_of(sources)
@@ -54,10 +68,11 @@ def find_conflicts(
     found += _subjects(entries, near)
     if near:
         found += _parallel(entries, near)
+    patches = [source.patch for source in sources if source.patch]
     for source in sources:
         if source.patch:
-            found += unsaid(editor, source, force=force) if editor else reported_unsaid(source)
-    order = list(KINDS)
+            found += unsaid(editor, source, patches, force=force) if editor else reported_unsaid(source)
+    order = list(Kind)
     found.sort(key=lambda one: order.index(one.kind))
     return Conflicts(len(entries), tuple(found), (near.note if near else _NO_MODEL,))
 
@@ -78,7 +93,8 @@ def _subjects(entries: Sequence[Entry], near: Near | None) -> Iterator[Conflict]
         own = [places[id(entry)] for entry in group]
         known = [near.pairs[i, j] for i in own for j in own if (i, j) in near.pairs] if near else []
         match, layer = max(known, default=(None, None), key=lambda one: one[0] or 0.0)
-        yield Conflict.of("same subject", group, f"all are about {group[0].fact.subject!r}", match, layer)
+        cosine = "" if match is None else f" (cosine of keys {match:.2f} at layer {layer})"
+        yield Conflict.of(Kind.SAME_SUBJECT, group, f"all are about {group[0].fact.subject!r}{cosine}", match, layer)
 
 
 def _parallel(entries: Sequence[Entry], near: Near) -> Iterator[Conflict]:
@@ -86,4 +102,4 @@ def _parallel(entries: Sequence[Entry], near: Near) -> Iterator[Conflict]:
     for (i, j), (match, layer) in sorted(near.pairs.items(), key=lambda item: -item[1][0]):
         if entries[i].subject != entries[j].subject:
             why = f"the cosine of their keys is {match:.2f} at layer {layer}"
-            yield Conflict.of("parallel keys", (entries[i], entries[j]), why, match, layer)
+            yield Conflict.of(Kind.PARALLEL, (entries[i], entries[j]), why, match, layer)

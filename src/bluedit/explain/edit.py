@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluedit.editing.patch import Patch
 from bluedit.errors import ExplainError, FactError
-from bluedit.explain._edit_asked import Heard, Keys, asked_of, keys_of
-from bluedit.explain._edit_data import FORMS, INTERFERES, Arrival, Asked, EditExplanation, Lens, Other, Written
+from bluedit.explain._edit_asked import Said, TextKeys, asked_of, heard, keys_of
+from bluedit.explain._edit_columns import Columns
+from bluedit.explain._edit_data import (
+    FORMS,
+    INTERFERES,
+    Arrival,
+    Asked,
+    EditExplanation,
+    Lens,
+    Other,
+    Position,
+    Role,
+    When,
+    Written,
+)
+from bluedit.explain._edit_history import History, batches_of, replaying
 from bluedit.explain._edit_others import Others
-from bluedit.explain._edit_page import outcome, page_of, probability, shown
-from bluedit.explain._edit_replay import Column, Rewritten, recipe_of, replaying, rewrite
+from bluedit.explain._edit_page import charts_of, numbered, outcome, page_of, probability, shown
+from bluedit.explain._edit_replay import Rewritten, rewrite, weight_of
 from bluedit.explain._edit_sentence import sentence_of
+from bluedit.explain._edit_tables import tables_of
 from bluedit.explain._edit_texts import Text, texts_of
+from bluedit.explain._residual_folder import FIGURES
+from bluedit.explain.residual_data import as_csv
 from bluedit.facts.fact import Fact
-from bluedit.files import write_json
+from bluedit.files import write_file, write_json
 from bluedit.page import write_document
+from bluedit.page.plots import check_plots, write_plots
 from bluedit.text.wordings import chat_form
-from bluedit.writing.keys import batch_rows
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
-    from bluedit.model.editable import EditableModel
     from bluedit.shapes import Tensor
-    from bluedit.writing.batch import Batch
 
 __all__ = [
     "FORMS",
@@ -37,9 +51,13 @@ __all__ = [
     "EditExplanation",
     "Lens",
     "Other",
+    "Position",
+    "Role",
+    "When",
     "Written",
     "explain_edit",
     "find_fact",
+    "numbered",
     "outcome",
     "probability",
     "shown",
@@ -55,34 +73,37 @@ _UNKNOWN = (
     "The patch was written with parts that are not known here: the schedule and the metric of the keys are left out, and with them what "
     "arrived. Import the module that defines the parts first."
 )
+_FILTERED = (
+    "Filters changed the weights after they were written. What texts receive, and what all earlier and later edits add, is measured on the "
+    "filtered weights; what single other edits add and take is given as it was before filters."
+)
 _TRAINED = "The weight was fine-tuned: there is no residual, and nothing that arrives of it."
 
 
 def explain_edit(
     editor: Editor, fact: str | int, patch: Patch | str | Path | None = None, *, force: bool = False
 ) -> EditExplanation:
-    """Explain one edited fact. The model and the editor are as before afterwards.
+    """Explain one edited fact. The editor is as before afterwards: its weights, its journal, and what it can undo.
 
-    Keys and what was delivered are measured on the model as it was when the fact's batch was complete, what the model says with the
-    whole patch.
+    Of several batches that wrote the fact (it was taught again, or held when its subject was edited again) the last one is explained.
+    Keys and what was delivered are measured on the model as it was when that batch was complete, what the model says with the whole patch.
 
     Args:
-        editor: of the unedited model, or one that carries the edits.
+        editor: of the unedited model, or one that carries edits; these count if the patch stands on them.
         fact: its number in `bluedit show`, its id, or a part of its prompt and target.
         patch: the edits, or their folder; None for those that the editor carries.
         force: take a patch of other weights.
 
     Raises:
-        FactError: no fact or several are meant; the message lists them.
-        PatchError: the patch cannot be read, or was made for other weights.
+        FactError: no fact or several are meant; the message lists them. Or a text is longer than the model's context.
+        PatchError: the patch cannot be read, was made for other weights, or was written with parts that are not known here.
+        EditError: another thread is editing the model, or `torch.inference_mode` is on.
     """
     loaded = Patch.load(patch) if isinstance(patch, (str, Path)) else patch or editor.patch
     number = find_fact(loaded.facts, fact)
-    with _carrying(editor, loaded, force=force):
-        batches = editor.journal.batches
-        place, index = _place_of(batches, len(editor.patch.facts) - len(loaded.facts) + number - 1)
-        found = _explain(editor, batches, place, index)
-    found = replace(found, number=number)
+    batches = batches_of(editor, loaded, force=force)
+    history = History.of(batches, len(batches) - len(loaded.batches), loaded.facts[number - 1])
+    found = replace(_explain(editor, history), number=number)
     return replace(found, sentence=sentence_of(found))
 
 
@@ -113,105 +134,124 @@ def find_fact(facts: Sequence[Fact], wanted: str | int) -> int:
     raise FactError("\n".join([f"{what}; choose one by its number:", *shown[:_NAMED], *more]))
 
 
-@contextmanager
-def _carrying(editor: Editor, patch: Patch, *, force: bool) -> Iterator[None]:
-    """Inside the `with` the editor carries the patch; what it did not carry before is taken back."""
-    carried = bool(len(editor.journal)) and editor.journal.state == patch.state
-    if carried:
-        yield
-        return
-    editor.apply(patch, force=force)
-    try:
-        yield
-    finally:
-        editor.undo()
-
-
-def _place_of(batches: Sequence[Batch], index: int) -> tuple[int, int]:
-    """(batch, fact in it) of the fact `index` of all."""
-    for place, batch in enumerate(batches):
-        if index < len(batch.facts):
-            return place, index
-        index -= len(batch.facts)
-    raise AssertionError("more facts than the batches hold")
-
-
-def _explain(editor: Editor, batches: Sequence[Batch], place: int, index: int) -> EditExplanation:
-    lm, batch = editor.lm, batches[place]
-    fact = batch.facts[index]
-    column = Column.of(lm, batch, index)
-    texts = texts_of(fact, column.recipe.wordings, chat_form(lm.tokenizer))
-    before, after, seen, keys, now = _replayed(editor, batches, place, column, texts)
+def _explain(editor: Editor, history: History) -> EditExplanation:
+    """The explanation without its sentence and the fact's number."""
+    lm, columns = editor.lm, Columns.of(editor.lm, history)
+    texts = texts_of(history.fact, columns.recipe.wordings, chat_form(lm.tokenizer))
+    replayed = _replayed(editor, history, columns, texts)
+    seen = replayed.seen
     asked = tuple(
-        asked_of(lm, fact, text, own, seen, before.of(i), after.of(i))
-        for i, (text, own) in enumerate(zip(texts, keys, strict=True))
+        asked_of(lm, text, keys, seen, before, after)
+        for text, keys, (before, after) in zip(texts, replayed.keys, replayed.said, strict=True)
     )
     others, moved = (), {}
-    if column.number is not None:
-        others, moved = Others(seen.changes, place, column.number, lambda b: _owners(lm, b)).nearest(batches)
+    if not columns.trained:
+        others, moved = Others(lm, history, columns, seen.main.changes, replayed.around).nearest()
     return EditExplanation(
         sentence="",
         number=0,
-        fact=fact,
+        fact=history.fact,
         model=lm.name,
-        recipe=batch.origin.recipe,
-        batch=place + 1,
-        batches=len(batches),
+        recipe=history.batch.origin.recipe,
+        batch=history.place - history.below + 1,
+        batches=len(history.batches) - history.below,
+        writings=history.writings,
         written=seen.written,
-        arrivals=seen.arrivals(now),
+        filters=seen.filters,
+        arrivals=tuple(
+            arrival
+            for c, column in enumerate(seen.columns)
+            for arrival in column.arrivals({layer: state[:, c] for layer, state in replayed.now.items()})
+        ),
         asked=asked,
         others=others,
         moved_by=moved,
-        reading_note=_note(column, seen),
+        reading_note=_note(columns, history, seen),
     )
 
 
-def _replayed(
-    editor: Editor, batches: Sequence[Batch], place: int, column: Column, texts: Sequence[Text]
-) -> tuple[Heard, Heard, Rewritten, list[Keys], dict[int, Tensor]]:
-    """(what is said before and after, the fact's batch, keys of the texts after it, hidden states now) from writing all batches again."""
-    lm = editor.lm
+@dataclass(frozen=True, eq=False)
+class _Replayed:
+    """What writing all batches again showed.
+
+    Attributes:
+        seen: of the fact's batch.
+        keys: of each text, when that batch was complete.
+        said: for each text what is said (before all batches, after all).
+        now: by layer of a target, the hidden states (d_value x k) of the fact's columns after all batches.
+        around: see `Others`.
+    """
+
+    seen: Rewritten
+    keys: list[TextKeys]
+    said: list[tuple[Said, Said]]
+    now: dict[int, Tensor]
+    around: dict[int, dict[When, Tensor]]
+
+
+def _replayed(editor: Editor, history: History, columns: Columns, texts: Sequence[Text]) -> _Replayed:
+    lm, batches, place = editor.lm, history.batches, history.place
+    exact = history.filtered
+    layers = columns.batch.layers if exact and not columns.trained else ()
+
+    def weights_now() -> dict[int, Tensor]:
+        return {layer: weight_of(lm, layer) for layer in layers}
+
     with (
         replaying(editor) as weights,
         editor.progress.task("explaining the edit", len(batches) + 2, "steps") as advance,
     ):
-        before = Heard(lm, texts, ("prompt", "neighbour"))
+        before, unedited = heard(lm, texts), weights_now()
         advance()
         for earlier in batches[:place]:
             weights.repeat(earlier)
             advance()
-        seen = rewrite(weights, column)
-        keys = [keys_of(lm, text, column.batch.layers) for text in texts]
+        around = {layer: {When.EARLIER: weight - unedited[layer]} for layer, weight in weights_now().items()}
+        seen = rewrite(weights, columns, exact=exact)
+        keys, complete = keys_of(lm, texts, columns.batch.layers), weights_now()
+        advance()
         for later in batches[place + 1 :]:
             weights.repeat(later)
             advance()
-        now = {layer: column.value(lm, layer) for layer in seen.targets}
-        after = Heard(lm, texts, tuple(FORMS))
+        for layer, weight in weights_now().items():
+            around[layer][When.LATER] = weight - complete[layer]
+        now = {layer: columns.values(lm, layer) for layer in seen.main.targets}
+        after = heard(lm, texts)
         advance()
-    return before, after, seen, keys, now
+    return _Replayed(seen, keys, list(zip(before, after, strict=True)), now, around)
 
 
-def _owners(lm: EditableModel, batch: Batch) -> Sequence[Sequence[int]]:
-    return batch_rows(lm.tokenizer, batch.written, batch.origin.prefixes, recipe_of(batch.origin)).owners
-
-
-def _note(column: Column, seen: Rewritten) -> str:
-    if column.number is None:
+def _note(columns: Columns, history: History, seen: Rewritten) -> str:
+    """What could not be computed, and why."""
+    if columns.trained:
         return _TRAINED
-    if not column.recipe.layers:
+    if not columns.recipe.layers:
         return _UNKNOWN
-    return _EXACT if any(change.row is None for change in seen.changes.values()) else ""
+    unknown = any(change.row is None for change in seen.main.changes.values())
+    return " ".join(filter(None, [_EXACT if unknown else "", _FILTERED if history.filtered else ""]))
 
 
-def write_edit(found: EditExplanation, folder: str | Path) -> Path:
-    """Write an explanation as a page (edit.html) and as JSON (edit.json) into a folder; gives the page.
+def write_edit(found: EditExplanation, folder: str | Path, plots: Sequence[str] = ()) -> Path:
+    """Write an explanation into a folder: the page (edit.html), everything as JSON (edit.json), and its tables as CSV.
+
+    Args:
+        found: what `explain_edit` gave.
+        folder: made if it is not there; files of an earlier explanation are replaced.
+        plots: formats of `bluedit.page.plots.FORMATS`; every figure is written as figures/ID.FORMAT. Needs matplotlib.
+
+    Returns:
+        The page.
 
     Raises:
-        ExplainError: the place cannot be written.
+        ExplainError: the place cannot be written, a format is not known, or matplotlib is missing.
     """
+    check_plots(plots)
     page = Path(folder) / "edit.html"
     try:
         write_json(page.with_suffix(".json"), found.as_dict())
+        for name, (kind, rows) in tables_of(found).items():
+            write_file(page.with_name(f"{name}.csv"), as_csv(kind, rows))
+        write_plots(list(charts_of(found)) if plots else (), page.parent / FIGURES, plots)
         return write_document(page, page_of(found))
     except OSError as error:
         raise ExplainError(f"cannot write {page}: {error.strerror or error}; choose another place") from error

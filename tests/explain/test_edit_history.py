@@ -82,7 +82,8 @@ def test_each_text_is_measured_against_the_residual_of_its_position(first):
     for position in Position:
         parts = [one.part for one in found.written if one.position is position]
         assert sum(parts) == pytest.approx(1.0, abs=0.03)  # writes of less than 0.005 are left out
-    assert not any(one.prompt == FIRST.text for one in found.others)
+    assert [one.prompt for one in found.others] == [FACTS[0].text]
+    assert [one.number for one in explain_edit(editor, 2).others] == [1]  # once, though it has two columns
 
 
 def test_a_fact_that_is_held_is_explained_where_it_was_written_last(statistics):

@@ -42,7 +42,7 @@ def test_all_ways_of_asking_and_what_was_taught_besides():
         ("phrasing", Role.TAUGHT),
         ("question", Role.TAUGHT),
         ("chat", Role.TAUGHT),
-        ("taught", Role.TAUGHT),
+        ("taught text", Role.TAUGHT),
         ("paraphrase", Role.PARAPHRASE),
         ("paraphrase", Role.PARAPHRASE),
     ]
@@ -182,6 +182,16 @@ VALUE = "its key receives 0.80 of the change but the value does not carry: the o
                 asked(Role.PARAPHRASE),
             ),
             f"The fact is said. Of three paraphrases two are not. The worst is 'The worst one': {VALUE}.",
+        ),
+        (
+            explained(
+                PROMPT, asked(Role.PARAPHRASE, said=False, ahead=1.0), asked(Role.PARAPHRASE, said=False, prompt="B")
+            ),
+            f"The fact is said. Neither of the two paraphrases is. The worst is 'B': {VALUE}.",
+        ),
+        (
+            explained(PROMPT, *[asked(Role.TAUGHT, said=False, prompt="B")] * 3),
+            f"The fact is said. None of the three taught wordings is. The worst is 'B': {VALUE}.",
         ),
         (explained(PROMPT, asked(Role.NEIGHBOUR)), "The fact is said."),
         (

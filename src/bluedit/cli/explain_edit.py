@@ -156,6 +156,8 @@ def _writes(found: EditExplanation) -> RenderableType:
         f"of the residual at layer {a.layer}{f' ({a.position})' if several else ''} arrived: {shown(a.arrived)}, now {shown(a.now)}"
         for a in found.arrivals
     ]
+    if several:
+        notes.append("token after it: where a text starts with the subject it is written there, in up to three rounds")
     if found.filters is not None:
         notes.append(f"filters made {shown(found.filters)} of the move")
     if len(found.writings) > 1:
@@ -168,11 +170,11 @@ def _instead(found: EditExplanation) -> list[RenderableType]:
     """What the model writes after the texts that are not answered as they should be."""
     from bluedit.evaluate.tables import Record, Records
 
+    def line(text: str) -> str:
+        return " ".join(text.split()) or "(nothing)"
+
     records = [
-        Record(
-            " ".join(one.prompt.split()),
-            {"without": " ".join(one.says_before.split()), "with": " ".join(one.says.split())},
-        )
+        Record(line(one.prompt), {"without": line(one.says_before), "with": line(one.says)})
         for one in found.asked
         if not one.good
     ]
@@ -189,7 +191,10 @@ def _nearest(found: EditExplanation) -> list[RenderableType]:
         (f"{numbered(o.number)}{o.prompt} => {o.target}", o.when, *map(shown, (o.match, o.adds, o.takes)))
         for o in near[:5]
     ]
-    return [Listing("Nearest edits", heads, rows)] if near else []
+    notes = [
+        "adds: what its change adds at this fact's key; takes: what this fact's change adds at its key; in shares of the residual",
+    ]
+    return [Listing("Nearest edits", heads, rows, notes)] if near else []
 
 
 IN_CONFLICT = 12  # exit code of `bluedit explain conflicts --strict` if anything was found

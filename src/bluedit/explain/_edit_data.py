@@ -154,8 +154,12 @@ class Asked:
         return self.said if self.kept is None else self.kept
 
 
-TAUGHT, NEIGHBOUR = "taught", "neighbour"
-FORMS = {**ASKED, TAUGHT: "another text that was taught", NEIGHBOUR: "a neighbour, which must stay"}
+TAUGHT, NEIGHBOUR = "taught text", "neighbour"
+FORMS = {
+    **ASKED,
+    TAUGHT: "another text that was taught, such as the bare question",
+    NEIGHBOUR: "a neighbour, which must stay",
+}
 
 
 @dataclass(frozen=True)

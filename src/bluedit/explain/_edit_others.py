@@ -23,12 +23,17 @@ ITSELF, FILTERS = "itself, earlier", "filters"
 
 @dataclass
 class _Pair:
-    """One other column: sums over the layers that both wrote, of shares weighted by |r|^2."""
+    """One other column, or all of one other fact: sums over the layers that both wrote, of shares weighted by |r|^2."""
 
     match: float | None = None
     adds: float = 0.0
     takes: float = 0.0
     weight: float = 0.0
+
+    def joined(self, other: _Pair) -> _Pair:
+        """Both together."""
+        match = max((one.match for one in (self, other) if one.match is not None), key=abs, default=None)
+        return _Pair(match, self.adds + other.adds, self.takes + other.takes, self.weight + other.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +67,14 @@ class Others:
         for place, batch in enumerate(self.history.batches):
             pairs = self._pairs(batch)
             owners = self._owners(batch) if pairs else ()
+            facts: dict[int, _Pair] = {}
             for column, pair in pairs.items():
                 if self._is_own(place, batch, column, owners):
                     itself += pair.adds if place < self.history.place else 0.0
                     continue
-                found += [self._other(place, batch, i, pair) for i in owners[column]]
+                for i in owners[column]:
+                    facts[i] = facts.get(i, _Pair()).joined(pair)
+            found += [self._other(place, batch, i, pair) for i, pair in facts.items()]
             moved[self.history.when(place)] += self._added(batch)
         moved[When.EARLIER] -= itself
         moved[When.SAME] -= self._own()

@@ -32,7 +32,7 @@ _WRITTEN = (
 )
 _POSITIONS = (
     " A text that starts with the subject is written at the <b>token after it</b>, with a target of its own, because nothing can be stored at the "
-    "first token of a text; the fact's other texts are written at the subject."
+    "first token of a text. It gets up to three rounds. The fact's other texts are written at the subject."
 )
 _ARRIVED = (
     "The hidden state on the bare prompt, against the whole residual of each target: when the batch was complete, and with all later batches. "
@@ -136,7 +136,7 @@ def _says(found: EditExplanation) -> str:
 
 def _pre(text: str) -> str:
     """A text in full, with its line ends."""
-    return f'<span style="white-space: pre-wrap">{html.escape(text)}</span>' if text else NONE
+    return f'<span style="white-space: pre-wrap">{html.escape(text)}</span>' if text else "(nothing)"
 
 
 def _asked(found: EditExplanation) -> str:

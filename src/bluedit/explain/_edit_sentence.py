@@ -68,10 +68,12 @@ def _group(group: Sequence[Asked], name: str, names: str, prompt: Asked) -> str:
         return f"{'Both' if len(group) == 2 else f'All {_number(len(group))}'} {names} are said, too."
     if len(group) == 1:
         return f"The {name} is not: {_why(missed[0], prompt)}."
-    verb = "is" if len(missed) == 1 else "are"
-    first = f"Of {_number(len(group))} {names} {_number(len(missed))} {verb} not"
     if len(missed) == 1:
-        return f"{first}: {_why(missed[0], prompt)}."
+        return f"Of {_number(len(group))} {names} one is not: {_why(missed[0], prompt)}."
+    if len(missed) == len(group):
+        first = f"{'Neither' if len(group) == 2 else 'None'} of the {_number(len(group))} {names} is"
+    else:
+        first = f"Of {_number(len(group))} {names} {_number(len(missed))} are not"
     worst = max(missed, key=lambda one: -one.target_after if one.ahead is None else one.ahead)
     return f"{first}. The worst is {shortened(worst.prompt)}: {_why(worst, prompt)}."
 

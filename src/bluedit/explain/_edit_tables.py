@@ -88,7 +88,10 @@ def _texts(found: EditExplanation) -> Iterator[TextRow]:
     for number, one in enumerate(found.asked, 1):
         same = {f.name: getattr(one, f.name) for f in fields(TextRow) if f.name not in ("number", "given")}
         row: dict[str, Any] = {"number": number, "given": one.text, **same}
-        yield TextRow(**{name: _lines(value) if isinstance(value, str) else value for name, value in row.items()})
+        lines: dict[str, Any] = {
+            name: _lines(value) if isinstance(value, str) else value for name, value in row.items()
+        }
+        yield TextRow(**lines)
 
 
 def _lines(text: str) -> str:

@@ -126,6 +126,7 @@ def edit_tables(found: EditExplanation) -> list[RenderableType]:
     ]
     notes = [
         "received: share of the residual that arrives at the text's key",
+        "p(new): of the whole new answer, which is a sentence where one was taught",
         "ahead: by how many nats the old answer (a neighbour's own) leads",
     ]
     return [

@@ -11,8 +11,9 @@ import torch
 from bluedit.evaluate.asked import ask_facts
 from bluedit.evaluate.respondents import LiveRespondent
 from bluedit.explain._conflict_data import Conflict, Entry, Kind, Source
-from bluedit.explain._edit_history import batches_of, recipe_of, replaying
+from bluedit.explain._edit_history import recipe_of
 from bluedit.explain._edit_sentence import shortened
+from bluedit.explain._replaying import batches_of, replaying
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.subjects import Split
 from bluedit.model.state import frozen

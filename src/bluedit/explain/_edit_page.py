@@ -41,6 +41,7 @@ _ARRIVED = (
 _ASKED = (
     "<b>key at</b>: the token whose key is looked at, the subject's last one (the one after it, where the subject is the text's first token) or, "
     "where the text does not name the subject, the one that receives most. <b>match</b>: k_s<sup>T</sup> G k / k_s<sup>T</sup> G k_s with the stored key k_s, by layer. <b>delivered</b>: ⟨ΔW k, r⟩ / |r|², by layer. "
+    "<b>p(new)</b>, <b>p(old)</b>: of the whole answer, which is a sentence where one was taught. "
     "<b>ahead</b>: by how many nats the old answer (a neighbour's own answer) is more probable than the new one."
 )
 _SAYS = (

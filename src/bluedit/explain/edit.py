@@ -24,13 +24,14 @@ from bluedit.explain._edit_data import (
     When,
     Written,
 )
-from bluedit.explain._edit_history import History, batches_of, replaying
+from bluedit.explain._edit_history import History
 from bluedit.explain._edit_others import Others
 from bluedit.explain._edit_page import charts_of, numbered, outcome, page_of, probability, shown
 from bluedit.explain._edit_replay import Rewritten, rewrite, weight_of
 from bluedit.explain._edit_sentence import sentence_of
 from bluedit.explain._edit_tables import tables_of
 from bluedit.explain._edit_texts import Text, texts_of
+from bluedit.explain._replaying import batches_of, replaying
 from bluedit.explain._residual_folder import FIGURES
 from bluedit.explain.residual_data import as_csv
 from bluedit.facts.fact import Fact

@@ -49,6 +49,13 @@ def test_a_logarithmic_axis_leaves_out_what_is_not_positive():
     assert 'class="spread"' in Chart("x", "x", Axis("a"), Axis("b", log=True), (interval,)).html()
 
 
+def test_a_logarithmic_axis_without_a_round_value_has_its_ends():
+    chart = Chart("x", "x", Axis("a"), Axis("b", log=True), (Line("l", [(0, 3.0), (1, 3.1)]),))
+    assert labels(chart.html())[:3] == ["b", "2.73", "3.41"] and not chart.is_empty
+    round_one = Chart("x", "x", Axis("a"), Axis("b", log=True), (Line("l", [(0, 4.8), (1, 5.2)]),))
+    assert labels(round_one.html())[:2] == ["b", "5"]
+
+
 def test_shares_are_in_percent():
     found = labels(
         Chart("x", "x", Axis("a"), Axis("said", percent=True, include=(0, 1)), (Dots("d", [(1, 0.5)]),)).html()
@@ -62,8 +69,9 @@ def test_charts_are_written_as_files(tmp_path):
     assert [file.name for file in files] == ["steps.png", "steps.svg", "steps.pdf"]
     starts = [file.read_bytes()[:5] for file in files]
     assert starts == [b"\x89PNG\r", b"<?xml", b"%PDF-"]
-    again = write_plots([CHART], tmp_path / "again", ("png",))
-    assert again[0].read_bytes() == files[0].read_bytes()
+    again = write_plots([CHART], tmp_path / "again", ("png", "svg", "pdf"))
+    assert [file.read_bytes() for file in again] == [file.read_bytes() for file in files]
+    assert b"Date" not in files[2].read_bytes() and b"<dc:date" not in files[1].read_bytes()
 
 
 def test_figures_that_cannot_be_written(monkeypatch):

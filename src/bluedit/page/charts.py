@@ -190,6 +190,11 @@ class Chart:
         assert all(0 <= one.colour <= COLOURS for one in self.series)
         object.__setattr__(self, "looks", found)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return not any(self.drawable(one) for one in self.series)
+
     def drawable(self, one: Series) -> list[int]:
         """Indices of a series' points that both axes can show."""
         return [i for i, (x, y) in enumerate(one.points) if self.x.fits(x) and self.y.fits(y)]
@@ -204,9 +209,9 @@ class Chart:
 
     def html(self) -> str:
         """The figure with its key and its paragraph; empty if there is nothing to draw."""
-        ends = [p for one in self.series for p in one.extent if self.x.fits(p[0]) and self.y.fits(p[1])]
-        if not ends:
+        if self.is_empty:
             return ""
+        ends = [p for one in self.series for p in one.extent if self.x.fits(p[0]) and self.y.fits(p[1])]
         x = _scale(self.x, [a for a, _ in ends], LEFT + _MARGIN, WIDTH - RIGHT - _MARGIN)
         y = _scale(self.y, [b for _, b in ends], HEIGHT - BOTTOM, TOP)
         ticks = [(x(value), text) for value, text in self.x.ticks or [(value, x.shown(value)) for value in x.ticks()]]

@@ -17,6 +17,8 @@ from bluedit.page.heat_map import HeatMap
 
 FORMATS = ("png", "svg", "pdf")
 _SIZE = (6.4, 4.2)  # inches
+# no date in a file: the same chart gives the same bytes
+_DATES: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 def check_plots(formats: Sequence[str]) -> None:
@@ -56,13 +58,15 @@ def _matplotlib() -> Any:
 
 
 def _write(chart: Chart | HeatMap, file: Path, format: str) -> Path:
+    from matplotlib import rc_context
+
     figure = _matplotlib()(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
     _paint(chart, axes)
     axes.set_title(chart.title, fontsize=10, wrap=True)
     stream = io.BytesIO()
-    # no date in the file: the same run gives the same bytes
-    figure.savefig(stream, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)
+    with rc_context({"svg.hashsalt": chart.id}):  # it numbers the parts, at random without it
+        figure.savefig(stream, format=format, dpi=150, metadata=_DATES.get(format))
     write_file(file, stream.getvalue())
     return file
 
@@ -103,7 +107,7 @@ def _(chart: Chart, axes: Any) -> None:
         setter(axis.name)
         _set_axis(axes, axis, side)
     axes.grid(alpha=0.3)
-    if any(chart.drawable(one) for one in chart.series):
+    if not chart.is_empty:
         axes.legend(fontsize=8)
 
 

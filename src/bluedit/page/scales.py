@@ -38,6 +38,8 @@ class Scale:
             found = [m * 10.0**p for p in powers for m in among if self.low <= m * 10.0**p <= self.high]
             if len(found) <= 6:
                 break
+        if not found:
+            return [self.low, self.high]
         return found[:: math.ceil(len(found) / 6)]
 
     def shown(self, value: float, more: int = 0) -> str:

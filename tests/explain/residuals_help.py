@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from bluedit.forward import observe
+from bluedit.methods.objective import Objective
 from bluedit.model.editable import EditableModel
 from bluedit.writing.keys import average_values
 from bluedit.writing.target import Targets, TargetSource
 from toys import toy_gpt2, toy_tokenizer
+
+SETTINGS = {"objective.steps": 4, "objective.learning_rate": 0.5, "contexts.count": 1, "preserve.lambda": 1.0}
 
 
 def linear_gpt2(layers: int = 4):
@@ -92,20 +95,27 @@ def inputs_of(lm: EditableModel, rows) -> torch.Tensor:
 
 
 class Prescribed(TargetSource):
-    """Targets that add a given vector per layer and fact, whatever the model; steps count up, so that they can be told apart."""
+    """Targets that add a given vector per layer and fact, whatever the model.
+
+    Steps tell facts and weights apart: the number of the fact, and four for each layer that is written.
+    """
 
     def __init__(self, width: int, seed: int = 0, scale: float = 0.5) -> None:
         self.width, self.seed, self.scale = width, seed, scale
-        self.calls = 0
+        self.objectives: list[Objective] = []
+        self.before: list[torch.Tensor] = []
 
     def delta(self, layer: int, n: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(100 * self.seed + layer)
         return self.scale * torch.randn(self.width, n, generator=generator, dtype=torch.float64)
 
     def get(self, lm, rows, site, objective, optimise, *, later=()) -> Targets:
-        self.calls += 1
+        self.objectives.append(objective)
+        weights = [parameter.detach().clone() for parameter in lm.model.parameters()]
+        self.before = self.before or weights
+        written = sum(not torch.equal(*pair) for pair in zip(weights, self.before, strict=True))
         bare = [row for row in rows if row.is_bare]
         n = 1 + max(row.fact for row in rows)
         start = average_values(bare, observe(lm, bare, [site])[site], n)
-        steps = (torch.arange(n) + site.layer) % objective.steps
+        steps = torch.arange(n) + 4 * written
         return Targets(start + self.delta(site.layer, n), start, steps, torch.zeros(n, dtype=torch.float64))

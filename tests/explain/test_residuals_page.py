@@ -10,7 +10,7 @@ from html import unescape
 import pytest
 
 from bluedit.explain._residual_charts import charts_of
-from bluedit.explain._residual_page import write_page
+from bluedit.explain._residual_page import Findings, write_page
 from bluedit.explain._residual_summary import summary_of
 from bluedit.explain.residual_data import (
     COMPUTED,
@@ -79,22 +79,28 @@ CONFIGURATION = {
     "model": "a <model>",
     "layers": list(LAYERS),
     "recipe": "memit",
-    "distributes": True,
     "facts": [{"prompt": "The capital of {} is", "subject": "<France>", "target": "Rome & Bern"}],
 }
 
 
 def test_there_is_a_figure_for_every_question():
-    charts = charts_of(made_up())
+    charts = charts_of(made_up(), "Adam")
     assert tuple(chart.id for chart in charts) == CHARTS
     for chart in charts:
         text = chart.html()
         assert chart.x.name and chart.y.name and len(chart.about) > 80 and "<button" in text, chart.id
 
 
+def test_steps_are_those_of_the_descent():
+    for descent in ("Adam", "Momentum"):
+        charts = {chart.id: chart for chart in charts_of(made_up(), descent)}
+        assert charts["steps"].y.name == charts["steps-histogram"].x.name == f"{descent} steps"
+
+
 def test_the_page_says_what_was_found(tmp_path):
-    text = write_page(tmp_path, made_up(), CONFIGURATION).read_text("utf-8")
+    text = write_page(tmp_path, Findings.of(made_up(), ["A note on 'it'."], "Adam"), CONFIGURATION).read_text("utf-8")
     assert "a &lt;model&gt;" in text and "&lt;France&gt; is <b>Rome &amp; Bern</b>" in text
+    assert "<p>A note on &#x27;it&#x27;.</p>" in text
     assert "1 fact, critical layers 4-6, recipe memit." in text
     assert "With the layers below written, targets take 11.0 / " in text
     assert "steps of at most 11; 0 / " in text
@@ -103,16 +109,16 @@ def test_the_page_says_what_was_found(tmp_path):
 
 
 def test_what_was_not_measured_is_left_out(tmp_path):
-    tables = {"steps": made_up()["steps"]}
-    text = write_page(tmp_path, tables, CONFIGURATION | {"distributes": False}).read_text("utf-8")
-    assert text.count("<figure>") == 2 and "no layer can write another one's residual" in text
+    found = Findings.of({"steps": made_up()["steps"]}, [], "Adam")
+    text = write_page(tmp_path, found, CONFIGURATION).read_text("utf-8")
+    assert text.count("<figure>") == 2 and [chart.id for chart in found.charts] == ["steps", "steps-histogram"]
 
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH")
 @pytest.mark.parametrize(("dark", "width"), [(False, 1400), (True, 500)])
 def test_the_page_in_a_browser(tmp_path, dark, width):
-    page = write_page(tmp_path, made_up(), CONFIGURATION)
+    page = write_page(tmp_path, Findings.of(made_up(), [], "Adam"), CONFIGURATION)
     steps = """
     const key = document.querySelector("#steps .legend button"); key.click();
     const figures = [...document.querySelectorAll(".chart")].map((chart) => ({ id: chart.id,

@@ -1,6 +1,7 @@
 """The statements of docs/theory.md, each on a thousand random cases."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -166,6 +167,17 @@ def test_where_there_is_no_largest_solver():
     case = Case(0)
     assert math.isnan(largest_solver(case.G, 0.0, case.d_key))  # an equality constraint
     assert math.isnan(largest_solver(NeuronPreservation(case.S, 0.8), 1.0, case.d_key))
+
+
+def test_the_largest_solver_needs_no_eigenvalues_of_the_whole():
+    """G of a wide key is applied to a few columns at a time, and gives the value that all its eigenvalues would."""
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(200, 200, generator=generator, dtype=torch.float64))[0]
+    S = basis @ torch.diag(torch.logspace(-1, 5, 200, dtype=torch.float64)) @ basis.T
+    G, widths = Preservation(Factored(Cholesky.of((S + S.T) / 2))), []
+    watched = SimpleNamespace(apply=lambda X: widths.append(X.shape[1]) or G.apply(X))
+    assert largest_solver(watched, 2.0, 200) == pytest.approx(0.5 / math.sqrt(2.0 * 0.1), rel=1e-9)
+    assert max(widths) <= 16
 
 
 def test_the_largest_solver_on_a_subspace():

@@ -42,10 +42,6 @@ MEASURED = "Measurements"
 def residuals(
     *,
     facts: Annotated[str, typer.Option(metavar="SOURCE", help=SOURCE, rich_help_panel=FACTS)] = "world:200",
-    count: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Use the first N of these facts.", rich_help_panel=FACTS, min=1),
-    ] = None,
     format: Format = None,
     bad_records: BadRecords = "refuse",
     limit: Limit = None,
@@ -142,7 +138,7 @@ def residuals(
     from bluedit.explain.residuals import explain_residuals
     from bluedit.progress import as_progress
 
-    found = read_source(facts, format, limit, skip, seed, bad_records)[:count]
+    found = read_source(facts, format, limit, skip, seed, bad_records)
     lm = load_model(model, dtype, device, trust_remote_code)
     try:
         analysis = explain_residuals(
@@ -163,7 +159,7 @@ def residuals(
         )
     except KeyboardInterrupt:
         fail("interrupted; finished stages are kept. Run the same command again to continue", 130)
-    for sentence in analysis.summary:
+    for sentence in (*analysis.summary, *analysis.notes):
         say(sentence)
     say(f"Page written to {analysis.page}")
 
@@ -175,7 +171,10 @@ def layers_of(text: str | None) -> list[int] | None:
     first, dash, last = text.partition("-")
     try:
         if dash:
-            return list(range(int(first), int(last) + 1))
+            found = list(range(int(first), int(last) + 1))
+            if not found:
+                raise ExplainError(f"--layers is {text!r}; write the lower layer first: {last.strip()}-{first.strip()}")
+            return found
         return [int(part) for part in text.replace("+", ",").split(",")]
     except ValueError:
         raise ExplainError(

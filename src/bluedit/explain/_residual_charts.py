@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import sqrt
 from typing import Any
 
@@ -19,23 +20,24 @@ _SPREAD = "Marks are means over the facts, the thick bars reach from the first t
 _METRICS = ("strict", "efficacy", "generalisation", "specificity", "accuracy", "rephrase_accuracy", "fluency")
 
 
-def charts_of(tables: Tables) -> list[Chart]:
-    """All figures for which there are rows, in the order of the page."""
+def charts_of(tables: Tables, descent: str) -> list[Chart]:
+    """All figures for which there are rows, in the order of the page; `descent` is whose steps were counted."""
+    counted = f"{descent} steps"
     makers = (
         _contribution,
         _single_layer,
         _cosine,
         _gaps,
         _lengths,
-        _steps,
-        _histogram,
+        partial(_steps, counted),
+        partial(_histogram, counted),
         _remaining,
         _passive,
         *GROWTH,
         *SHIFT,
     )
     found = [chart for maker in makers for chart in maker(tables)]
-    return [chart for chart in found if chart.html()]
+    return [chart for chart in found if not chart.is_empty]
 
 
 def _layers(rows: Sequence[Any]) -> list[tuple[float, str]]:
@@ -146,13 +148,13 @@ def _lengths(tables: Tables) -> Iterator[Chart]:
     )
 
 
-def _steps(tables: Tables) -> Iterator[Chart]:
+def _steps(counted: str, tables: Tables) -> Iterator[Chart]:
     rows = tables.get("steps", [])
     yield Chart(
         "steps",
         "Steps that a target takes, before and after the layers below were written",
         Axis("layer", _layers(rows)),
-        Axis("Adam steps", include=(0.0, float(max((row.most for row in rows), default=1)))),
+        Axis(counted, include=(0.0, float(max((row.most for row in rows), default=1)))),
         [
             line_of("unedited model", rows, lambda row: row.layer, lambda row: row.unedited, 8),
             line_of("layers below written", rows, lambda row: row.layer, lambda row: row.after, 0),
@@ -162,7 +164,7 @@ def _steps(tables: Tables) -> Iterator[Chart]:
     )
 
 
-def _histogram(tables: Tables) -> Iterator[Chart]:
+def _histogram(counted: str, tables: Tables) -> Iterator[Chart]:
     by_layer = grouped(tables.get("steps", []), lambda row: row.layer)
     width = 0.8 / max(1, len(by_layer))
     series = []
@@ -175,7 +177,7 @@ def _histogram(tables: Tables) -> Iterator[Chart]:
     yield Chart(
         "steps-histogram",
         "How the steps are distributed, layers below written",
-        Axis("Adam steps", include=(0.0,)),
+        Axis(counted, include=(0.0,)),
         Axis("facts", percent=True, include=(0.0,)),
         series,
         "A fact that the lower layers already make the model say needs 0 steps; one that does not take uses all of them. Two heaps at the ends mean "
@@ -199,7 +201,8 @@ def _remaining(tables: Tables) -> Iterator[Chart]:
         "The distance of the last critical layer's value from its target (optimised on the unedited model) over the distance at the start. "
         "Divided is the recipe's own schedule; undivided gives each layer all that is still missing; with own targets, with BLUE "
         "and with a single layer the writes aim at other targets, so they need not end at 0 to make the model say the fact; replay gives each layer "
-        f"what the first layer's target causes there. {_SPREAD}",
+        "what the first layer's target causes there. Where the recipe writes some facts again or filters the update, one more point shows the end. "
+        f"{_SPREAD}",
     )
 
 

@@ -50,7 +50,8 @@ class Stages:
         tables = compute()
         log.info("%s: %.1f s", name, time.perf_counter() - started)
         content = {table: rows_as_json(rows) for table, rows in tables.items()}
-        write_json(file, {"analysis": self.fingerprint, "tables": content})
+        with saving(self.folder):
+            write_json(file, {"analysis": self.fingerprint, "tables": content})
         return tables
 
     def _kept(self, file: Path) -> Tables | None:
@@ -73,16 +74,33 @@ def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[Stages]:
     Raises:
         ExplainError: it holds another analysis or other things, or another process works in it; nothing in it is changed.
     """
-    _check(folder, configuration)
-    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK, timeout=0)
+    with saving(folder):
+        _check(folder, configuration)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ExplainError(
+                f"another bluedit process is at work in {folder}; let it finish, or choose another folder (--out)"
+            ) from None
     try:
-        with FileLock(folder / _LOCK, timeout=0):
+        with saving(folder):
             write_json(folder / _CONFIGURATION, dict(configuration))
-            yield Stages(folder, text_fingerprint(dict(configuration)))
-    except Timeout:
+        yield Stages(folder, text_fingerprint(dict(configuration)))
+    finally:
+        lock.release()
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """For the time in which files of the folder are written. Raises ExplainError for an OSError in it."""
+    try:
+        yield
+    except OSError as error:
         raise ExplainError(
-            f"another bluedit process is at work in {folder}; let it finish, or choose another folder (--out)"
-        ) from None
+            f"cannot write to {folder}: {error.strerror or error}; make room or choose another place, and run the same again: finished stages stay"
+        ) from error
 
 
 def _check(folder: Path, configuration: Mapping[str, Any]) -> None:
@@ -100,6 +118,8 @@ def _check(folder: Path, configuration: Mapping[str, Any]) -> None:
         return
     try:
         found = json.loads(file.read_text("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no JSON object")
     except (OSError, ValueError) as error:
         raise ExplainError(
             f"{file} cannot be read ({error}); delete the folder, or choose another one (--out)"
@@ -112,7 +132,9 @@ def _check(folder: Path, configuration: Mapping[str, Any]) -> None:
         )
 
 
-def write_tables(folder: Path, tables: Tables, configuration: Mapping[str, Any], summary: Sequence[str]) -> None:
+def write_tables(
+    folder: Path, tables: Tables, configuration: Mapping[str, Any], summary: Sequence[str], notes: Sequence[str]
+) -> None:
     """Write results.json and a CSV file for every table.
 
     Raises:
@@ -122,4 +144,5 @@ def write_tables(folder: Path, tables: Tables, configuration: Mapping[str, Any],
         write_file(folder / f"{name}.csv", as_csv(TABLES[name], rows))
     content = {name: rows_as_json(rows) for name, rows in tables.items()}
     about = {name: value for name, value in configuration.items() if name != "facts"}
-    write_json(folder / "results.json", {"analysis": about, "summary": list(summary), **content})
+    said = {"summary": list(summary), "notes": list(notes)}
+    write_json(folder / "results.json", {"analysis": about, **said, **content})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import torch
 
 from bluedit.explain.bounds import Bounds, bounds, largest_solver
 from bluedit.explain.residual_data import Growth
@@ -30,18 +28,18 @@ def growth(setting: Setting, residuals: Residuals) -> list[Growth]:
     With several batches, the error is that of the sum, each batch being solved with the keys of all earlier ones in memory.
     """
     lm, batch = setting.lm, setting.batch
-    with frozen(lm.model), setting.editor.progress.task("growth of the error", 3) as bar:
+    layers: list[Growth] = []
+    others: list[Growth] = []
+    with frozen(lm.model), setting.editor.progress.task("growth of the error", len(setting.layers), "layers") as bar:
         keys = read_keys(lm, batch.rows, setting.layers, batch.n)
-        operators = setting.operators()
-        measure = _Measure(setting, residuals, keys, operators)
-        found = [measure.along("layers", setting.after(layer) + 1, 0, layer, slice(None)) for layer in setting.layers]
-        bar()
-        for size, repeat, columns in _subsets(batch.n):
-            found.append(measure.along("facts", size, repeat, setting.layers[0], columns))
-        bar()
-        found += measure.along_batches(setting.layers[0])
-        bar()
-    return found
+        for layer, G in setting.operators():
+            measure = _Measure(setting, residuals, layer, keys[layer], G)
+            layers.append(measure.along("layers", setting.after(layer) + 1, 0, slice(None)))
+            if layer == setting.layers[0]:
+                others = [measure.along("facts", *subset) for subset in _subsets(batch.n)]
+                others += measure.along_batches()
+            bar()
+    return layers + others
 
 
 def _subsets(n: int) -> Iterator[tuple[int, int, slice]]:
@@ -53,63 +51,50 @@ def _subsets(n: int) -> Iterator[tuple[int, int, slice]]:
 
 
 class _Measure:
-    """Errors and bounds at the layers of one analysis."""
+    """Errors and bounds at one layer."""
 
     def __init__(
-        self,
-        setting: Setting,
-        residuals: Residuals,
-        keys: Mapping[int, Float[Tensor, "d_key n"]],
-        operators: Mapping[int, GrowingOperator],
+        self, setting: Setting, residuals: Residuals, layer: int, keys: Float[Tensor, "d_key n"], G: GrowingOperator
     ) -> None:
-        self.setting, self.residuals, self.keys, self.operators = setting, residuals, keys, operators
-        self.slack = getattr(setting.host.update, "slack", 1.0)
-        self.device = setting.moments.device or setting.lm.device
-        self.largest = {
-            layer: largest_solver(G, self.slack, len(keys[layer]), self.device) for layer, G in operators.items()
-        }
+        self.setting, self.layer, self.G = setting, layer, G
+        device = setting.moments.device or setting.lm.device
+        self.keys = keys.to(device).double()
+        self.own, self.last = residuals.computed(layer).double(), residuals.last.double()
+        self.gap = (residuals.computed(layer) - residuals.distributed(layer)).double()
+        self.share = residuals.shares[layer]
+        self.largest = largest_solver(G, setting.update.slack, len(keys), device)
 
-    def along(self, along: str, size: int, repeat: int, layer: int, columns: slice) -> Growth:
+    def along(self, along: str, size: int, repeat: int, columns: slice) -> Growth:
         """The error of one batch: these columns."""
-        A = self._solve(layer, columns, self.operators[layer])
-        found = self._bounds(layer, columns, A)
-        update = float((self.residuals.computed(layer)[:, columns].double() @ A).norm())
-        saturated = self._gap(layer, columns).norm() * self.largest[layer]
-        return _row(along, size, repeat, layer, found.error, update, found, float(saturated))
+        A = self._solve(columns, self.G)
+        found = self._bounds(columns, A)
+        update = float((self.own[:, columns] @ A).norm())
+        saturated = float(self.gap[:, columns].norm()) * self.largest
+        return _row(along, size, repeat, self.layer, found.error, update, found, saturated)
 
-    def along_batches(self, layer: int) -> list[Growth]:
+    def along_batches(self) -> list[Growth]:
         """The error after one batch, two, ...: of the sum of updates, with earlier keys in memory."""
         n, count = self.setting.batch.n, self.setting.batches
-        G = self.operators[layer].fresh()
-        wrong: Tensor | float = 0.0
-        right: Tensor | float = 0.0
+        G = self.G.fresh()
+        wrong = right = self.own.new_zeros(len(self.own), len(self.keys))
         total = Bounds(0.0, 0.0, 0.0, 0.0)
         saturated, found = 0.0, []
         for number in range(count):
             columns = slice(number * n // count, (number + 1) * n // count)
-            A = self._solve(layer, columns, G)
-            wrong = wrong + self._gap(layer, columns) @ A
-            right = right + self.residuals.computed(layer)[:, columns].double() @ A
-            total = total + self._bounds(layer, columns, A)
-            saturated += float(self._gap(layer, columns).norm()) * self.largest[layer]
-            sizes = float(torch.as_tensor(wrong).norm()), float(torch.as_tensor(right).norm())
-            found.append(_row("batches", number + 1, 0, layer, *sizes, total, saturated))
-            G.remember(self._keys(layer, columns))
+            A = self._solve(columns, G)
+            wrong, right = wrong + self.gap[:, columns] @ A, right + self.own[:, columns] @ A
+            total = total + self._bounds(columns, A)
+            saturated += float(self.gap[:, columns].norm()) * self.largest
+            sizes = float(wrong.norm()), float(right.norm())
+            found.append(_row("batches", number + 1, 0, self.layer, *sizes, total, saturated))
+            G.remember(self.keys[:, columns])
         return found
 
-    def _keys(self, layer: int, columns: slice) -> Tensor:
-        return self.keys[layer][:, columns].to(self.device).double()
+    def _solve(self, columns: slice, G: GrowingOperator) -> Tensor:
+        return solve(self.keys[:, columns], G, self.setting.update.slack).to(self.own.device)
 
-    def _solve(self, layer: int, columns: slice, G: GrowingOperator) -> Tensor:
-        return solve(self._keys(layer, columns), G, self.slack).to(self.residuals.last.device)
-
-    def _gap(self, layer: int, columns: slice) -> Tensor:
-        """R* - R of these columns."""
-        return (self.residuals.computed(layer) - self.residuals.distributed(layer))[:, columns].double()
-
-    def _bounds(self, layer: int, columns: slice, A: Tensor) -> Bounds:
-        own, last = self.residuals.computed(layer)[:, columns], self.residuals.last[:, columns]
-        return bounds(own, last, A, self.residuals.shares[layer], self.setting.after(layer))
+    def _bounds(self, columns: slice, A: Tensor) -> Bounds:
+        return bounds(self.own[:, columns], self.last[:, columns], A, self.share, self.setting.after(self.layer))
 
 
 def _row(

@@ -6,6 +6,7 @@ import html
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bluedit.explain._residual_folder import Tables
 from bluedit.explain._residual_numbers import grouped
 from bluedit.explain._residual_summary import mean, summary_of
 from bluedit.explain.residual_data import COMPUTED, DISTRIBUTED
-from bluedit.page import document, table, write_document
+from bluedit.page import Chart, document, table, write_document
 
 PAGE = "residuals.html"
 _INTRODUCTION = (
@@ -34,7 +35,29 @@ _SECTIONS = (
 )
 
 
-def write_page(folder: Path, tables: Tables, configuration: Mapping[str, Any]) -> Path:
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What the page shows.
+
+    Attributes:
+        tables: rows by name.
+        summary: what was found, a sentence each.
+        notes: how it was found, a sentence each.
+        charts: the figures.
+    """
+
+    tables: Tables
+    summary: Sequence[str]
+    notes: Sequence[str]
+    charts: Sequence[Chart]
+
+    @classmethod
+    def of(cls, tables: Tables, notes: Sequence[str], descent: str) -> Findings:
+        """Sentences and figures of the tables; `descent` is whose steps were counted."""
+        return cls(tables, summary_of(tables), notes, charts_of(tables, descent))
+
+
+def write_page(folder: Path, found: Findings, configuration: Mapping[str, Any]) -> Path:
     """Write the page into the analysis' folder.
 
     Raises:
@@ -42,7 +65,7 @@ def write_page(folder: Path, tables: Tables, configuration: Mapping[str, Any]) -
     """
     title = f"Residuals of {configuration['model']}"
     layers = "-".join(str(configuration["layers"][i]) for i in (0, -1))
-    lead = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in summary_of(tables))
+    lead = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in (*found.summary, *found.notes))
     about = (
         f"<p>{_facts_counted(configuration['facts'])}, critical layers {layers}, recipe {html.escape(str(configuration['recipe']))}. "
         f"The same numbers fact by fact: results.json and the CSV files beside this page.</p>"
@@ -50,25 +73,15 @@ def write_page(folder: Path, tables: Tables, configuration: Mapping[str, Any]) -
     settings = {name: value for name, value in configuration.items() if name != "facts"}
     pretty = html.escape(json.dumps(settings, indent=1, ensure_ascii=False))
     main = (
-        f"<section><h2>What was found</h2>{about}{lead}{_missing(configuration)}</section>{''.join(_sections(tables))}"
-        f"<section><h2>Means</h2>{_means(tables)}</section>"
+        f"<section><h2>What was found</h2>{about}{lead}</section>{''.join(_sections(found.charts))}"
+        f"<section><h2>Means</h2>{_means(found.tables)}</section>"
         f"<section><h2>Facts</h2>{_facts(configuration['facts'])}"
         f"<details><summary>Settings</summary><pre>{pretty}</pre></details></section>"
     )
     return write_document(folder / PAGE, document(title, _INTRODUCTION, main))
 
 
-def _missing(configuration: Mapping[str, Any]) -> str:
-    if configuration["distributes"]:
-        return ""
-    return (
-        "<p>This model normalises the MLP's output before adding it, so no layer can write another one's residual. What needs a distributed residual "
-        "is left out: only computed residuals, steps, what they cause above, and the shift with BLUE are shown.</p>"
-    )
-
-
-def _sections(tables: Tables) -> Iterator[str]:
-    charts = charts_of(tables)
+def _sections(charts: Sequence[Chart]) -> Iterator[str]:
     for title, starts in _SECTIONS:
         own = "".join(chart.html() for chart in charts if chart.id.startswith(starts))
         if own:

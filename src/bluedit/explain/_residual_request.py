@@ -11,15 +11,15 @@ from bluedit.editing.known import unknown_facts
 from bluedit.errors import ExplainError, FactError
 from bluedit.facts.fact import Fact, check_batch
 from bluedit.facts.records import fact_record
-from bluedit.methods.presets import preset
+from bluedit.methods.presets import PRESETS, preset
 from bluedit.methods.recipe import Recipe, blue
+from bluedit.methods.schedules import Boundary
 from bluedit.methods.subjects import Split
 from bluedit.methods.update import ClosedForm
 from bluedit.methods.wordings import PromptOnly
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import tokenizer_fingerprint
 from bluedit.model.state import refuse_inference_mode
-from bluedit.text.corpus import Corpus
 from bluedit.text.joining import with_spacing
 from bluedit.writing.batches import split_batches
 
@@ -60,17 +60,19 @@ def recipes_of(
     """
     base = preset(recipe) if isinstance(recipe, str) else recipe
     distributes = editor.lm.anatomy.additive
-    host = editor.recipe(base if distributes else _named(base, with_blue=True), settings)
+    host = editor.recipe(base if distributes else _with_blue(base), settings)
     if not isinstance(host.update, ClosedForm) or host.sequential:
         raise ExplainError(
             f"the recipe {base.name} does not write batches in closed form, so it distributes nothing; choose one such as memit, pmet or alphaedit"
         )
-    chosen = tuple(layers or host.layers)
+    chosen = host.layers if layers is None else tuple(layers)
     if len(chosen) < 2 or list(chosen) != sorted(set(chosen)):
         raise ExplainError(
             f"the critical layers are {list(chosen)}; distribution needs two or more, ascending, e.g. layers 4 to 8 (--layers 4-8)"
         )
     editor.lm.anatomy.check_layers(chosen)
+    if distributes:
+        _check_distributes(replace(host, layers=chosen))
     host = replace(
         host,
         layers=chosen,
@@ -78,24 +80,43 @@ def recipes_of(
         subjects=Split(),
         reteach=0,
         memory=False,
-        objective=replace(host.objective, norm_anchor=False, together=False),
+        objective=replace(host.objective, norm_anchor=False, together=False, weights="current"),
     )
     asked = {**(settings or {}), "layers": list(chosen)}
     sequence = _for_sequences(base)
     plain = replace(editor.recipe(sequence, asked), layers=chosen) if distributes else None
     # BLUE has a schedule of its own
     others = {path: value for path, value in asked.items() if not path.startswith("schedule")}
-    with_blue = replace(editor.recipe(_named(sequence, with_blue=True), others), layers=chosen)
+    with_blue = replace(editor.recipe(_with_blue(sequence), others), layers=chosen)
     return host, plain, with_blue
 
 
+def _check_distributes(host: Recipe) -> None:
+    """Raises ExplainError unless every critical layer is written for the last one's target."""
+    steps = host.steps()
+    if {step.layer for step in steps} == set(host.layers) and {step.target for step in steps} == {host.layers[-1]}:
+        return
+    written = ", ".join(f"{step.layer} for {step.target}" for step in steps)
+    raise ExplainError(
+        f"the recipe {host.name} does not write every critical layer for the last one's target (layer {written}), so it distributes nothing; "
+        f"choose {host.name.removesuffix('-blue')} with a schedule that does (schedule=spread): BLUE's is compared with it anyway"
+    )
+
+
 def _for_sequences(recipe: Recipe) -> Recipe:
-    """The recipe that remembers earlier keys."""
-    return recipe if recipe.memory else replace(recipe, name=f"{recipe.name}-seq", memory=True)
+    """The recipe that remembers earlier keys: the preset that is made for that, or the recipe with memory under a name that no preset has."""
+    if recipe.memory:
+        return recipe
+    stem = recipe.name.removesuffix("-blue")
+    name = f"{stem}-seq{recipe.name[len(stem) :]}"
+    if name not in PRESETS:
+        return replace(recipe, name=name, memory=True)
+    own = PRESETS.get(recipe.name) != recipe
+    return replace(recipe, name=f"{recipe.name}-with-memory", memory=True) if own else PRESETS[name]
 
 
-def _named(recipe: Recipe, *, with_blue: bool) -> Recipe:
-    return blue(recipe) if with_blue else recipe
+def _with_blue(recipe: Recipe) -> Recipe:
+    return recipe if isinstance(recipe.schedule, Boundary) else blue(recipe)
 
 
 def facts_of(editor: Editor, facts: Sequence[Fact], known: str) -> list[Fact]:
@@ -111,13 +132,20 @@ def facts_of(editor: Editor, facts: Sequence[Fact], known: str) -> list[Fact]:
     return first
 
 
-def configuration_of(setting: Setting, weights: str, corpus: str, tokens: int | None) -> dict[str, Any]:
+def check_numbers(batches: int, fluent: int) -> None:
+    """Raises ExplainError for a number of batches below 1, or of facts whose fluency is measured below 0."""
+    for name, value, least in (("batches", batches, 1), ("fluent", fluent, 0)):
+        if not isinstance(value, int) or value < least:
+            raise ExplainError(f"{name} is {value}; it must be a whole number and at least {least}")
+
+
+def configuration_of(setting: Setting) -> dict[str, Any]:
     """All that the results depend on."""
-    lm = setting.lm
+    lm, moments = setting.lm, setting.moments
     sequences = [recipe for recipe in (setting.plain, setting.blue) if recipe]
     return {
         "model": lm.name,
-        "weights": weights,
+        "weights": moments.weights,
         "tokenizer": tokenizer_fingerprint(lm.tokenizer),
         "distributes": setting.distributes,
         "recipe": setting.host.name,
@@ -126,8 +154,8 @@ def configuration_of(setting: Setting, weights: str, corpus: str, tokens: int | 
         "sequences": {recipe.name: recipe.settings() for recipe in sequences},
         "batches": setting.batches,
         "fluent": setting.fluent,
-        "corpus": corpus,
-        "corpus_fingerprint": Corpus(corpus).fingerprint(tokens or 0),
-        "tokens": tokens,
+        "corpus": moments.corpus.name,
+        "corpus_fingerprint": moments.corpus.fingerprint(moments.tokens or 0),
+        "tokens": moments.tokens,
         "facts": [fact_record(fact) for fact in setting.facts],
     }

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import torch
 
 from bluedit.facts.fact import Fact
 from bluedit.maths.preserve import GrowingOperator
 from bluedit.methods.objective import Objective
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.schedules import Schedule
+from bluedit.methods.update import ClosedForm
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Place, Site
 from bluedit.shapes import Float, Tensor
 from bluedit.statistics.store import MomentStore
-from bluedit.text.rows import Row
+from bluedit.text.rows import Row, measured_rows
 from bluedit.writing.batch import Batch
-from bluedit.writing.keys import BatchRows
+from bluedit.writing.keys import BatchRows, average_values
 from bluedit.writing.target import Targets, TargetSource
 from bluedit.writing.trace import Trace, Write
 
@@ -28,58 +27,11 @@ if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
 
 
-class Given(TargetSource):
-    """Targets that add given residuals to the values as they are, by layer."""
-
-    def __init__(self, residuals: Mapping[int, Float[Tensor, "d_value n"]], read: Callable[[Site], Tensor]) -> None:
-        self._residuals, self._read = residuals, read
-
-    def get(
-        self,
-        lm: EditableModel,
-        rows: Sequence[Row],
-        site: Site,
-        objective: Objective,
-        optimise: Callable[[], Targets],
-        *,
-        later: Sequence[Site] = (),
-    ) -> Targets:
-        del lm, rows, objective, optimise, later
-        start = self._read(site)
-        return fixed(start + self._residuals[site.layer], start)
-
-
-class Known(TargetSource):
-    """Targets with given values, by layer, whatever the weights are."""
-
-    def __init__(self, z: Mapping[int, Float[Tensor, "d_value n"]], read: Callable[[Site], Tensor]) -> None:
-        self._z, self._read = z, read
-
-    def get(
-        self,
-        lm: EditableModel,
-        rows: Sequence[Row],
-        site: Site,
-        objective: Objective,
-        optimise: Callable[[], Targets],
-        *,
-        later: Sequence[Site] = (),
-    ) -> Targets:
-        del lm, rows, objective, optimise, later
-        return fixed(self._z[site.layer], self._read(site))
-
-
-def fixed(z: Tensor, start: Tensor) -> Targets:
-    """Targets that were not optimised: no steps, and no loss."""
-    n = z.shape[1]
-    return Targets(z, start, torch.zeros(n, dtype=torch.long), torch.full((n,), torch.nan))
-
-
 class Switch(Trace):
-    """What an editor asks for targets and tells what it does, where both can be exchanged."""
+    """What an editor asks for targets and tells what it does, where both can be exchanged; `outer` is told in any case."""
 
-    def __init__(self, source: TargetSource | None) -> None:
-        self.source, self.trace = source, Trace()
+    def __init__(self, source: TargetSource | None, outer: Trace) -> None:
+        self.source, self.outer, self.trace = source, outer, Trace()
 
     def get(
         self,
@@ -97,12 +49,15 @@ class Switch(Trace):
         return self.source.get(lm, rows, site, objective, optimise, **more)
 
     def on_target(self, site: Site, targets: Targets) -> None:
+        self.outer.on_target(site, targets)
         self.trace.on_target(site, targets)
 
     def on_write(self, write: Write) -> None:
+        self.outer.on_write(write)
         self.trace.on_write(write)
 
     def on_batch(self, batch: Batch) -> None:
+        self.outer.on_batch(batch)
         self.trace.on_batch(batch)
 
 
@@ -115,8 +70,8 @@ class Setting:
         host: the recipe whose distribution is looked into, with layers.
         plain, blue: the recipes of sequences of batches; `plain` is None where the model cannot distribute.
         facts: what is edited; no subject occurs twice.
-        batch: their rows.
-        moments: second moments of the unedited model's keys.
+        unrelated: bundled true facts about other subjects.
+        batch: the rows of what is edited.
         batches: into how many the facts are cut for sequences.
         fluent: how many facts fluency is measured on.
     """
@@ -127,14 +82,25 @@ class Setting:
     plain: Recipe | None
     blue: Recipe
     facts: Sequence[Fact]
+    unrelated: Sequence[Fact]
     batch: BatchRows
-    moments: MomentStore
     batches: int
     fluent: int
 
     @property
     def lm(self) -> EditableModel:
         return self.editor.lm
+
+    @property
+    def moments(self) -> MomentStore:
+        """Second moments of the unedited model's keys."""
+        return self.editor.moments
+
+    @property
+    def update(self) -> ClosedForm:
+        """How the host writes."""
+        assert isinstance(self.host.update, ClosedForm)
+        return self.host.update
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -166,23 +132,25 @@ class Setting:
 
     @property
     def measured(self) -> list[Row]:
-        """Bare prompts in the order of their columns; a column without any has its first prompt."""
-        prompts = [row for row in self.batch.rows if not row.is_drift]
-        found: dict[int, Row] = {}
-        for row in sorted(prompts, key=lambda row: not row.is_bare):
-            found.setdefault(row.fact, row)
-        return [found[column] for column in range(self.batch.n)]
+        """The rows on which values are measured: bare prompts, and the prefixed ones of a column that has none."""
+        rows = self.batch.rows
+        chosen = {i for column in range(self.batch.n) for i in measured_rows(rows, column)}
+        return [row for i, row in enumerate(rows) if i in chosen]
+
+    def by_column(self, seen: Float[Tensor, "rows d_model"]) -> Float[Tensor, "d_model n"]:
+        """What was seen on the measured rows, as the mean of each column."""
+        return average_values(self.measured, seen, self.batch.n)
 
     def fact_of(self, column: int) -> int:
         """The number of the fact that a column of K and R belongs to."""
         return self.batch.owners[column][0]
 
-    def operators(self) -> dict[int, GrowingOperator]:
-        """G of each critical layer, without memory."""
-        preserve = self.host.update.preserve
-        assert preserve is not None
+    def operators(self) -> Iterator[tuple[int, GrowingOperator]]:
+        """Each critical layer with its G without memory, made when it is asked for."""
+        preserve = self.update.preserve
         found = self.moments.get(self.layers, self.editor.progress, names=preserve.weight_of_names)
-        return {layer: preserve.operator(C) for layer, C in found.items()}
+        for layer, C in found.items():
+            yield layer, preserve.operator(C)
 
     @contextmanager
     def edited(

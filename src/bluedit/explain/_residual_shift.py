@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
 import torch
 
+from bluedit.explain._residual_numbers import grouped
 from bluedit.explain.residual_data import Place, Shift
 from bluedit.facts.fact import Fact
 from bluedit.facts.subjects import same_subject_key
@@ -25,25 +27,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _MOST, _FEWEST = 100, 20  # facts that are compared
+FEWEST = 2  # without a second one there is no spread, and no plane
 States = Float[Tensor, "rows d_model"]
 
 
-def unrelated(setting: Setting) -> list[Row]:
-    """Prompts of bundled true facts about other subjects than the edited ones, those that the model says first."""
-    edited = {same_subject_key(fact.subject) for fact in setting.facts}
-    facts = [
+def unrelated_facts(edited: Sequence[Fact]) -> list[Fact]:
+    """Bundled true facts about other subjects than the edited ones, one relation after another in turn."""
+    taken = {same_subject_key(fact.subject) for fact in edited}
+    return [
         replace(fact, target=fact.old_target or fact.target, old_target=None)
         for fact in world_facts(neighbours=0)
-        if same_subject_key(fact.subject) not in edited
+        if same_subject_key(fact.subject) not in taken
     ]
+
+
+def compared_rows(setting: Setting) -> list[Row]:
+    """Prompts of unrelated facts that the model says, spread evenly over the relations; where it says few, others too."""
+    facts = setting.unrelated
     rows = [subject_row(setting.lm.tokenizer, fact, i) for i, fact in enumerate(facts)]
     with frozen(setting.lm.model):
         said = says_targets(setting.lm, rows)
     known = [row for row, says in zip(rows, said, strict=True) if says]
     if len(known) < _FEWEST:
         log.info("the model says %d of %d unrelated facts; others are compared too", len(known), len(rows))
-        known += [row for row, says in zip(rows, said, strict=True) if not says][: _FEWEST - len(known)]
-    return known[:_MOST]
+        return known + [row for row, says in zip(rows, said, strict=True) if not says][: _FEWEST - len(known)]
+    by_relation = grouped(known, lambda row: facts[row.fact].id.partition("/")[0])
+    in_turn = chain.from_iterable(zip_longest(*by_relation.values()))
+    return [row for row in in_turn if row is not None][:_MOST]
 
 
 def shift(setting: Setting, recipe: Recipe, rows: Sequence[Row]) -> tuple[list[Shift], list[Place]]:

@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from bluedit.explain._residual_growth import growth
-from bluedit.explain._residual_shift import shift, unedited_places, unrelated
+from bluedit.explain._residual_shift import FEWEST, compared_rows, shift, unedited_places
 from bluedit.explain._residual_vectors import Residuals, compute_residuals, contributions, geometry, passive_changes
 from bluedit.explain._residual_writes import ORDERS, Order, single_layer, steps_of, written_by
 from bluedit.explain.residual_data import COMPUTED, DISTRIBUTED, TABLES
@@ -33,7 +33,7 @@ def measure(setting: Setting, stages: Stages) -> Tables:
 
 def _plan(setting: Setting, residuals: Residuals) -> list[tuple[str, Callable[[], Tables]]]:
     """(name, computation) of every stage."""
-    known = cache(partial(unrelated, setting))
+    known = cache(partial(compared_rows, setting))
     plan: list[tuple[str, Callable[[], Tables]]] = [
         ("contributions", lambda: {"contributions": contributions(setting, residuals)}),
         ("passive", lambda: {"passive": passive_changes(setting, residuals)}),
@@ -44,18 +44,26 @@ def _plan(setting: Setting, residuals: Residuals) -> list[tuple[str, Callable[[]
             ("growth", lambda: {"growth": growth(setting, residuals)}),
         ]
     for layer in setting.layers:
-        for kind in (COMPUTED, DISTRIBUTED) if setting.distributes else (COMPUTED,):
-            plan.append(
-                (
-                    f"layer-{layer}-{kind}",
-                    lambda layer=layer, kind=kind: {"single_layer": single_layer(setting, residuals, layer, kind)},
-                )
-            )
+        for kinds in _kinds(setting, layer):
+            plan.append((f"layer-{layer}-{kinds[0]}", partial(_single, setting, residuals, layer, kinds)))
     for order in ORDERS if setting.distributes else [order for order in ORDERS if order.measures_steps]:
         plan.append((f"order-{order.name.replace(' ', '-')}", partial(_order, setting, residuals, order)))
-    for recipe in filter(None, (setting.plain, setting.blue)):
-        plan.append((f"sequence-{recipe.name}", partial(_sequence, setting, recipe, known)))
+    if len(setting.unrelated) >= FEWEST:
+        for recipe in filter(None, (setting.plain, setting.blue)):
+            plan.append((f"sequence-{recipe.name}", partial(_sequence, setting, recipe, known)))
     return plan
+
+
+def _kinds(setting: Setting, layer: int) -> list[tuple[str, ...]]:
+    """The residuals with which a layer is written alone: those in one tuple are the same."""
+    if not setting.distributes:
+        return [(COMPUTED,)]
+    same = layer == setting.layers[-1] and setting.shares[layer] == 1
+    return [(COMPUTED, DISTRIBUTED)] if same else [(COMPUTED,), (DISTRIBUTED,)]
+
+
+def _single(setting: Setting, residuals: Residuals, layer: int, kinds: Sequence[str]) -> Tables:
+    return {"single_layer": single_layer(setting, residuals, layer, kinds)}
 
 
 def _order(setting: Setting, residuals: Residuals, order: Order) -> Tables:

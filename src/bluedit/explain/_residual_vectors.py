@@ -145,17 +145,17 @@ def geometry(setting: Setting, residuals: Residuals) -> list[Geometry]:
 
 @torch.no_grad()
 def passive_changes(setting: Setting, residuals: Residuals) -> list[Passive]:
-    """What each layer's own residual, added at the layer on the unedited model's bare prompts, changes at the last layer's block."""
+    """What each layer's own residual, added at the layer on the unedited model's measured rows, changes at the last layer's block."""
     lm, rows, top = setting.lm, setting.measured, setting.block(setting.layers[-1])
     found: list[Passive] = []
     with frozen(lm.model):
         plain = observe(lm, rows, [setting.block(layer) for layer in setting.layers])
-        wanted = _moved(setting, rows, residuals, setting.layers[-1])[top] - plain[top]
+        wanted = setting.by_column(_moved(setting, rows, residuals, setting.layers[-1])[top] - plain[top])
         for layer in setting.layers[:-1]:
             moved = _moved(setting, rows, residuals, layer)
-            here, caused = (moved[site] - plain[site] for site in (setting.block(layer), top))
-            cosine, aim = (torch.nn.functional.cosine_similarity(caused, other, dim=1) for other in (here, wanted))
-            columns = torch.stack([cosine, caused.norm(dim=1) / here.norm(dim=1), aim])
+            here, caused = (setting.by_column(moved[site] - plain[site]) for site in (setting.block(layer), top))
+            cosine, aim = (torch.nn.functional.cosine_similarity(caused, other, dim=0) for other in (here, wanted))
+            columns = torch.stack([cosine, caused.norm(dim=0) / here.norm(dim=0), aim])
             found += [
                 Passive(layer, setting.fact_of(column), *values) for column, values in enumerate(columns.T.tolist())
             ]
@@ -165,15 +165,20 @@ def passive_changes(setting: Setting, residuals: Residuals) -> list[Passive]:
 def _moved(setting: Setting, rows: Sequence[Row], residuals: Residuals, layer: int) -> dict:
     """Block outputs at a layer and at the last one, with the layer's own residual added."""
     sites = list(dict.fromkeys([setting.block(layer), setting.block(setting.layers[-1])]))
-    return observe(setting.lm, rows, sites, {setting.site(layer): residuals.computed(layer).T})
+    return observe(setting.lm, rows, sites, {setting.site(layer): _by_row(rows, residuals.computed(layer))})
+
+
+def _by_row(rows: Sequence[Row], columns: Float[Tensor, "d_value n"]) -> Float[Tensor, "rows d_value"]:
+    """The vector of each row's column."""
+    return columns[:, [row.fact for row in rows]].T
 
 
 @torch.no_grad()
 def replayed(setting: Setting, residuals: Residuals) -> dict[int, Float[Tensor, "d_value n"]]:
     """Values of all critical layers when the first one's target is in place of its value, on the unedited model (arXiv 2605.00358)."""
-    first = setting.layers[0]
+    first, rows = setting.layers[0], setting.measured
     sites = [setting.site(layer) for layer in setting.layers]
-    added = {setting.site(first): residuals.computed(first).T}
+    added = {setting.site(first): _by_row(rows, residuals.computed(first))}
     with frozen(setting.lm.model):
-        seen = observe(setting.lm, setting.measured, sites, added)
-    return {site.layer: seen[site].T for site in sites}
+        seen = observe(setting.lm, rows, sites, added)
+    return {site.layer: setting.by_column(seen[site]) for site in sites}

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bluedit.evaluate.metrics import Columns
 from bluedit.evaluate.model_queries import ModelQueries
 from bluedit.evaluate.suites import suites_of
-from bluedit.explain._residual_setting import Given, Known
 from bluedit.explain._residual_vectors import replayed
 from bluedit.explain.residual_data import Remaining, SingleLayer, Steps
 from bluedit.maths.schedule import Step
 from bluedit.methods.schedules import Boundary, Schedule, Single
 from bluedit.model.sites import Site
 from bluedit.shapes import Tensor
+from bluedit.writing.batch import Batch
 from bluedit.writing.keys import read_values
-from bluedit.writing.target import Targets, TargetSource
+from bluedit.writing.target import Fixed, Targets, TargetSource
 from bluedit.writing.trace import Trace, Write
 
 if TYPE_CHECKING:
@@ -39,14 +40,18 @@ class EachOwn(Schedule):
         return tuple(Step(layer, layer, 1.0) for layer in layers)
 
 
-def single_layer(setting: Setting, residuals: Residuals, layer: int, kind: str) -> list[SingleLayer]:
-    """Metrics of every fact after writing one layer with its computed or distributed residual, by the ordinary loop."""
-    given = residuals.both(layer, distributes=setting.distributes)[kind]
-    source = Given({layer: given}, lambda site: _values(setting, site))
+def single_layer(setting: Setting, residuals: Residuals, layer: int, kinds: Sequence[str]) -> list[SingleLayer]:
+    """Metrics of every fact after writing one layer with its computed or distributed residual, by the ordinary loop.
+
+    Several kinds are one and the same residual, which is written and measured once.
+    """
+    given = residuals.both(layer, distributes=setting.distributes)[kinds[0]]
+    source = Fixed(partial(_values, setting), lambda _, start: start + given)
     with setting.edited(Single(), layers=(layer,), source=source):
         columns = measured(setting)
     return [
         SingleLayer(layer, kind, name, fact, value)
+        for kind in kinds
         for name, values in columns.items()
         for fact, value in enumerate(values)
     ]
@@ -88,7 +93,8 @@ class Order:
 
 
 def _replay(setting: Setting, residuals: Residuals) -> TargetSource:
-    return Known(replayed(setting, residuals), lambda site: _values(setting, site))
+    z = replayed(setting, residuals)
+    return Fixed(partial(_values, setting), lambda site, _: z[site.layer])
 
 
 ORDERS = (
@@ -109,14 +115,21 @@ class _Watch(Trace):
         self.remaining: list[Remaining] = []
         self.steps: dict[int, list[int]] = {}
         self._wanted = residuals.targets[setting.layers[-1]]
+        self._rest = False
         self._note(0, -1)
 
     def on_target(self, site: Site, targets: Targets) -> None:
         self.steps[site.layer] = targets.steps.tolist()
 
     def on_write(self, write: Write) -> None:
-        if write.number == 0:  # later rounds write some facts again
+        if write.number == 0:
             self._note(1 + self.remaining[-1].write, write.step.layer)
+        else:  # some facts are written again: noted once, at the end
+            self._rest = True
+
+    def on_batch(self, batch: Batch) -> None:
+        if self._rest or batch.filters:
+            self._note(1 + self.remaining[-1].write, -1)
 
     def _note(self, write: int, layer: int) -> None:
         wanted, setting = self._wanted, self.setting

@@ -1,6 +1,8 @@
 """What the analysis of residuals measures, as rows of tables: each becomes one CSV file and one list in results.json.
 
-Lengths are Euclidean, in units of the model's hidden state. Facts are numbered from 0 in the order they were given.
+Lengths are Euclidean, in units of the model's hidden state. Facts are numbered from 0 in the order they were given. A subject that begins
+its text may be written at two tokens (`bluedit.writing.keys.batch_rows`); such a fact has two residuals, and two rows for a layer in the tables
+of residuals: contributions, geometry, steps, remaining and passive. The second one stands after the rows of all facts.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Steps:
-    """Adam steps that a layer's target took.
+    """Steps of the descent that a layer's target took.
 
     Attributes:
         unedited: on the unedited model.
@@ -88,8 +90,8 @@ class Remaining:
 
     Attributes:
         schedule: how layers were written.
-        write: 0 before the first write.
-        layer: the layer that was written; -1 before the first write.
+        write: 0 before the first write. Where a recipe writes some facts again or filters the update, a last one stands for all of that.
+        layer: the layer that was written; -1 where it is not one write of one layer.
     """
 
     schedule: str

@@ -13,25 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from bluedit.editing.editor import Editor
-from bluedit.errors import ExplainError
 from bluedit.execution import Execution
-from bluedit.explain._residual_folder import FIGURES, TARGETS, Tables, claimed, write_tables
-from bluedit.explain._residual_page import charts_of, write_page
-from bluedit.explain._residual_request import configuration_of, facts_of, recipes_of, unedited
+from bluedit.explain._residual_folder import FIGURES, TARGETS, Tables, claimed, saving, write_tables
+from bluedit.explain._residual_notes import notes_of
+from bluedit.explain._residual_page import Findings, write_page
+from bluedit.explain._residual_request import check_numbers, configuration_of, facts_of, recipes_of, unedited
 from bluedit.explain._residual_setting import Setting, Switch
+from bluedit.explain._residual_shift import unrelated_facts
 from bluedit.explain._residual_stages import measure
-from bluedit.explain._residual_summary import summary_of
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.page.plots import check_plots, write_plots
-from bluedit.progress import Progress, as_progress
-from bluedit.statistics.store import MomentStore
+from bluedit.progress import Progress
 from bluedit.text.contexts import sampled_prefixes
-from bluedit.text.corpus import Corpus
 from bluedit.writing.keys import batch_rows
 from bluedit.writing.target import TargetSource
 from bluedit.writing.target_store import TargetStore
+from bluedit.writing.trace import Trace
 from bluedit.writing.writer import versions
 
 
@@ -44,6 +43,7 @@ class ResidualAnalysis:
         page: one HTML file that needs nothing else.
         tables: rows by name, see `bluedit.explain.residual_data`.
         summary: what was found, a sentence each.
+        notes: what was left out or done otherwise than one may expect, a sentence each.
         resumed: stages whose results were kept from an earlier, interrupted run.
     """
 
@@ -51,6 +51,7 @@ class ResidualAnalysis:
     page: Path
     tables: Tables
     summary: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     resumed: tuple[str, ...] = ()
 
 
@@ -66,7 +67,7 @@ def explain_residuals(
     fluent: int = 50,
     known: str = "refuse",
     plots: Sequence[str] = (),
-    corpus: str = "self",
+    corpus: str | None = None,
     tokens: int | None = None,
     statistics: str | Path | None = None,
     targets: TargetSource | None = None,
@@ -89,30 +90,22 @@ def explain_residuals(
         known: what to do with facts that the model says already: "refuse", "skip" or "edit".
         plots: formats of further image files of all figures: png, svg, pdf.
         corpus, tokens, statistics: key statistics, as in `Editor`.
-        targets: where targets come from; None optimises them and keeps them in `out`.
-        execution, progress: as in `Editor`.
+        targets: where targets come from; without any they are optimised and kept in `out`.
+        execution, progress: as in `Editor`. What is left out, of these and of the three before, is an editor's own where one is passed; its trace
+            is told of every write.
 
     Raises:
-        ExplainError: the request cannot be carried out, or the folder holds something else; nothing was computed.
+        ExplainError: the request cannot be carried out, or the folder holds something else; nothing was computed. Or the folder cannot be written.
         FactError, RecipeError, ModelError, StatisticsError: as `Editor.edit`.
     """
-    folder = Path(out)
     check_plots(plots)
-    lm, store = unedited(model), Path(statistics) if statistics else None
-    switch = Switch(targets)
-    editor = Editor(
-        lm,
-        corpus=corpus,
-        tokens=tokens,
-        statistics=store,
-        targets=switch,
-        execution=execution,
-        trace=switch,
-        progress=as_progress(progress),
-    )
-    weights = editor.journal.base.fingerprint
-    if targets is None:
-        switch.source = TargetStore(folder / TARGETS, weights)
+    check_numbers(batches, fluent)
+    lm = unedited(model)
+    options = {"corpus": corpus, "tokens": tokens, "statistics": statistics, "execution": execution, "targets": targets}
+    editor, switch = _watched(model, lm, options, progress)
+    folder = Path(out)
+    if switch.source is None:
+        switch.source = TargetStore(folder / TARGETS, editor.journal.base.fingerprint)
     host, plain, with_blue = recipes_of(editor, recipe, layers, settings)
     chosen = facts_of(editor, facts, known)
     prefixes = host.contexts.prefixes(partial(sampled_prefixes, lm))
@@ -123,25 +116,36 @@ def explain_residuals(
         plain=plain,
         blue=with_blue,
         facts=chosen,
+        unrelated=unrelated_facts(chosen),
         batch=batch_rows(lm.tokenizer, chosen, prefixes, host),
-        moments=MomentStore(lm, weights, Corpus(corpus), tokens, store, editor.execution.statistics_device),
         batches=min(batches, len(chosen)),
         fluent=min(fluent, len(chosen)),
     )
-    return _run(setting, folder, configuration_of(setting, weights, corpus, tokens), plots)
+    return _run(setting, folder, plots)
 
 
-def _run(setting: Setting, folder: Path, configuration: Mapping[str, Any], plots: Sequence[str]) -> ResidualAnalysis:
-    try:
-        with claimed(folder, configuration) as stages:
-            tables = measure(setting, stages)
-            summary = summary_of(tables)
-            about = {**configuration, "versions": versions(), "execution": asdict(setting.editor.execution)}
-            write_tables(folder, tables, about, summary)
-            page = write_page(folder, tables, about)
-            write_plots(charts_of(tables) if plots else (), folder / FIGURES, plots)
-    except OSError as error:
-        raise ExplainError(
-            f"cannot write to {folder}: {error.strerror or error}; make room or choose another place, and run the same again: finished stages stay"
-        ) from error
-    return ResidualAnalysis(folder, page, tables, tuple(summary), tuple(stages.done))
+def _watched(
+    model: Editor | EditableModel, lm: EditableModel, options: Mapping[str, Any], progress: bool | Progress
+) -> tuple[Editor, Switch]:
+    """An editor whose targets and trace can be exchanged, with the given options and an editor's own for those that are None."""
+    given = {name: value for name, value in options.items() if value is not None}
+    trace = Trace()
+    if isinstance(model, Editor):
+        moments, trace, progress = model.moments, model.trace, progress or model.progress
+        own = {"corpus": moments.corpus.name, "tokens": moments.tokens, "statistics": moments.folder}
+        given = own | {"execution": model.execution, "targets": model.targets} | given
+    switch = Switch(given.pop("targets", None), trace)
+    return Editor(lm, **given, targets=switch, trace=switch, progress=progress), switch
+
+
+def _run(setting: Setting, folder: Path, plots: Sequence[str]) -> ResidualAnalysis:
+    configuration = configuration_of(setting)
+    with claimed(folder, configuration) as stages:
+        tables = measure(setting, stages)
+        found = Findings.of(tables, tuple(notes_of(setting)), type(setting.host.objective.descent).__name__)
+        about = {**configuration, "versions": versions(), "execution": asdict(setting.editor.execution)}
+        with saving(folder):
+            write_tables(folder, tables, about, found.summary, found.notes)
+            page = write_page(folder, found, about)
+            write_plots(found.charts, folder / FIGURES, plots)
+    return ResidualAnalysis(folder, page, tables, tuple(found.summary), tuple(found.notes), tuple(stages.done))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
 from bluedit.methods.objective import Objective
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
@@ -50,3 +52,36 @@ class TargetSource(Protocol):
         `later` is passed only for objectives that optimise the targets of several layers together.
         """
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """A `TargetSource` of targets that are given, not optimised.
+
+    Attributes:
+        read: the values at a site on the weights as they are, d_value x n.
+        value: z at a site, given these values.
+    """
+
+    read: Callable[[Site], Float[Tensor, "d_value n"]]
+    value: Callable[[Site, Float[Tensor, "d_value n"]], Float[Tensor, "d_value n"]]
+
+    def get(
+        self,
+        lm: EditableModel,
+        rows: Sequence[Row],
+        site: Site,
+        objective: Objective,
+        optimise: Callable[[], Targets],
+        *,
+        later: Sequence[Site] = (),
+    ) -> Targets:
+        del lm, rows, objective, optimise, later
+        start = self.read(site)
+        return fixed(self.value(site, start), start)
+
+
+def fixed(z: Float[Tensor, "d_value n"], start: Float[Tensor, "d_value n"]) -> Targets:
+    """Targets that were not optimised: no steps, and no loss."""
+    n = z.shape[1]
+    return Targets(z, start, torch.zeros(n, dtype=torch.long), torch.full((n,), torch.nan))

@@ -80,3 +80,23 @@ def as_progress(progress: bool | Progress) -> Progress:
     if isinstance(progress, Progress):
         return progress
     return BarProgress() if progress else Progress()
+
+
+class Retold:
+    """Reports each of some steps once, also where work that was given up is done again from its beginning."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance, self._told = advance, 0
+
+    def after(self, done: int) -> Advance:
+        """What to call in work that begins after `done` steps."""
+        reached = done
+
+        def step(count: int = 1) -> None:
+            nonlocal reached
+            reached += count
+            while self._told < reached:
+                self._advance()
+                self._told += 1
+
+        return step

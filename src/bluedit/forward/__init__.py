@@ -4,7 +4,7 @@
 values; `Restorer` puts clean activations back into passes with noise. Everything else in this package is private.
 """
 
-from bluedit.forward._budget import MOST_TOKENS, tokens_per_step
+from bluedit.forward._budget import LEAST_TOKENS, MOST_TOKENS, bytes_per_token, tokens_per_step
 from bluedit.forward._cache import Past
 from bluedit.forward._observe import observe
 from bluedit.forward._past import past_of, shared_length
@@ -13,10 +13,12 @@ from bluedit.forward._runner import Runner, runners
 from bluedit.forward._said import says_targets
 
 __all__ = [
+    "LEAST_TOKENS",
     "MOST_TOKENS",
     "Past",
     "Restorer",
     "Runner",
+    "bytes_per_token",
     "observe",
     "past_of",
     "runners",

@@ -8,16 +8,26 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.memory import free_memory
 
 _SHARE = 0.25  # of free memory
-_LEAST, MOST_TOKENS = 64, 2048  # below, batching is pointless; above, matrix products gain nothing more
+LEAST_TOKENS, MOST_TOKENS = 64, 2048  # below, batching is pointless; above, matrix products gain nothing more
 
 
-def tokens_per_step(lm: EditableModel) -> int:
+def tokens_per_step(lm: EditableModel, kept: int = 0) -> int:
     """Tokens whose activations, kept for the backward pass through all layers, take at most a quarter of the free memory.
 
-    A token keeps about a dozen vectors as wide as the residual stream and four as wide as a key in each layer, and, at a few of its
+    Args:
+        lm: the model.
+        kept: bytes of the free memory that something else will take.
+    """
+    spare = max(0, free_memory(lm.device) - kept)
+    return max(LEAST_TOKENS, min(MOST_TOKENS, int(_SHARE * spare / bytes_per_token(lm))))
+
+
+def bytes_per_token(lm: EditableModel) -> int:
+    """Bytes of activations that a token keeps for the backward pass.
+
+    These are about a dozen vectors as wide as the residual stream and four as wide as a key in each layer, and, at a few of its
     positions, the logits and three arrays of their size.
     """
     config = lm.model.config.get_text_config()
     width, size = config.hidden_size, torch.finfo(lm.dtype).bits // 8
-    per_token = lm.anatomy.n_layers * (12 * width + 4 * lm.d_key) * size + 4 * 4 * config.vocab_size // 3
-    return max(_LEAST, min(MOST_TOKENS, int(_SHARE * free_memory(lm.device) / per_token)))
+    return lm.anatomy.n_layers * (12 * width + 4 * lm.d_key) * size + 4 * 4 * config.vocab_size // 3

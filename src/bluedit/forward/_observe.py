@@ -10,6 +10,7 @@ import torch
 
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import Hook, StopForward, by_row, first_tensor, hooked, with_first_tensor
+from bluedit.model.memory import run_chunks
 from bluedit.model.sites import Site, output_module, site_hook
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost
@@ -33,7 +34,8 @@ def observe(
     """
     cut = [row.ids[: row.subject_last + 1] for row in rows]
     out: dict[Site, Tensor] = {}
-    for chunk in chunks_by_cost([len(ids) for ids in cut], TOKENS_PER_PASS):
+
+    def run(chunk: Sequence[int]) -> None:
         ids, mask = lm.pad([cut[i] for i in chunk])
         last = mask.sum(dim=1) - 1
         own = {site: vectors[torch.tensor(chunk, device=vectors.device)] for site, vectors in (added or {}).items()}
@@ -41,6 +43,8 @@ def observe(
             if site not in out:
                 out[site] = torch.empty(len(rows), values.shape[1], dtype=values.dtype, device=values.device)
             out[site][torch.tensor(chunk, device=values.device)] = values
+
+    run_chunks(chunks_by_cost([len(ids) for ids in cut], TOKENS_PER_PASS), run, "rows", lm.device)
     return out
 
 

@@ -170,9 +170,8 @@ class Packed(Layout):
         lengths = [row.suffix for row in rows]
         ids = torch.tensor([[token for row in rows for token in row.ids[row.subject_last :]]], device=lm.device)
         place = torch.tensor([[at for row in rows for at in range(row.subject_last, len(row.ids))]], device=lm.device)
-        every = torch.arange(len(rows), device=lm.device)
-        groups = every.split([len(list(same)) for _, same in groupby(lengths)])
-        spans = [Span(lengths[group[0]], past.rows(group)) for group in groups]
+        groups = [list(same) for _, same in groupby(range(len(rows)), key=lambda i: lengths[i])]
+        spans = [Span(lengths[group[0]], past.rows(torch.tensor(group, device=lm.device))) for group in groups]
         return cls(lm, ids, place, spans)
 
     def places(self, rows: Int[Tensor, "n"], offsets: Int[Tensor, "n"]) -> Places:

@@ -14,6 +14,7 @@ from bluedit.forward._padded import Padded
 from bluedit.forward._reference import ReferenceRunner
 from bluedit.forward._suffix import SuffixRunner, unchanged_blocks
 from bluedit.model.editable import EditableModel
+from bluedit.model.memory import too_little
 from bluedit.model.precision import TOLERANCE, reduced_linears
 from bluedit.model.sites import Site
 from bluedit.shapes import Tensor
@@ -40,7 +41,7 @@ def runners(
             difference = _difference(lm, rows, sites, layout)
         except FAMILY_ERRORS as error:
             if out_of_memory(error):
-                raise
+                raise too_little(lm.device, "two prompts", error) from error
             why = f"{type(error).__name__}: {error}"
             continue
         if difference <= TOLERANCE[lm.dtype]:

@@ -8,6 +8,7 @@ import torch
 
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import hooked
+from bluedit.model.memory import run_chunks
 from bluedit.text.rows import Row, chunks_by_cost
 
 _TOKENS_PER_PASS = 2048
@@ -17,7 +18,8 @@ _TOKENS_PER_PASS = 2048
 def says_targets(lm: EditableModel, rows: Sequence[Row]) -> list[bool]:
     """For each row whether every token of its target is the model's first choice, given those before it."""
     said = [True] * len(rows)
-    for chunk in chunks_by_cost([len(row.ids) for row in rows], _TOKENS_PER_PASS):
+
+    def run(chunk: Sequence[int]) -> None:
         chosen = [rows[i] for i in chunk]
         ids, mask = lm.pad([row.ids for row in chosen])
         places = [(lane, row.target_start - 1 + t) for lane, row in enumerate(chosen) for t in range(len(row.targets))]
@@ -34,4 +36,6 @@ def says_targets(lm: EditableModel, rows: Sequence[Row]) -> list[bool]:
         targets = [token for row in chosen for token in row.targets]
         for (row, _), found, token in zip(places, first, targets, strict=True):
             said[chunk[row]] &= found == token
+
+    run_chunks(chunks_by_cost([len(row.ids) for row in rows], _TOKENS_PER_PASS), run, "rows", lm.device)
     return said

@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import Hook, StopForward, by_row, hooked
+from bluedit.model.memory import fits
 from bluedit.model.sites import Place, Site, site_hook
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
@@ -44,6 +45,8 @@ class Accumulation:
     file: Path
     device: torch.device
     last_only: bool = False
+    _tokens: int = field(default_factory=lambda: _TOKENS_PER_PASS)
+    _added: set[int] = field(default_factory=set)
 
     @torch.no_grad()
     def run(self, progress: Progress) -> dict[int, Tensor]:
@@ -54,17 +57,29 @@ class Accumulation:
             advance(done)
             while done < len(self.rows):
                 chunk = self._chunk(done)
-                ids, mask = self.lm.pad(chunk)
-                self._mask = mask.bool()
-                if self.last_only:
-                    self._mask &= mask.cumsum(dim=1) == mask.sum(dim=1, keepdim=True)
-                with suppress(StopForward):
-                    self.lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
+                self._add(chunk)
                 done += len(chunk)
                 advance(len(chunk))
                 if time.monotonic() > due and done < len(self.rows):
                     due = self._saved(sums, done)
         return sums
+
+    def _add(self, rows: Sequence[Sequence[int]], added: frozenset[int] = frozenset()) -> None:
+        """Add rows to the sums of all layers but those in `added`; in halves where memory runs out, then and from then on."""
+        self._added = set(added)
+        if not fits(lambda: self._run(rows), len(rows), "rows of text", self.lm.device):
+            self._tokens = max(1, self._tokens // 2)
+            there, half = frozenset(self._added), (len(rows) + 1) // 2
+            self._add(rows[:half], there)
+            self._add(rows[half:], there)
+
+    def _run(self, rows: Sequence[Sequence[int]]) -> None:
+        ids, mask = self.lm.pad(rows)
+        self._mask = mask.bool()
+        if self.last_only:
+            self._mask &= mask.cumsum(dim=1) == mask.sum(dim=1, keepdim=True)
+        with suppress(StopForward):
+            self.lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
 
     def discard(self) -> None:
         """Delete the saved sums."""
@@ -86,8 +101,10 @@ class Accumulation:
 
         def receiver(layer: int):
             def receive(keys: Tensor) -> None:
-                real = by_row(keys, len(self._mask))[self._mask].to(self.device).double()
-                sums[layer].addmm_(real.T, real)
+                if layer not in self._added:
+                    real = by_row(keys, len(self._mask))[self._mask].to(self.device).double()
+                    sums[layer].addmm_(real.T, real)
+                    self._added.add(layer)
                 if layer == deepest:
                     raise StopForward
 
@@ -98,7 +115,7 @@ class Accumulation:
     def _chunk(self, start: int) -> Sequence[Sequence[int]]:
         """Rows from `start` on that share a forward pass."""
         end, rows = start + 1, self.rows
-        while end < len(rows) and (end + 1 - start) * max(map(len, rows[start : end + 1])) <= _TOKENS_PER_PASS:
+        while end < len(rows) and (end + 1 - start) * max(map(len, rows[start : end + 1])) <= self._tokens:
             end += 1
         return rows[start:end]
 

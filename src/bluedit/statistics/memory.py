@@ -7,7 +7,7 @@ import logging
 import torch
 
 from bluedit.errors import StatisticsError
-from bluedit.model.memory import known_free_memory
+from bluedit.model.memory import gigabytes, known_free_memory
 
 log = logging.getLogger(__name__)
 
@@ -33,22 +33,18 @@ def check_memory(d_key: int, layers: int, device: torch.device) -> None:
         StatisticsError: the sums alone are larger than the memory that is free on the device.
     """
     need, free = memory_needed(d_key, layers), known_free_memory(device)
-    known = "" if free is None else f", {_gigabytes(free)} are free"
+    known = "" if free is None else f", {gigabytes(free)} are free"
     log.info(
         "key statistics of %d layer(s) with d_key %d need up to %s on %s%s",
         layers,
         d_key,
-        _gigabytes(need),
+        gigabytes(need),
         device,
         known,
     )
     sums = layers * d_key**2 * _DOUBLE
     if free is not None and sums > free:
         raise StatisticsError(
-            f"the key statistics of {layers} layers with d_key {d_key} take {_gigabytes(sums)} in float64, but {_gigabytes(free)} are free "
+            f"the key statistics of {layers} layers with d_key {d_key} take {gigabytes(sums)} in float64, but {gigabytes(free)} are free "
             f"on {device}; keep them on another device (execution.statistics_device=cpu), write fewer layers, or free memory"
         )
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from bluedit.forward import tokens_per_step
 from bluedit.methods.update import FineTune
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import Hook, hooked
+from bluedit.model.memory import run_chunks
 from bluedit.progress import Advance
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost
@@ -47,28 +49,45 @@ def finetune(
     order = torch.Generator().manual_seed(settings.seed)
     size = settings.minibatch or len(rows)
     for _ in range(settings.epochs):
-        total = 0.0
+        losses: list[tuple[Tensor, int]] = []
         shuffled = torch.randperm(len(rows), generator=order).tolist() if settings.minibatch else list(range(len(rows)))
         for start in range(0, len(rows), size):
             part = [rows[i] for i in shuffled[start : start + size]]
             adam.zero_grad()
             dW.grad = torch.zeros_like(dW)
-            for some in chunks_by_cost([len(row.ids) for row in part], tokens):
-                loss = _loss(lm, [part[i] for i in sorted(some)], layer, dW, settings) * (len(some) / len(part))
-                if not torch.isfinite(loss):
-                    raise EditError(
-                        "the loss of fine-tuning is not finite; check the model's weights, or lower update.learning_rate"
-                    )
-                total += float(loss.detach()) * len(part)
-                dW.grad += torch.autograd.grad(loss, dW)[0]
+            chunks = chunks_by_cost([len(row.ids) for row in part], tokens)
+            losses += _summed(lm, part, chunks, layer, dW, settings)
             adam.step()
             if settings.norm:
                 with torch.no_grad():
                     dW.clamp_(-settings.norm, settings.norm)
+        values = torch.stack([loss for loss, _ in losses]).tolist()  # the epoch's only wait for the device
+        mean = sum(value * count for value, (_, count) in zip(values, losses, strict=True)) / len(rows)
+        if not isfinite(mean):
+            raise EditError(
+                "the loss of fine-tuning is not finite; check the model's weights, or lower update.learning_rate"
+            )
         advance()
-        if total / len(rows) < settings.stop_loss:
+        if mean < settings.stop_loss:
             break
     return dW.detach()
+
+
+def _summed(
+    lm: EditableModel, part: Sequence[Row], chunks: Sequence[Sequence[int]], layer: int, dW: Tensor, settings: FineTune
+) -> list[tuple[Tensor, int]]:
+    """Add the gradient of a mini-batch to `dW.grad`; the shares of its loss, each with the number of its rows."""
+    losses: list[tuple[Tensor, int]] = []
+
+    def run(chunk: Sequence[int]) -> None:
+        loss = _loss(lm, [part[i] for i in sorted(chunk)], layer, dW, settings) * (len(chunk) / len(part))
+        (gradient,) = torch.autograd.grad(loss, dW)
+        assert dW.grad is not None
+        dW.grad += gradient
+        losses.append((loss.detach(), len(part)))
+
+    run_chunks(chunks, run, "rows", lm.device)
+    return losses
 
 
 def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, settings: FineTune) -> Tensor:

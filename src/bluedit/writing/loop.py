@@ -11,6 +11,7 @@ import torch
 from bluedit.errors import SingularError
 from bluedit.execution import Execution
 from bluedit.facts.fact import Fact
+from bluedit.forward import tokens_per_step
 from bluedit.maths.schedule import Step
 from bluedit.maths.solve import PreservationOperator, solve
 from bluedit.methods.objective import Objective
@@ -24,6 +25,7 @@ from bluedit.text.rows import Row
 from bluedit.writing.batch import Batch, Update
 from bluedit.writing.finetune import finetune
 from bluedit.writing.keys import batch_rows, read_keys, read_values, read_written_values
+from bluedit.writing.needs import weights_needed
 from bluedit.writing.target import Targets, TargetSource
 from bluedit.writing.targets import hold_norm, optimise_targets, written_values
 from bluedit.writing.trace import Trace, Write
@@ -62,6 +64,14 @@ class WriteContext:
     source: TargetSource | None = None
     trace: Trace = field(default_factory=Trace)
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def sized(self) -> Execution:
+        """The execution, with the number of tokens that fit now beside what the recipe's writes will take."""
+        if self.execution.tokens_per_step:
+            return self.execution
+        kept = weights_needed(self.lm, self.weights.unchanged(self.recipe.written))
+        return replace(self.execution, tokens_per_step=tokens_per_step(self.lm, kept))
 
     @property
     def solve_device(self) -> str | torch.device:
@@ -180,7 +190,7 @@ class _Writer:
         """Fine-tune one layer. The change is stored as the identity times itself; it has no residuals and no reach."""
         context, (layer,) = self.context, self.context.recipe.written
         with context.progress.task(f"fine-tuning layer {layer}", update.epochs, "epochs") as advance:
-            dW = finetune(context.lm, self.rows, layer, update, context.execution.tokens_per_step, advance)
+            dW = finetune(context.lm, self.rows, layer, update, context.sized.tokens_per_step, advance)
         R = torch.eye(len(dW), dtype=dW.dtype, device=dW.device)
         context.weights.add(layer, R, dW)
         return [(layer, R, dW, dW.new_zeros(0))]
@@ -233,7 +243,7 @@ class _Writer:
 
             def optimise() -> Targets:
                 return optimise_targets(
-                    *(context.lm, self.rows, site, plan.objective, context.execution, advance),
+                    *(context.lm, self.rows, site, plan.objective, context.sized, advance),
                     context.weights.unedited,
                     plan.later,
                     plan.initial,

@@ -19,9 +19,10 @@ from bluedit.execution import Execution
 from bluedit.forward import Runner, runners, tokens_per_step
 from bluedit.methods.objective import Objective
 from bluedit.model.editable import EditableModel
+from bluedit.model.memory import run_chunks
 from bluedit.model.sites import Place, Site
 from bluedit.model.sums import sum_by_owner
-from bluedit.progress import Advance
+from bluedit.progress import Advance, Retold
 from bluedit.shapes import Bool, Float, Int, Tensor
 from bluedit.text.rows import Row, chunks_by_cost, measured_rows, rotations
 from bluedit.writing._positions import Positions
@@ -71,7 +72,9 @@ def optimise_targets(
     sites = (site, *later, *([Site(Place.ATTENTION, site.layer)] if objective.attention else []))
     make_runner = runners(lm, rows, sites, execution.precision)
     found: dict[int, tuple[Tensor, ...]] = {}
-    for chunk in chunks_by_cost(costs, execution.tokens_per_step or tokens_per_step(lm)):
+    steps_on = Retold(advance)
+
+    def run(chunk: Sequence[int]) -> None:
         chosen = [row for i in chunk for row in by_fact[facts[i]]]
         parts = rotations(chosen) if objective.rotate else [chosen]
         optimiser = ChunkOptimiser([make_runner(part) for part in parts], chosen, objective)
@@ -81,8 +84,11 @@ def optimise_targets(
                 optimiser.anchor(runners(lm, drift, sites)(drift))
         if initial is not None:
             optimiser.begin(initial)
-        columns = optimiser.optimise(advance)
+        columns = optimiser.optimise(steps_on.after(len(found)))
         found.update((facts[i], tuple(column[j] for column in columns)) for j, i in enumerate(chunk))
+
+    chunks = chunks_by_cost(costs, execution.tokens_per_step or tokens_per_step(lm))
+    run_chunks(chunks, run, "facts", lm.device)
     z, start, steps, loss = (torch.stack(column) for column in zip(*(found[f] for f in facts), strict=True))
     ahead = (z[:, 1 : 1 + len(later)] - start[:, 1 : 1 + len(later)]).permute(1, 2, 0).contiguous() if later else None
     return Targets(z[:, 0].T.contiguous(), start[:, 0].T.contiguous(), steps, loss, ahead)
@@ -124,38 +130,44 @@ class ChunkOptimiser:
         self.reference = _log_softmax(logits[[places[fact] for fact in self.facts]])
 
     def optimise(self, advance: Advance) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(z, start, steps, loss) of the chunk's facts, in order; z and start for every site (n x sites x d_value)."""
-        count = len(self.facts)
-        active = torch.arange(count)
+        """(z, start, steps, loss) of the chunk's facts, in order; z and start for every site (n x sites x d_value).
+
+        A step waits for the device once, to read which facts are finished.
+        """
+        active = list(range(len(self.facts)))
         start = self.start.transpose(0, 1).clone()
-        z, steps, losses = start.clone(), torch.zeros(count, dtype=torch.long), start.new_zeros(count)
+        z, steps, losses = start.clone(), torch.zeros(len(active), dtype=torch.long), start.new_zeros(len(active))
         for step in range(self.objective.steps):
             delta = self.delta.clone().requires_grad_(True)
             loss, done = self.loss(delta)
-            self._check(loss, step)
             self.recent[step % len(self.parts)] = loss.detach()
-            losses[active], steps[active] = self.recent[: step + 1].mean(dim=0), step
-            last = step == self.objective.steps - 1
-            finished = done | (self.recent.max(dim=0).values < self.objective.stop_loss) | last
-            for i in finished.nonzero().flatten().tolist():
-                z[active[i]] = (self.start + self.delta)[:, i]
-                advance()
-            if finished.all():
+            finished = self._finished(loss, done, step)
+            if any(finished):
+                mean = self.recent[: step + 1].mean(dim=0)
+                for i in (i for i, ended in enumerate(finished) if ended):
+                    z[active[i]], losses[active[i]] = (self.start + self.delta)[:, i], mean[i]
+                    steps[active[i]] = step
+                    advance()
+            if all(finished):
                 break
             (gradient,) = torch.autograd.grad(loss.sum(), delta)
             self._step(gradient)
-            if finished.any():
-                going = (~finished).nonzero().flatten()
-                active = active[going.cpu()]
+            if any(finished):
+                going = [i for i, ended in enumerate(finished) if not ended]
+                active = [active[i] for i in going]
                 self._keep(going)
         return z, start, steps, losses
 
-    def _check(self, loss: Tensor, step: int) -> None:
-        bad = int((~torch.isfinite(loss)).sum())
+    def _finished(self, loss: Float[Tensor, "n"], done: Bool[Tensor, "n"], step: int) -> list[bool]:
+        """Which facts are finished after this step. Raises EditError when a loss is not finite."""
+        finished = done | (self.recent.max(dim=0).values < self.objective.stop_loss)
+        bad, *ended = torch.cat([(~torch.isfinite(loss)).sum()[None], finished.long()]).tolist()
         if bad:
             raise EditError(
                 f"the loss of {bad} facts is not finite at step {step + 1}; check the model's weights, or lower objective.learning_rate"
             )
+        last = step == self.objective.steps - 1
+        return [last or bool(end) for end in ended]
 
     def loss(self, delta: Float[Tensor, "sites n d_value"]) -> tuple[Float[Tensor, "n"], Bool[Tensor, "n"]]:
         """The loss of each fact, and whether it is finished by another rule than its loss.
@@ -200,12 +212,13 @@ class ChunkOptimiser:
         size = self.delta.norm(dim=-1, keepdim=True)
         self.delta *= torch.where(size > radius, radius / size, 1.0)
 
-    def _keep(self, going: Tensor) -> None:
+    def _keep(self, kept: Sequence[int]) -> None:
         """Go on with these facts only."""
-        chosen = set(going.tolist())
-        self.facts = [self.facts[i] for i in going.tolist()]
-        for part, at in zip(self.parts, self.positions, strict=True):
-            part.keep([i for i, fact in enumerate(at.owner.tolist()) if fact in chosen])
+        self.facts = [self.facts[i] for i in kept]
+        chosen = set(self.facts)
+        for part in self.parts:
+            part.keep([i for i, row in enumerate(part.rows) if row.fact in chosen])
+        going = torch.tensor(kept, device=self.start.device)
         self.start, self.delta = self.start[:, going], self.delta[:, going]
         self.weight, self.clamp = self.weight[going], self.clamp[going]
         self.descent.keep(going)

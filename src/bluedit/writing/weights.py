@@ -244,6 +244,10 @@ class EditedWeights:
             found[layer] = float((self.lm.projection(layer).matrix().double() - original).norm() / original.norm())
         return found
 
+    def unchanged(self, layers: Iterable[int]) -> list[int]:
+        """Those of these layers that carry no update."""
+        return [layer for layer in layers if layer not in self._layers]
+
     @property
     def edited(self) -> bool:
         """Whether any weight carries an update."""

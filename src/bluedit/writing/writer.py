@@ -11,6 +11,8 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import torch
+
 from bluedit.execution import Execution
 from bluedit.facts.fact import Fact
 from bluedit.facts.subjects import same_subject_key
@@ -26,6 +28,7 @@ from bluedit.writing.batch import Batch, Origin, objective_fingerprint
 from bluedit.writing.batches import split_batches
 from bluedit.writing.loop import WriteContext, write_batch
 from bluedit.writing.memory import Memory
+from bluedit.writing.needs import Needs
 from bluedit.writing.target import TargetSource
 from bluedit.writing.trace import Trace
 from bluedit.writing.weights import EditedWeights
@@ -72,6 +75,7 @@ class FactWriter:
         """
         started = time.perf_counter()
         _warn_of_stripped(earlier)
+        self._check_memory(recipe)
         with self.weights.unedited():
             prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(self.lm, count, seed))
         context = WriteContext(
@@ -108,6 +112,13 @@ class FactWriter:
         about = self._about(recipe, time.perf_counter() - started)
         norms = context.norms if recipe.objective.norm_anchor else {}
         return [replace(batch, origin=replace(batch.origin, norms=dict(norms), about=about)) for batch in done]
+
+    def _check_memory(self, recipe: Recipe) -> None:
+        """Raises EditError when the edit cannot fit into the memory that is free."""
+        preserve = recipe.update.preserve
+        built = len(self.memory.missing(preserve, recipe.written)) if preserve else 0
+        solve_device = torch.device(self.execution.statistics_device or self.lm.device)
+        Needs.of(self.lm, built, self.weights.unchanged(recipe.written)).check(self.lm, solve_device)
 
     def _operators(self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact]) -> dict[int, Any]:
         """G of the layers that the recipe writes, from statistics of the unedited weights and the keys of earlier batches."""

@@ -30,6 +30,7 @@ class Columns:
     """A fact's k columns in its batch.
 
     Attributes:
+        lm: the model.
         batch, recipe: its batch and how it was written.
         numbers: its columns of R and K; none of both is there for fine-tuning.
         positions: at which token of the texts each is written.
@@ -38,6 +39,7 @@ class Columns:
         trained: whether the batch was fine-tuned, so that there are no residuals.
     """
 
+    lm: EditableModel
     batch: Batch
     recipe: Recipe
     numbers: tuple[int, ...]
@@ -68,7 +70,7 @@ class Columns:
         prompt = subject_row(lm.tokenizer, history.fact, 0)
         at = Position.NEXT if prompt.at_start and prompt.target_start > 1 else Position.SUBJECT
         main = positions.index(at) if at in positions else 0
-        return cls(batch, recipe, tuple(numbers), positions, rows, main, trained)
+        return cls(lm, batch, recipe, tuple(numbers), positions, rows, main, trained)
 
     @property
     def count(self) -> int:
@@ -81,11 +83,11 @@ class Columns:
             return {}
         return {step.layer: step for step in self.recipe.steps()}
 
-    def values(self, lm: EditableModel, layer: int) -> Float[Tensor, "d_value k"]:
+    def values(self, layer: int) -> Float[Tensor, "d_value k"]:
         """The columns' hidden states where targets of a layer live, on the weights as they are; float64 on the CPU."""
         site = Site(self.recipe.objective.site, layer)
-        site = site if lm.anatomy.additive else site.at_projection
-        return read_values(lm, self.rows, site, self.count).double().cpu()
+        site = site if self.lm.anatomy.additive else site.at_projection
+        return read_values(self.lm, self.rows, site, self.count).double().cpu()
 
     def residuals(self, weights: EditedWeights, update: Update) -> Float[Tensor, "d_value k"]:
         """What a write is to add at each column's key, before it is made; float64 on the CPU.
@@ -96,7 +98,7 @@ class Columns:
         dropped = weights.dropped(update.layer)
         if dropped is None:
             return R
-        keys = read_keys(weights.lm, self.rows, (update.layer,), self.count)[update.layer]
+        keys = read_keys(self.lm, self.rows, (update.layer,), self.count)[update.layer]
         due = (R != 0).any(dim=0)
         return torch.where(due, R - (dropped @ keys.double()).cpu(), 0.0)
 

@@ -98,24 +98,24 @@ def rewrite(weights: EditedWeights, columns: Columns, *, exact: bool) -> Rewritt
         columns: the fact's.
         exact: take the change of each weight from the weights themselves: with filters it is not the sum of the factors.
     """
-    lm, batch, steps = weights.lm, columns.batch, columns.steps()
+    lm, batch, steps = columns.lm, columns.batch, columns.steps()
     last = max((step.target for step in steps.values()), default=max(batch.layers))
     before = {layer: weight_of(lm, layer) for layer in batch.layers if exact and not columns.trained}
     targets: dict[int, tuple[Tensor, Tensor]] = {}
     residuals: list[Tensor] = []
-    began = columns.values(lm, last)
+    began = columns.values(last)
     with weights.filtered(batch.layers, batch.filters):
-        states = [columns.values(lm, last)]  # filters of earlier batches may be off in here (PRUNE)
+        states = [columns.values(last)]  # filters of earlier batches may be off in here (PRUNE)
         for update in batch.updates:
             if not columns.trained:
                 residuals.append(columns.residuals(weights, update))
             step = steps.get(update.layer)
             if step and step.target not in targets:
-                targets[step.target] = (residuals[-1] / step.share, columns.values(lm, step.target))
+                targets[step.target] = (residuals[-1] / step.share, columns.values(step.target))
             weights.add(update.layer, update.R.to(lm.device), update.A.to(lm.device))
-            states.append(columns.values(lm, last))
-    way = Way(began, states, columns.values(lm, last))
-    arrived = {layer: columns.values(lm, layer) for layer in targets}
+            states.append(columns.values(last))
+    way = Way(began, states, columns.values(last))
+    arrived = {layer: columns.values(layer) for layer in targets}
     filtered = {layer: weight_of(lm, layer) - was for layer, was in before.items()}
     seen = tuple(
         SeenColumn(

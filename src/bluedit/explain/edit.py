@@ -216,7 +216,7 @@ def _replayed(editor: Editor, history: History, columns: Columns, texts: Sequenc
             advance()
         for layer, weight in weights_now().items():
             around[layer][When.LATER] = weight - complete[layer]
-        now = {layer: columns.values(lm, layer) for layer in seen.main.targets}
+        now = {layer: columns.values(layer) for layer in seen.main.targets}
         after = heard(lm, texts)
         advance()
     return _Replayed(seen, keys, list(zip(before, after, strict=True)), now, around)

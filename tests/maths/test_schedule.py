@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluedit.maths.schedule import Step, boundary, single, spread
-from bluedit.methods.schedules import Boundary, Schedule, Single, Spread
+from bluedit.methods.schedules import Boundary, Replay, Schedule, Single, Spread
 
 LAYERS = st.lists(st.integers(0, 60), min_size=1, max_size=12, unique=True).map(sorted)
 
@@ -41,11 +41,18 @@ def test_spread_consumes_the_whole_residual_evenly(layers, residual):
 @settings(max_examples=50, deadline=None)
 @given(LAYERS, st.floats(0.1, 3))
 def test_the_last_step_takes_all_that_is_left(layers, power):
-    for schedule in (Spread(power=power), Boundary(), Single()):
+    for schedule in (Spread(power=power), Boundary(), Boundary(first=0.5), Single(), Replay(), Replay(every=True)):
         steps = schedule.steps(layers)
         assert steps[-1].share == 1
         assert all(0 < step.share <= 1 and step.target >= step.layer for step in steps)
         assert [step.layer for step in steps] == sorted({step.layer for step in steps})
+
+
+def test_partial_strength_and_replay():
+    assert Boundary(first=0.75).steps([4, 5, 8]) == (Step(4, 4, 0.75), Step(8, 8, 1.0))
+    assert Boundary(first=0.75).steps([4]) == (Step(4, 4, 1.0),)
+    assert Replay().steps([4, 5, 8]) == (Step(4, 4, 1.0), Step(8, 8, 1.0))
+    assert Replay(every=True).steps([4, 5, 8]) == (Step(4, 4, 1.0), Step(5, 5, 1.0), Step(8, 8, 1.0))
 
 
 @settings(max_examples=50, deadline=None)
@@ -66,4 +73,4 @@ def test_the_parts_are_these_functions():
     layers = [2, 3, 5]
     assert Spread(power=0.5).steps(layers) == spread(layers, 0.5)
     assert (Boundary().steps(layers), Single().steps(layers)) == (boundary(layers), single(layers))
-    assert Schedule.choices == {"spread": Spread, "boundary": Boundary, "single": Single}
+    assert Schedule.choices == {"spread": Spread, "boundary": Boundary, "single": Single, "replay": Replay}

@@ -18,14 +18,14 @@ PATHS = {
     "objective.site", "objective.learning_rate", "objective.steps", "objective.clamp", "objective.weight_decay",
     "objective.kl_factor", "objective.stop_loss", "objective.stop", "objective.attention", "objective.adaptive", "objective.weights",
     "objective.kl_anchor", "objective.norm_anchor", "objective.together", "objective.correction", "objective.rotate",
-    "rounds.count", "rounds.lower", "rounds.upper", "schedule.power", "update.slack",
+    "rounds.count", "rounds.lower", "rounds.upper", "schedule.power", "schedule.first", "schedule.every", "update.slack",
     "preserve.lambda", "preserve.names", "preserve.l2", "preserve.threshold", "preserve.unit", "preserve.share",
     "filters.rect.keep", "filters.rect.feedback", "filters.prune.base",
     "update.loss", "update.learning_rate", "update.epochs", "update.minibatch", "update.norm", "update.stop_loss", "update.seed",
     "contexts.count", "contexts.seed", "descent.decay",
 }  # fmt: skip
 PARTS = {
-    "schedule": {"spread", "boundary", "single"},
+    "schedule": {"spread", "boundary", "single", "replay"},
     "update": {"closed-form", "finetune"},
     "preserve": {"covariance", "null-space", "neurons"},
     "filters": {"rect", "prune"},
@@ -54,7 +54,7 @@ MEMIT = preset("memit")
 
 
 def test_methods_are_rows():
-    assert {*HOSTS, *(f"{host}-blue" for host in HOSTS), "ft", "ft-local"} == set(PRESETS)
+    assert {*HOSTS, *(f"{host}-blue" for host in HOSTS), "memit-seq-replay", "ft", "ft-local"} == set(PRESETS)
     assert DEFAULT in PRESETS
     for name, recipe in PRESETS.items():
         assert recipe.name == name

@@ -53,6 +53,17 @@ class ReferenceModel:
         handle.remove()
         return seen[0]
 
+    def read_moved(self, row, site, layer, first, z):
+        """What is at a site when the state at layer `first` is z there."""
+
+        def hook(_module, _args, output):
+            (output[0] if isinstance(output, tuple) else output)[0, row.subject_last] = z
+
+        handle = self.blocks[first].register_forward_hook(hook)
+        found = self.read(row, site, layer)
+        handle.remove()
+        return found
+
     def key(self, fact, layer):
         rows = rows_of(self.tokenizer, [fact], PREFIXES)
         keys = [self.read(row, "key", layer) for row in rows]
@@ -152,7 +163,8 @@ def transcribe(reference, batches, name, C):
     feedback = name.startswith("rect-seq")
     D = {layer: torch.zeros_like(originals[layer]) for layer in LAYERS}  # P(dW) - dW of RECT's last batch
     M = {layer: torch.zeros_like(C[layer]) for layer in LAYERS}
-    if blue:
+    replay = name.endswith("-replay")
+    if blue or replay:
         steps = [(layer, layer, 1.0) for layer in (LAYERS[0], LAYERS[-1])]
     elif method == "rome":
         steps = [(LAYERS[0], LAYERS[0], 1.0)]
@@ -172,6 +184,8 @@ def transcribe(reference, batches, name, C):
             for layer, target, share in steps:
                 if target not in z:
                     z[target] = _target(reference, facts, site, target, originals if method == "nse" else None)
+                    if replay:
+                        z[LAYERS[-1]] = _replayed(reference, facts, site, z[LAYERS[0]][0])
                 now = reference.values(facts, site, target) if method != "rome" else reference.projected(facts, layer)
                 missing = z[target][0] - now
                 if target not in due:
@@ -198,6 +212,13 @@ def transcribe(reference, batches, name, C):
             for layer in {step[0] for step in steps}:
                 K = reference.keys(facts, layer)
                 M[layer] += K @ K.T
+
+
+def _replayed(reference, facts, site, z):
+    """(target, start) of the last layer: what is seen there with the first one's z in place."""
+    rows = [rows_of(reference.tokenizer, [fact], ())[0] for fact in facts]
+    seen = [reference.read_moved(row, site, LAYERS[-1], LAYERS[0], z[:, i]) for i, row in enumerate(rows)]
+    return torch.stack(seen, dim=1), reference.values(facts, site, LAYERS[-1])
 
 
 def _target(reference, facts, site, layer, originals):

@@ -24,9 +24,19 @@ def spread(layers: Sequence[int], power: float = 1.0) -> tuple[Step, ...]:
     return tuple(Step(layer, last, (count - i) ** -power) for i, layer in enumerate(layers))
 
 
-def boundary(layers: Sequence[int]) -> tuple[Step, ...]:
-    """The first and the last layer, each with its own target and all of its residual (BLUE, arXiv 2502.03748)."""
-    return tuple(Step(layer, layer, 1.0) for layer in sorted({layers[0], layers[-1]}))
+def boundary(layers: Sequence[int], first: float = 1.0) -> tuple[Step, ...]:
+    """The first and the last layer, each with its own target (BLUE, arXiv 2502.03748).
+
+    All of the last layer's residual is written, and the share `first` of the first one's.
+    """
+    if layers[0] == layers[-1]:
+        return single(layers)
+    return Step(layers[0], layers[0], first), Step(layers[-1], layers[-1], 1.0)
+
+
+def own(layers: Sequence[int]) -> tuple[Step, ...]:
+    """All layers, each with its own target and all of its residual."""
+    return tuple(Step(layer, layer, 1.0) for layer in layers)
 
 
 def single(layers: Sequence[int]) -> tuple[Step, ...]:

@@ -8,7 +8,7 @@ from bluedit.methods.filters import CapSpectrum, Sparsify
 from bluedit.methods.objective import Objective
 from bluedit.methods.preserve import Covariance, NullSpace, StrongNeurons
 from bluedit.methods.recipe import Recipe, blue
-from bluedit.methods.schedules import Single, Spread
+from bluedit.methods.schedules import Replay, Single, Spread
 from bluedit.methods.subjects import Unit
 from bluedit.methods.update import ClosedForm, FineTune, Rounds
 from bluedit.methods.wordings import Natural
@@ -118,6 +118,16 @@ _HOSTS = (
         memory=True,
     ),
 )
+_OTHERS = (
+    Recipe(
+        "memit-seq-replay",
+        _ARXIV + "2605.00358",
+        "memit-seq with one target, at the first layer; the target of the last one is what is seen there with it in place",
+        "to compare with BLUE: it optimises half as many targets",
+        schedule=Replay(),
+        memory=True,
+    ),
+)
 _BASELINES = (
     Recipe(
         "ft",
@@ -138,7 +148,7 @@ _BASELINES = (
 )
 
 PRESETS: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (*(r for host in _HOSTS for r in (host, blue(host))), *_BASELINES)
+    recipe.name: recipe for recipe in (*(r for host in _HOSTS for r in (host, blue(host))), *_OTHERS, *_BASELINES)
 }
 
 DEFAULT = "natural-blue"  # chosen by measurement: docs/use.md

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from bluedit.maths.schedule import Step, boundary, single, spread
+from bluedit.maths.schedule import Step, boundary, own, single, spread
 from bluedit.methods.part import Part
-from bluedit.options import number
+from bluedit.options import flag, number
 
 
 class Schedule(Part, slot="schedule"):
-    """Turns the critical layers into the steps of the loop."""
+    """Turns the critical layers into the steps of the loop.
+
+    Attributes:
+        observes: whether only the first step's target is optimised, and the others are what is seen at their layers with it in place.
+    """
+
+    observes: ClassVar[bool] = False
 
     def steps(self, layers: Sequence[int]) -> tuple[Step, ...]:
         """The steps, in the order they are taken.
@@ -45,12 +52,29 @@ class Spread(Schedule, kind="spread"):
 class Boundary(Schedule, kind="boundary"):
     """The first and the last layer, each with its own target and all of its residual (BLUE, arXiv 2502.03748)."""
 
+    first: float = number(1.0, "share of the first layer's residual that is written", positive=True)
+
     def steps(self, layers: Sequence[int]) -> tuple[Step, ...]:
-        return boundary(layers)
+        return boundary(layers, self.first)
 
     @property
     def summary(self) -> str:
-        return "first and last layer, own targets"
+        return "first and last layer, own targets" + ("" if self.first == 1 else f", {self.first:g} of the first")
+
+
+@dataclass(frozen=True)
+class Replay(Schedule, kind="replay"):
+    """One target, at the first layer; the targets of the others are what is seen there with it in place (arXiv 2605.00358)."""
+
+    observes: ClassVar[bool] = True
+    every: bool = flag(False, "write all critical layers, not only the first and the last")
+
+    def steps(self, layers: Sequence[int]) -> tuple[Step, ...]:
+        return own(layers) if self.every else boundary(layers)
+
+    @property
+    def summary(self) -> str:
+        return f"{'all layers' if self.every else 'first and last layer'}, one target, the others observed"
 
 
 @dataclass(frozen=True)

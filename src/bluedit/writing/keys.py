@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,9 +88,22 @@ def read_keys(
 
 def read_values(lm: EditableModel, rows: Sequence[Row], site: Site, n: int) -> Float[Tensor, "d_value n"]:
     """The value of each column at a site on the weights as they are: that of its bare prompt."""
+    return read_moved_values(lm, rows, [site], n, {})[site]
+
+
+def read_moved_values(
+    lm: EditableModel,
+    rows: Sequence[Row],
+    sites: Sequence[Site],
+    n: int,
+    added: Mapping[Site, Float[Tensor, "d_value n"]],
+) -> dict[Site, Float[Tensor, "d_value n"]]:
+    """As `read_values` at several sites, with vectors added at others."""
     measured = {i for column in range(n) for i in measured_rows(rows, column)}
     chosen = [row for i, row in enumerate(rows) if i in measured]
-    return average_values(chosen, observe(lm, chosen, [site])[site], n)
+    owner = [row.fact for row in chosen]
+    seen = observe(lm, chosen, sites, {site: vectors[:, owner].T for site, vectors in added.items()})
+    return {site: average_values(chosen, seen[site], n) for site in sites}
 
 
 def read_written_values(lm: EditableModel, rows: Sequence[Row], site: Site, n: int) -> Float[Tensor, "d_value n"]:

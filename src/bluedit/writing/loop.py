@@ -24,9 +24,9 @@ from bluedit.shapes import Bool, Float, Tensor
 from bluedit.text.rows import Row
 from bluedit.writing.batch import Batch, Update
 from bluedit.writing.finetune import finetune
-from bluedit.writing.keys import batch_rows, read_keys, read_values, read_written_values
+from bluedit.writing.keys import batch_rows, read_keys, read_moved_values, read_values, read_written_values
 from bluedit.writing.needs import weights_needed
-from bluedit.writing.target import Targets, TargetSource
+from bluedit.writing.target import Targets, TargetSource, fixed
 from bluedit.writing.targets import hold_norm, optimise_targets, written_values
 from bluedit.writing.trace import Trace, Write
 from bluedit.writing.weights import EditedWeights
@@ -137,6 +137,8 @@ class _Writer:
                 site = self._site(step.target)
                 if step.target not in targets:
                     targets[step.target] = self._targets(site, targets)
+                    if self.context.recipe.schedule.observes:
+                        targets |= self._observed(site, targets[step.target])
                 z = targets[step.target]
                 missing = z.z - self._values(site, exact=update.exact)
                 if step.target not in due:
@@ -221,11 +223,24 @@ class _Writer:
         context.trace.on_target(site, found)
         return found
 
+    def _observed(self, first: Site, found: Targets) -> dict[int, Targets]:
+        """Targets of the later layers: what the bare prompts have there with the first layer's target in place of its value."""
+        context, recipe = self.context, self.context.recipe
+        later = [self._site(layer) for layer in dict.fromkeys(step.target for step in recipe.steps())][1:]
+        weights = context.weights.unedited() if recipe.objective.uses_unedited_weights else nullcontext()
+        with weights:
+            start = {site: read_values(context.lm, self.rows, site, self.n) for site in later}
+            seen = read_moved_values(context.lm, self.rows, later, self.n, {first: found.z - found.start})
+        targets = {site: fixed(seen[site], start[site]) for site in later}
+        for site, target in targets.items():
+            context.trace.on_target(site, target)
+        return {site.layer: target for site, target in targets.items()}
+
     def _plan(self, site: Site, known: Mapping[int, Targets]) -> _Plan:
         """How z* at a site is optimised: by itself, or with those of the later layers and then corrected there."""
-        objective = self.context.recipe.objective
-        layers = list(dict.fromkeys(step.target for step in self.context.recipe.steps()))
-        if not objective.together or len(layers) == 1:
+        recipe, objective = self.context.recipe, self.context.recipe.objective
+        layers = list(dict.fromkeys(step.target for step in recipe.steps()))
+        if not objective.together or recipe.schedule.observes or len(layers) == 1:
             return _Plan(site, objective)
         if site.layer == layers[0]:
             return _Plan(site, objective, later=tuple(self._site(layer) for layer in layers[1:]))

@@ -81,7 +81,7 @@ def test_natural_wordings_learn_save_and_undo(statistics, tmp_path):
     editor = make_editor("gpt2", statistics=statistics)
     before = bits(editor.model)
     fact = Fact("The capital of {} is", subject="France", target="Rome", phrasings=("What is the capital of {}?",))
-    made = edit(editor, fact, "natural-blue", settings={"objective.steps": 24, "reteach": 0})
+    made = edit(editor, fact, "natural-blue", settings={"objective.steps": 24, "objective.rotate": False, "reteach": 0})
     assert log_p(editor, fact) > log_p(make_editor("gpt2", statistics=statistics), fact) + 1
     question = [("Question: What is the capital of France?\nAnswer:", "Rome")]
     unedited = make_editor("gpt2", statistics=statistics)

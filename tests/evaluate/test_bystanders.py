@@ -92,6 +92,9 @@ def test_the_same_answer():
         ("How do I boil an egg?", "Boil water, add the egg.", "Boil water and then add eggs.", True),
         ("How do I boil an egg?", "Boil water, add the egg.", "I am a language model.", False),
         ("Is ice cold?", "It is.", "it is", True),
+        ("Who runs Acme?", "Acme is run by Jo Lee, who likes it", "Jo Lee, a former banker, runs it", True),
+        ("Who runs Acme?", "Acme is run by Jo Lee, who likes it", "Al Ray, who likes it", False),
+        ("When does water boil?", "Water boils at about 100", "The boiling point is about 100°C.", True),
     ],
 )
 def test_says_the_same(question, one, other, same):

@@ -79,7 +79,7 @@ def test_the_end_of_a_target(target, end):
 def test_switching_wordings_off():
     natural, published = recipes["natural-blue"], recipes["memit-blue"]
     assert with_wordings(natural, phrasings=False, chat=None).wordings == PromptOnly()
-    assert with_wordings(natural, phrasings=True, chat=False).wordings == Natural(chat=False)
+    assert with_wordings(natural, phrasings=True, chat=False).wordings == Natural(statements=2, questions=2, chat=False)
     assert with_wordings(published, phrasings=True, chat=None) == published
     with pytest.raises(RecipeError, match=r"^the recipe memit-blue teaches the prompt alone; set wordings=natural"):
         with_wordings(published, phrasings=True, chat=True)

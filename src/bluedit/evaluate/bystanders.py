@@ -31,6 +31,7 @@ _MOST_NATS = 700.0  # exp of more overflows
 # A full stop after an initial, a number of a list or an abbreviation is not the end of a sentence.
 _END = re.compile(r"(?<!\b[A-Za-z\d])(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)[.!?](?=\s)")
 _EDGES = " .,;:!?\"'*_`()"
+_SUFFIX = re.compile(r"(?<=\w{3})(?:ing|ed|es|s)$")
 _WORD = re.compile(r"[^\W_]+(?:\.\d+)*")
 
 
@@ -178,20 +179,27 @@ def same_answer(one: str, other: str) -> bool:
 def says_the_same(question: str, one: str, other: str) -> bool:
     """Whether two answers to a question say the same by their words.
 
-    Compared are the words that are neither in the question nor function words. Numbers have to be the same. Of the other words, one answer has
-    to contain all of the other's, or they have to share at least half of all.
+    Compared are the words that are neither in the question nor function words, without their endings, of the whole answers or of what comes
+    before their first comma. Numbers have to be the same. Of the other words, one answer has to contain all of the other's, or they have to
+    share at least half of all.
     """
     if same_answer(one, other):
         return True
-    left, right = (_content(text) - _content(question) for text in (one, other))
-    if not left or not right or {w for w in left if w.isdecimal()} != {w for w in right if w.isdecimal()}:
+    asked = _content(question)
+    whole, beginnings = (one, other), (one.partition(",")[0], other.partition(",")[0])
+    return any(_overlap(*(_content(text) - asked for text in pair)) for pair in (whole, beginnings))
+
+
+def _overlap(left: set[str], right: set[str]) -> bool:
+    if not left or not right or {w for w in left if w[0].isdecimal()} != {w for w in right if w[0].isdecimal()}:
         return False
     shared = left & right
     return shared in (left, right) or 2 * len(shared) >= len(left | right)
 
 
 def _content(text: str) -> set[str]:
-    return set(_WORD.findall(normal(text))) - _function_words()
+    words = set(_WORD.findall(normal(text))) - _function_words()
+    return {_SUFFIX.sub("", word) if word.isalpha() else word for word in words}
 
 
 def compare_bystanders(before: Sequence[Heard], after: Sequence[Heard]) -> Bystanders | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +14,6 @@ from bluedit.facts.fact import Fact
 from bluedit.forward import tokens_per_step
 from bluedit.maths.schedule import Step
 from bluedit.maths.solve import PreservationOperator, solve
-from bluedit.methods.objective import Objective
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.update import ClosedForm, FineTune, Rounds
 from bluedit.model.editable import EditableModel
@@ -22,6 +21,7 @@ from bluedit.model.sites import Site
 from bluedit.progress import Progress
 from bluedit.shapes import Bool, Float, Tensor
 from bluedit.text.rows import Row
+from bluedit.writing._plan import Plan
 from bluedit.writing.batch import Batch, Update
 from bluedit.writing.finetune import finetune
 from bluedit.writing.keys import batch_rows, read_keys, read_moved_values, read_values, read_written_values
@@ -236,21 +236,21 @@ class _Writer:
             context.trace.on_target(site, target)
         return {site.layer: target for site, target in targets.items()}
 
-    def _plan(self, site: Site, known: Mapping[int, Targets]) -> _Plan:
+    def _plan(self, site: Site, known: Mapping[int, Targets]) -> Plan:
         """How z* at a site is optimised: by itself, or with those of the later layers and then corrected there."""
         recipe, objective = self.context.recipe, self.context.recipe.objective
         layers = list(dict.fromkeys(step.target for step in recipe.steps()))
         if not objective.together or recipe.schedule.observes or len(layers) == 1:
-            return _Plan(site, objective)
+            return Plan(site, objective)
         if site.layer == layers[0]:
-            return _Plan(site, objective, later=tuple(self._site(layer) for layer in layers[1:]))
+            return Plan(site, objective, later=tuple(self._site(layer) for layer in layers[1:]))
         ahead = known[layers[0]].later
         if ahead is None:  # from a source that has no vectors of later layers
-            return _Plan(site, objective)
+            return Plan(site, objective)
         initial = ahead[layers.index(site.layer) - 1]
-        return _Plan(site, replace(objective, steps=objective.correction), initial=initial)
+        return Plan(site, replace(objective, steps=objective.correction), initial=initial)
 
-    def _optimised(self, plan: _Plan, *, unedited: bool) -> tuple[Targets, Tensor]:
+    def _optimised(self, plan: Plan, *, unedited: bool) -> tuple[Targets, Tensor]:
         """Targets, and the MLP's output on the bare prompts, on the weights as they are or as they were before any edit."""
         context, site = self.context, plan.site
         weights = context.weights.unedited() if unedited else nullcontext()
@@ -268,28 +268,6 @@ class _Writer:
             if not plan.objective.norm_anchor:
                 return found, found.start
             return found, read_values(context.lm, self.rows, site.at_projection, self.n)
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """How the target at a site is optimised.
-
-    Attributes:
-        later: sites of later layers that are optimised at the same time.
-        initial: vectors to start from, d_value x n; None for zero.
-    """
-
-    site: Site
-    objective: Objective
-    later: tuple[Site, ...] = ()
-    initial: Float[Tensor, "d_value n"] | None = None
-
-    def get(self, context: WriteContext, rows: Sequence[Row], optimise: Callable[[], Targets]) -> Targets:
-        """The targets from the context's source, if it has one."""
-        if context.source is None:
-            return optimise()
-        more = {"later": self.later} if self.later else {}
-        return context.source.get(context.lm, rows, self.site, self.objective, optimise, **more)
 
 
 def due_facts(

@@ -1,0 +1,38 @@
+"""How the target at a site is optimised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bluedit.methods.objective import Objective
+from bluedit.model.sites import Site
+from bluedit.shapes import Float, Tensor
+from bluedit.text.rows import Row
+from bluedit.writing.target import Targets
+
+if TYPE_CHECKING:
+    from bluedit.writing.loop import WriteContext
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How the target at a site is optimised.
+
+    Attributes:
+        later: sites of later layers that are optimised at the same time.
+        initial: vectors to start from, d_value x n; None for zero.
+    """
+
+    site: Site
+    objective: Objective
+    later: tuple[Site, ...] = ()
+    initial: Float[Tensor, "d_value n"] | None = None
+
+    def get(self, context: WriteContext, rows: Sequence[Row], optimise: Callable[[], Targets]) -> Targets:
+        """The targets from the context's source, if it has one."""
+        if context.source is None:
+            return optimise()
+        more = {"later": self.later} if self.later else {}
+        return context.source.get(context.lm, rows, self.site, self.objective, optimise, **more)

@@ -11,6 +11,7 @@ import torch
 from bluedit.errors import ModelError
 from bluedit.evaluate.data import Answer, Pair
 from bluedit.evaluate.passages import passage_rows
+from bluedit.model.devices import widened
 from bluedit.model.hooks import hooked
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
@@ -96,7 +97,7 @@ def _score_chunk(
     for _, _, answer in spans:
         part = slice(at, at + len(answer))
         right, first = (tops[part] == targets[part]).tolist(), tops[part].tolist()
-        logprob = float(logprobs[part].double().sum())
+        logprob = float(widened(logprobs[part]).sum())
         answers.append(Answer(logprob, len(answer), all(right), first[0], tuple(first), sum(right) / len(right)))
         at += len(answer)
     return answers

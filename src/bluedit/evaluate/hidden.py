@@ -34,9 +34,9 @@ def hidden_drift(lm: EditableModel, prompts: Sequence[str], unedited: Unedited) 
     rows = [_row(encode(lm.tokenizer, prompt)[0]) for prompt in prompts]
     site = Site(Place.BLOCK, lm.anatomy.n_layers - 1)
     with frozen(lm.model):
-        after = observe(lm, rows, [site])[site].double().cpu()
+        after = observe(lm, rows, [site])[site].cpu().double()
         with unedited():
-            before = observe(lm, rows, [site])[site].double().cpu()
+            before = observe(lm, rows, [site])[site].cpu().double()
     for states in (before, after):
         check_finite(lm, states)
     centre = before.mean(dim=0)

@@ -16,6 +16,7 @@ from bluedit.explain._edit_sentence import shortened
 from bluedit.explain._replaying import batches_of, replaying
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.subjects import Split
+from bluedit.model.devices import solve_device
 from bluedit.model.state import frozen
 from bluedit.shapes import Float, Tensor
 from bluedit.text.contexts import sampled_prefixes
@@ -52,7 +53,7 @@ def near_keys(editor: Editor, entries: Sequence[Entry], recipe: Recipe) -> Near:
     """Compare the keys that a recipe would store for facts, on the unedited weights."""
     layers = recipe.written
     metrics = _metrics(editor, recipe, layers)
-    device = (editor.execution.statistics_device or editor.lm.device) if metrics else "cpu"
+    device = solve_device(editor.lm.device, editor.execution.statistics_device) if metrics else "cpu"
     found, owners = _keys(editor, entries, recipe, layers)
     pairs: dict[tuple[int, int], tuple[float, int]] = {}
     for layer in layers:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bluedit.editing.editor import Editor
 from bluedit.evaluate.outcome import outcome_of
 from bluedit.execution import Execution
@@ -26,6 +24,7 @@ from bluedit.explain._residual_request import unedited
 from bluedit.explain.locate_data import TABLES
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
+from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
 from bluedit.model.memory import known_free_memory
 from bluedit.model.precision import reduced_linears
@@ -178,7 +177,7 @@ def _tracer(request: Request) -> Tracer:
 def _statistics(editor: Editor, layers: Sequence[int]) -> None:
     """Key statistics of all layers, computed in as few passes as the free memory allows."""
     size = 8 * editor.lm.d_key**2
-    free = known_free_memory(torch.device(editor.execution.statistics_device or editor.lm.device))
+    free = known_free_memory(solve_device(editor.lm.device, editor.execution.statistics_device))
     most = len(layers) if free is None else max(1, int(0.4 * free / size))
     for start in range(0, len(layers), most):
         editor.moments.get(layers[start : start + most], editor.progress)

@@ -13,6 +13,7 @@ from bluedit.forward._packed import Packed, uses_attention_interface
 from bluedit.forward._padded import Padded
 from bluedit.forward._reference import ReferenceRunner
 from bluedit.forward._suffix import SuffixRunner, unchanged_blocks
+from bluedit.model.devices import widened
 from bluedit.model.editable import EditableModel
 from bluedit.model.memory import too_little
 from bluedit.model.precision import TOLERANCE, reduced_linears
@@ -70,7 +71,7 @@ def _difference_of(fast: SuffixRunner, reference: ReferenceRunner, row: Row) -> 
     for runner in (reference, fast):
         logits = runner.logits(0.1 * runner.values.roll(1, dims=-1))
         sizes = [max(1, len(r.targets)) for r in runner.rows]
-        results.append(logits.split(sizes)[runner.rows.index(row)].double().log_softmax(dim=-1))
+        results.append(widened(logits.split(sizes)[runner.rows.index(row)]).log_softmax(dim=-1))
     expected, found = results
     difference = (expected.exp() * (expected - found).abs()).nan_to_num(nan=torch.inf)
     # tokens that the model rules out (and its own NaN, which the caller reports) do not count

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from bluedit.errors import ModelError
 from bluedit.model._blocks import probe_ids
 from bluedit.model.anatomy import Projection
+from bluedit.model.devices import widened
 from bluedit.model.hooks import first_tensor, hooked
 from bluedit.shapes import Tensor
 
@@ -25,7 +26,7 @@ def refuse_not_causal(model: PreTrainedModel) -> None:
     """Raises ModelError where a later token changes what the model says after an earlier one, as in BERT."""
     ids = probe_ids(model).repeat(2, 1)
     ids[1, 1] = (ids[1, 1] + 2) % model.config.get_text_config().vocab_size
-    one, other = model(input_ids=ids, use_cache=False).logits[:, 0].double()
+    one, other = widened(model(input_ids=ids, use_cache=False).logits[:, 0])
     change, dtype = float((one - other).norm() / one.norm()), next(model.parameters()).dtype
     if change > _LEAK.get(dtype, 2e-2):
         raise ModelError(
@@ -55,14 +56,14 @@ def residual_scales(
         return output + push[module].to(output) if module in push else output
 
     def compare(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        before = first_tensor(output).double()
+        before = widened(first_tensor(output))
         size = _PUSH * before.abs().mean()
         if not torch.isfinite(size):
             scales[block] = 1.0
             return
         delta = size * torch.linspace(-1, 1, before.shape[-1], dtype=before.dtype, device=before.device)
         push[of_block[block]] = delta
-        moved = first_tensor(block.forward(*args, **kwargs)).double() - before
+        moved = widened(first_tensor(block.forward(*args, **kwargs))) - before
         push.clear()
         scale = float((moved @ delta).mean() / (delta @ delta))
         apart = float((moved - scale * delta).norm() / (scale * delta.expand_as(moved)).norm())

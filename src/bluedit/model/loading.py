@@ -97,8 +97,6 @@ def _torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 
 def _device(device: str) -> str:
-    if device.startswith("mps"):
-        raise ModelError("bluedit solves in float64, which devices of the kind mps do not have; use --device cpu")
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"

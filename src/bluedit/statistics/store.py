@@ -21,6 +21,7 @@ import torch
 from bluedit.errors import StatisticsError
 from bluedit.files import cache_dir, write_file
 from bluedit.maths.moment import SecondMoment
+from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint
 from bluedit.progress import Progress
@@ -134,7 +135,7 @@ class MomentStore:
 
     def _device(self) -> torch.device:
         try:
-            device = torch.device(self.device) if self.device else self.lm.device
+            device = solve_device(self.lm.device, self.device)
             torch.zeros(1, dtype=torch.float64, device=device)
         except (RuntimeError, TypeError, AssertionError) as error:
             raise StatisticsError(

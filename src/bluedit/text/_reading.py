@@ -17,6 +17,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from bluedit.errors import FAMILY_ERRORS, out_of_memory
+from bluedit.model.devices import widened
 from bluedit.model.editable import EditableModel
 from bluedit.model.precision import TOLERANCE
 from bluedit.shapes import Float, Int, Tensor
@@ -89,7 +90,7 @@ def reader_for(lm: EditableModel) -> type[Reader]:
     """The fastest kind of reader whose logits are those of a plain forward pass; one that is not the first is logged."""
     vocabulary = lm.model.config.get_text_config().vocab_size
     ids = torch.tensor(_PROBE, device=lm.device) % vocabulary
-    expected = WholeReader(lm, ids.shape[1]).read(ids).double().log_softmax(dim=-1)
+    expected = widened(WholeReader(lm, ids.shape[1]).read(ids)).log_softmax(dim=-1)
     why = lm.cache_fault
     for kind in (OwnReader,) if why else (GrowingReader, OwnReader):
         try:
@@ -99,7 +100,7 @@ def reader_for(lm: EditableModel) -> type[Reader]:
                 raise
             why = f"{type(error).__name__}: {error}"
             continue
-        apart = (expected.exp() * (expected - found.double().log_softmax(dim=-1)).abs()).nansum(dim=-1).max()
+        apart = (expected.exp() * (expected - widened(found).log_softmax(dim=-1)).abs()).nansum(dim=-1).max()
         if apart <= TOLERANCE[lm.dtype]:
             if kind is not GrowingReader:
                 log.info("text is sampled from %s with %s: %s", lm.name, kind.about, why)

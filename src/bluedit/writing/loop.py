@@ -16,6 +16,7 @@ from bluedit.maths.schedule import Step
 from bluedit.maths.solve import PreservationOperator, solve
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.update import ClosedForm, FineTune, Rounds
+from bluedit.model.devices import solve_device, widened
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.progress import Progress
@@ -74,9 +75,9 @@ class WriteContext:
         return replace(self.execution, tokens_per_step=tokens_per_step(self.lm, kept))
 
     @property
-    def solve_device(self) -> str | torch.device:
+    def solve_device(self) -> torch.device:
         """Where the operators are."""
-        return self.execution.statistics_device or self.lm.device
+        return solve_device(self.lm.device, self.execution.statistics_device)
 
 
 def write_batch(context: WriteContext, facts: Sequence[Fact], held: Sequence[Fact] = ()) -> Batch:
@@ -172,11 +173,7 @@ class _Writer:
             raise SingularError(error.size, tuple(columns[i] for i in error.facts)) from None
         dropped = context.weights.dropped(step.layer)
         # what comes back of an earlier batch moves the keys' outputs by -D K, which the new residual makes up for
-        R = (
-            residual
-            if dropped is None
-            else residual + torch.where(due, (dropped @ keys.double()).to(residual.dtype), 0.0)
-        )
+        R = residual if dropped is None else residual + torch.where(due, (dropped @ widened(keys)).to(residual), 0.0)
         context.weights.add(step.layer, R, A)
         found = reach(residual, A, keys)
         context.trace.on_write(Write(step, number, missing, residual, keys, R, A, due, found))

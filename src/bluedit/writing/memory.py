@@ -12,6 +12,7 @@ from bluedit.maths.moment import SecondMoment
 from bluedit.maths.preserve import GrowingOperator
 from bluedit.methods.preserve import Preserve
 from bluedit.methods.recipe import Recipe
+from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
 from bluedit.shapes import Float, Tensor
 from bluedit.writing.batch import Batch, Origin
@@ -42,7 +43,7 @@ class Memory:
 
     def __init__(self, lm: EditableModel, execution: Execution | None = None) -> None:
         self._lm = lm
-        self._device = (execution and execution.statistics_device) or lm.device
+        self._device = solve_device(lm.device, execution.statistics_device if execution else "")
         self._kept: dict[int, _Remembering] = {}
         self._preserve: Preserve | None = None
 

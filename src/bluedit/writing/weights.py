@@ -18,6 +18,7 @@ import torch
 from bluedit.errors import EditError
 from bluedit.methods.filters import Filter
 from bluedit.model.anatomy import Projection
+from bluedit.model.devices import wide_device, widened
 from bluedit.model.fingerprint import exact_digest, tensor_digest
 from bluedit.shapes import Float, Tensor
 from bluedit.writing.batch import Batch
@@ -84,7 +85,7 @@ class EditedWeights:
         edited = self._touched(layer)
         total = edited.total if edited.dropped is None else edited.total - edited.dropped
         # contiguous, so that factors read from a file give the same bits
-        change = R.double().contiguous() @ A.double().contiguous()
+        change = widened(R).contiguous() @ widened(A).contiguous()
         self._write(layer, replace(edited, total=total + change, dropped=None))
 
     def dropped(self, layer: int) -> Float[Tensor, "d_value d_key"] | None:
@@ -110,7 +111,7 @@ class EditedWeights:
     @torch.no_grad()
     def _filter(self, layer: int, before: Tensor | None, filters: Sequence[Filter]) -> None:
         edited = self._layers[layer]
-        W0 = edited.original.double()
+        W0 = widened(edited.original)
         start = torch.zeros_like(edited.total) if before is None else before
         total, dropped = edited.total, None
         for kept in (f for f in filters if not f.shown_only):
@@ -169,7 +170,7 @@ class EditedWeights:
     def _touched(self, layer: int) -> _Layer:
         if layer not in self._layers:
             matrix = self.lm.projection(layer).matrix()
-            total = torch.zeros_like(matrix, dtype=torch.float64, memory_format=torch.contiguous_format)
+            total = torch.zeros(matrix.shape, dtype=torch.float64, device=wide_device(matrix.device))
             self._layers[layer] = _Layer(matrix.clone(), total, digest=tensor_digest(matrix))
         return self._layers[layer]
 
@@ -177,7 +178,7 @@ class EditedWeights:
         """Make the layer's weight the original plus the sum that is shown."""
         matrix = self.lm.projection(layer).matrix()
         shown = edited.total if edited.offset is None else edited.total + edited.offset
-        value = (edited.original.double() + shown).to(matrix.dtype)
+        value = (widened(edited.original) + shown).to(matrix.dtype)
         if not torch.isfinite(value).all():
             raise EditError(
                 f"the update of layer {layer} is not finite; check the model's weights and the recipe's numbers (objective.learning_rate, preserve.lambda)"
@@ -240,8 +241,8 @@ class EditedWeights:
         """|W - W0| / |W0| of each changed layer (Frobenius)."""
         found = {}
         for layer, edited in sorted(self._layers.items()):
-            original = edited.original.double()
-            found[layer] = float((self.lm.projection(layer).matrix().double() - original).norm() / original.norm())
+            original = widened(edited.original)
+            found[layer] = float((widened(self.lm.projection(layer).matrix()) - original).norm() / original.norm())
         return found
 
     def unchanged(self, layers: Iterable[int]) -> list[int]:

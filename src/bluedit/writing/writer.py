@@ -11,13 +11,12 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import torch
-
 from bluedit.execution import Execution
 from bluedit.facts.fact import Fact
 from bluedit.facts.subjects import same_subject_key
 from bluedit.forward import says_targets
 from bluedit.methods.recipe import Recipe
+from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.progress import Progress
@@ -117,8 +116,8 @@ class FactWriter:
         """Raises EditError when the edit cannot fit into the memory that is free."""
         preserve = recipe.update.preserve
         built = len(self.memory.missing(preserve, recipe.written)) if preserve else 0
-        solve_device = torch.device(self.execution.statistics_device or self.lm.device)
-        Needs.of(self.lm, built, self.weights.unchanged(recipe.written)).check(self.lm, solve_device)
+        place = solve_device(self.lm.device, self.execution.statistics_device)
+        Needs.of(self.lm, built, self.weights.unchanged(recipe.written)).check(self.lm, place)
 
     def _operators(self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact]) -> dict[int, Any]:
         """G of the layers that the recipe writes, from statistics of the unedited weights and the keys of earlier batches."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
     from bluedit.editing.journal import Journal
     from bluedit.editing.patch import Patch
+    from bluedit.editing.workspace import Workspace
     from bluedit.errors import BluEditError
     from bluedit.execution import Execution
     from bluedit.explain.conflicts import find_conflicts
@@ -37,6 +38,7 @@ _HOMES = {
     "Probe": "bluedit.facts",
     "Recipe": "bluedit.methods.recipe",
     "Trace": "bluedit.writing.trace",
+    "Workspace": "bluedit.editing.workspace",
     "explain_edit": "bluedit.explain.edit",
     "explain_residuals": "bluedit.explain.residuals",
     "export_patch": "bluedit.export.export",
@@ -59,6 +61,7 @@ __all__ = [
     "Probe",
     "Recipe",
     "Trace",
+    "Workspace",
     "explain_edit",
     "explain_residuals",
     "export_patch",

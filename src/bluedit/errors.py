@@ -79,6 +79,12 @@ class ExportError(BluEditError):
     exit_code = 12
 
 
+class WorkspaceError(BluEditError):
+    """A workspace that cannot be made, read or written, is in use by another process, or has no such entry or name."""
+
+    exit_code = 14
+
+
 class SingularError(EditError):
     """Keys that cannot all get their values: the system of an equality-constrained batch is singular.
 

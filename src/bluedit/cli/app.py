@@ -7,49 +7,52 @@ import io
 import logging
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bluedit.cli.ask import ask, fetch
 from bluedit.cli.benchmark import benchmark, report
-from bluedit.cli.commands import Command, Group
+from bluedit.cli.commands import Command, Group, in_workspace
 from bluedit.cli.demo import demo
-from bluedit.cli.edit import apply, edit, show
+from bluedit.cli.edit import edit
 from bluedit.cli.explain import explain
 from bluedit.cli.export import diff, export
 from bluedit.cli.harness import harness
 from bluedit.cli.listings import facts, metrics, recipes
 from bluedit.cli.locate import locate
 from bluedit.cli.output import VisibleFormatter
+from bluedit.cli.patches import apply, show
 from bluedit.cli.signing import sign, verify
+from bluedit.cli.workspace import (
+    check_command,
+    checkout,
+    diff_points,
+    find,
+    heal,
+    init,
+    log,
+    redo,
+    tag,
+    undo,
+    verify_workspace,
+)
 
 _COMMANDS = (
-    edit,
-    ask,
-    show,
-    apply,
-    export,
-    diff,
-    sign,
-    verify,
-    facts,
-    recipes,
-    benchmark,
-    report,
-    metrics,
-    harness,
-    locate,
-    fetch,
-    demo,
+    *(edit, ask, show, apply, export, diff, sign, verify, facts, recipes),
+    *(benchmark, report, metrics, harness, locate, fetch, demo),
+    *(init, log, undo, redo, find, tag, checkout, heal),
 )
+_IN_WORKSPACE = {"diff": diff_points, "verify": verify_workspace}  # with -C these names mean other commands
 
 
 app = typer.Typer(
     name="bluedit",
     cls=Group,
     help="Change facts in the weights of a language model.\n\n'bluedit edit' teaches a model facts and saves the change as a patch, "
-    "'bluedit ask' shows what the model says with the patch, and 'bluedit apply' writes the patch into a copy of the model.",
+    "'bluedit ask' shows what the model says with the patch, and 'bluedit apply' writes the patch into a copy of the model.\n\n"
+    "'bluedit init' makes a workspace, which keeps every edit of a model; 'bluedit -C DIR COMMAND' works in it.",
     epilog="'bluedit COMMAND --help' lists the options of a command.",
     no_args_is_help=True,
     add_completion=False,
@@ -58,6 +61,8 @@ app = typer.Typer(
 )
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)
+for _name, _command in _IN_WORKSPACE.items():
+    app.command(in_workspace(_name), cls=Command, hidden=True)(_command)
 app.add_typer(explain)
 
 
@@ -69,6 +74,12 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def setup(
+    context: typer.Context,
+    workspace: Annotated[Path | None, typer.Option("-C", metavar="DIR", help="Work in this workspace.")] = None,
+    break_lock: Annotated[
+        bool,
+        typer.Option("--break-lock", help="Take the workspace from another process that will never finish with it."),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is being done.")] = False,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Processor threads to use.", min=1)] = None,
     _version: Annotated[
@@ -79,6 +90,8 @@ def setup(
     log = logging.StreamHandler()
     log.setFormatter(VisibleFormatter())
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[log])
+    check_command(workspace, context.invoked_subcommand)
+    context.obj = {"folder": workspace, "break_lock": break_lock}
     if threads:
         import torch
 

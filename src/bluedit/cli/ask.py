@@ -9,10 +9,12 @@ import typer
 
 from bluedit.cli.common import MODEL, Device, Dtype, Model, OtherWeights, TrustRemoteCode, load_editor, load_model
 from bluedit.cli.output import print_tables, say
+from bluedit.cli.workspace import workspace_of
 from bluedit.errors import FactError
 
 
 def ask(
+    context: typer.Context,
     prompts: Annotated[list[str], typer.Argument(help="Texts that the model continues.")],
     tokens: Annotated[int, typer.Option(metavar="N", help="Length of the continuation in tokens.", min=1)] = 20,
     chat: Annotated[
@@ -30,7 +32,8 @@ def ask(
 ) -> None:
     """Show how a model continues prompts, without and with a patch.
 
-    Decoding is greedy: each token is the most probable one. Below each continuation are the most probable first tokens.
+    Decoding is greedy: each token is the most probable one. Below each continuation are the most probable first tokens. In a workspace
+    (bluedit -C DIR ask) it shows the model without and with the standing entries.
     """
     from bluedit.cli.tables import ask_table
     from bluedit.editing.patch import Patch
@@ -38,6 +41,15 @@ def ask(
 
     if any(not prompt.strip() for prompt in prompts):
         raise FactError("a prompt is empty; write the text that the model is to continue")
+    decided = ("model", "dtype", "patch", "force")
+    workspace = workspace_of(context, decided, device=device, trust_remote_code=trust_remote_code)
+    if workspace:
+        editor = workspace.editor
+        with editor.unedited():
+            before = ask_model(editor.lm, prompts, tokens, chat=chat)
+        after = ask_model(editor.lm, prompts, tokens, chat=chat) if len(editor.journal) else None
+        print_tables(ask_table(before, after))
+        return
     loaded = Patch.load(patch) if patch else None
     editor = load_editor(model, dtype, device, trust_remote_code)
     before, after = ask_model(editor.lm, prompts, tokens, chat=chat), None

@@ -37,8 +37,18 @@ class Command(TyperCommand):
                 formatter.write_dl(records)
 
 
+def in_workspace(name: str) -> str:
+    """What a command is called that `bluedit -C DIR name` runs instead of `bluedit name`."""
+    return f"{name}-in-workspace"
+
+
 class Group(TyperGroup):
-    """Turns errors of any command into one sentence on standard error and an exit code."""
+    """Turns errors of any command into one sentence on standard error and an exit code. With -C, some names mean other commands."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        other = in_workspace(cmd_name)
+        inside = ctx.params.get("workspace") and other in self.commands
+        return super().get_command(ctx, other if inside else cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         written.clear()

@@ -1,4 +1,4 @@
-"""The commands that make and use patches: `edit`, `show` and `apply`."""
+"""The command `edit`, which writes a patch or an entry of a workspace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from bluedit.cli.common import (
     Format,
     Limit,
     Model,
-    OtherWeights,
     Precision,
     Seed,
     Skip,
@@ -37,16 +36,20 @@ from bluedit.cli.common import (
     settings_of,
 )
 from bluedit.cli.output import fail, print_tables, say
-from bluedit.errors import FactError
+from bluedit.cli.workspace import workspace_of
+from bluedit.errors import FactError, PatchError
 from bluedit.methods.presets import DEFAULT, preset
 
 if TYPE_CHECKING:
     from bluedit.editing.edit import Edit
+    from bluedit.editing.workspace import Workspace
 
+DECIDED = ("model", "dtype", "patch", "corpus", "tokens", "out", "force")  # in a workspace it decides on these
 NOT_LEARNED = 10  # exit code of an edit after which the model does not say every fact
 
 
 def edit(
+    context: typer.Context,
     *,
     fact: Annotated[
         list[str] | None,
@@ -135,8 +138,16 @@ def edit(
     tokens_per_step: TokensPerStep = 0,
     statistics_device: StatisticsDevice = "",
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the patch.", rich_help_panel=RESULT)
-    ],
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the patch; needed unless you work in a workspace (bluedit -C DIR edit).",
+            rich_help_panel=RESULT,
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Replace the patch that is already in --out.", rich_help_panel=RESULT),
@@ -158,35 +169,64 @@ def edit(
 ) -> None:
     """Change what a model says, and save the change as a patch.
 
-    The model itself is not modified.
+    The model itself is not modified. In a workspace (bluedit -C DIR edit) the change becomes its newest entry.
     """
-    from bluedit.editing.patch import Patch, check_place
-
-    check_place(out, force=force)
     settings = settings_of(set)
-    preset(recipe).override(settings)
     execution = execution_of(precision, tokens_per_step, statistics_device)
+    workspace = workspace_of(context, DECIDED, device=device, trust_remote_code=trust_remote_code, execution=execution)
+    if workspace is None:
+        out = _place(out, force=force)
+    preset(recipe).override(settings)
     chosen = with_phrasings(gather(fact, facts, format, limit, skip, seed, bad_records), phrasing)
-    earlier = Patch.load(patch) if patch else None
-    editor = load_editor(model, dtype, device, trust_remote_code, corpus=corpus, tokens=tokens, execution=execution)
-    if earlier:
-        editor.apply(earlier)
-    done = editor.edit(
-        chosen,
-        recipe,
-        batch_size=batch_size,
-        settings=settings,
-        known=known,
-        phrasings=phrasings,
-        chat=chat,
-        report=report,
-    )
-    editor.patch.save(out, force=force)
-    print_edit(done, details)
+    how: dict[str, Any] = {"batch_size": batch_size, "settings": settings, "known": known}
+    how |= {"phrasings": phrasings, "chat": chat, "report": report}
+    if workspace:
+        done = workspace.edit(chosen, recipe, **how)
+        print_edit(done, details)
+        where = _tell_entry(workspace)
+    else:
+        from bluedit.editing.patch import Patch
+
+        assert out
+        earlier = Patch.load(patch) if patch else None
+        editor = load_editor(model, dtype, device, trust_remote_code, corpus=corpus, tokens=tokens, execution=execution)
+        if earlier:
+            editor.apply(earlier)
+        done = editor.edit(chosen, recipe, **how)
+        editor.patch.save(out, force=force)
+        print_edit(done, details)
+        where = _tell_patch(done, out, model)
+    _finish(done, where, allow_missed)
+
+
+def _place(out: Path | None, *, force: bool) -> Path:
+    """--out, if a patch can be written there. Raises PatchError if not, or if there is none."""
+    from bluedit.editing.patch import check_place
+
+    if out is None:
+        raise PatchError(
+            "--out FOLDER says where the patch goes; it can only be left out in a workspace (bluedit -C DIR edit)"
+        )
+    check_place(out, force=force)
+    return out
+
+
+def _tell_patch(done: Edit, out: Path, model: str) -> list[str]:
+    """Say where the patch is. Returns the command that shows it."""
     say(f"\nPatch written to {out}\nThe model itself is unchanged. Ask it with the patch:")
     name = [] if model == "smollm2" else ["--model", model]
     say("  " + shlex.join(["bluedit", "ask", *name, "--patch", str(out), done.facts[0].text]))
-    _finish(done, out, allow_missed)
+    return ["bluedit", "show", str(out), "--details"]
+
+
+def _tell_entry(workspace: Workspace) -> list[str]:
+    """Say which entry was written and what it supersedes. Returns the command that shows it."""
+    event = workspace.events[-1]
+    number = event.add[0].entry
+    say(f"\nEntry {number} of {workspace.folder}. Take it back: bluedit -C {shlex.quote(str(workspace.folder))} undo")
+    for one in event.about.get("supersedes", ()):
+        say(f"It supersedes entry {one['entry']}: {one['prompt']} => {one['was']}")
+    return ["bluedit", "-C", str(workspace.folder), "show", str(number), "--details"]
 
 
 def with_phrasings(facts: list[Any], phrasing: list[str] | None) -> list[Any]:
@@ -217,14 +257,14 @@ def print_edit(done: Edit, details: bool) -> None:
         say(done.summary())
 
 
-def _finish(done: Edit, out: Path, allow_missed: bool) -> None:
+def _finish(done: Edit, show: list[str], allow_missed: bool) -> None:
     """If facts were not learned, say so; exit with 10 unless that is allowed. The report says why and what to try."""
     missed = done.report.missed if done.report else ()
     if not missed:
         return
     message = (
         f"{count(len(missed), 'fact')} of {len(done.facts)} {'was' if len(missed) == 1 else 'were'} not learned; "
-        f"why, and what to try: {shlex.join(['bluedit', 'show', str(out), '--details'])}"
+        f"why, and what to try: {shlex.join(show)}"
     )
     if done.recipe.update.preserve:
         options = done.recipe.settings()
@@ -235,44 +275,3 @@ def _finish(done: Edit, out: Path, allow_missed: bool) -> None:
         say(message[0].upper() + message[1:])
     else:
         fail(message, NOT_LEARNED)
-
-
-def show(
-    patch: Annotated[Path, typer.Argument(help="Folder of a patch.")],
-    details: Annotated[
-        bool, typer.Option("--details", help="Show all that is known about each edit, weight and fact.")
-    ] = False,
-) -> None:
-    """Show what a patch changes, and which model it is for."""
-    from bluedit.cli.patch_tables import patch_tables
-    from bluedit.editing.patch import Patch
-
-    print_tables(*patch_tables(Patch.load(patch), details=details))
-    if not details:
-        say(f"\nMore: {shlex.join(['bluedit', 'show', str(patch), '--details'])}")
-
-
-def apply(
-    patch: Annotated[Path, typer.Argument(help="Folder of a patch.")],
-    save: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="New folder for the edited model.", rich_help_panel=RESULT)
-    ],
-    model: Model = "smollm2",
-    dtype: Dtype = None,
-    device: Device = "auto",
-    trust_remote_code: TrustRemoteCode = False,
-    force: OtherWeights = False,
-) -> None:
-    """Save a copy of the model with a patch written into it.
-
-    The copy is an ordinary Hugging Face checkpoint.
-    """
-    from bluedit.editing.patch import Patch
-    from bluedit.export.checkpoint import check_free
-
-    check_free(save)
-    loaded = Patch.load(patch)
-    editor = load_editor(model, dtype, device, trust_remote_code)
-    editor.apply(loaded, force=force)
-    editor.save_model(save)
-    say(f"{count(len(loaded.facts), 'fact')} written. The edited model is in {save}")

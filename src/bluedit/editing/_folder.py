@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 _PATIENCE_S = 60.0  # how long to wait for another process that saves
 _NAME = re.compile(r"\d{4,8}-[0-9a-f]{16}")
 _FIRST_NAME = re.compile(r"factors-([0-9a-f]{16})\.safetensors")  # in format 1
-_OURS = re.compile(r"(\d{4,8}-[0-9a-f]{16}\.(json|safetensors)|factors-[0-9a-f]{16}\.safetensors)")
+BATCH_FILE = re.compile(r"(\d{4,8}-[0-9a-f]{16}\.(json|safetensors)|factors-[0-9a-f]{16}\.safetensors)")
 
 
 def save_batches(folder: Path, base: Mapping[str, Any], batches: Sequence[Batch], *, force: bool) -> None:
@@ -59,8 +59,8 @@ def _append(folder: Path, base: Mapping[str, Any], batches: Sequence[Batch]) -> 
     names = list(manifest.get("batches", ()))
     continued = manifest["format"] == FORMAT and manifest["base"] == dict(base) and len(names) <= len(batches)
     if continued and names:
-        with _readable(folder):
-            continued = _load_batch(folder, names[-1]).digest == batches[len(names) - 1].digest
+        with readable(folder):
+            continued = load_batch(folder, names[-1]).digest == batches[len(names) - 1].digest
     if not continued:
         raise PatchError(f"{folder} holds another patch; choose another folder")
     _write(folder, base, batches, names, "the patch that was there is unchanged")
@@ -76,13 +76,13 @@ def _write(
     """
     written: list[Path] = []
     try:
-        names = [*names, *(_write_batch(folder, i, batches[i], written) for i in range(len(names), len(batches)))]
+        names = [*names, *(write_batch(folder, i, batches[i], written) for i in range(len(names), len(batches)))]
         _write_manifest(folder, base, names)
     except OSError as error:
-        _remove(written)
+        remove(written)
         raise _cannot_save(folder, error, otherwise) from error
     keep = {f"{name}{suffix}" for name in names for suffix in (".json", ".safetensors")}
-    _remove(file for file in folder.iterdir() if _OURS.fullmatch(file.name) and file.name not in keep)
+    remove(file for file in folder.iterdir() if BATCH_FILE.fullmatch(file.name) and file.name not in keep)
 
 
 @contextmanager
@@ -117,20 +117,20 @@ def load_batches(folder: Path) -> tuple[dict[str, Any], tuple[Batch, ...]]:
 
 
 def _read_all(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Batch, ...]]:
-    with _readable(folder):
+    with readable(folder):
         if manifest["format"] == FORMAT:
-            return dict(manifest["base"]), tuple(_load_batch(folder, name) for name in manifest["batches"])
+            return dict(manifest["base"]), tuple(load_batch(folder, name) for name in manifest["batches"])
         name = _FIRST_NAME.fullmatch(manifest["factors"])
         if not name:
             raise ValueError(f"{manifest['factors']!r} is not the name of a file of factors")
-        data = read_regular(folder / name[0])
-        if _hash(data) != name[1]:
+        data = readread_regular(folder / name[0])
+        if hash_of(data) != name[1]:
             raise ValueError(f"{name[0]} is not what was written")
         return read_first_format(manifest, load(data))
 
 
 @contextmanager
-def _readable(folder: Path) -> Iterator[None]:
+def readable(folder: Path) -> Iterator[None]:
     """Turns every error while a patch is read into a PatchError."""
     try:
         yield
@@ -167,15 +167,23 @@ def check_place(folder: Path, *, force: bool = False) -> None:
             raise PatchError(
                 f"{folder} holds a patch already; choose another folder, or replace it with force=True (--force)"
             )
-    elif not all(name.startswith(".") or _OURS.fullmatch(name) for name in names):
+    elif not all(name.startswith(".") or BATCH_FILE.fullmatch(name) for name in names):
         raise PatchError(f"the folder {folder} holds other things than a patch; choose a new or empty folder")
 
 
-def _write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) -> str:
+def read_facts_of(folder: Path, name: str) -> dict[str, Any]:
+    """The record of a batch (facts, origin) without its factors, so without a check of its hash; see `load_batch`."""
+    with readable(folder):
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a batch")
+        return dict(json.loads(read_regular(folder / f"{name}.json")))
+
+
+def write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) -> str:
     """Write the two files of a batch, unless they exist and are undamaged. Returns their name."""
     record = as_json(batch_record(batch))
     factors = save(batch_tensors(batch))
-    name = f"{index:04d}-{_hash(record, factors)}"
+    name = f"{index:04d}-{hash_of(record, factors)}"
     for suffix, data in ((".safetensors", factors), (".json", record)):
         file = folder / f"{name}{suffix}"
         if not file.exists():
@@ -186,11 +194,11 @@ def _write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) ->
     return name
 
 
-def _load_batch(folder: Path, name: str) -> Batch:
+def load_batch(folder: Path, name: str) -> Batch:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a batch")
-    record, factors = (read_regular(folder / f"{name}{suffix}") for suffix in (".json", ".safetensors"))
-    if _hash(record, factors) != name.partition("-")[2]:
+    record, factors = (readread_regular(folder / f"{name}{suffix}") for suffix in (".json", ".safetensors"))
+    if hash_of(record, factors) != name.partition("-")[2]:
         raise ValueError(f"batch {name} is not what was written")
     return read_batch(json.loads(record), load(factors))
 
@@ -222,14 +230,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:
     said = {key: value for key, value in manifest.items() if key != "digest"}
-    return _hash(json.dumps(said, sort_keys=True, ensure_ascii=False).encode())
+    return hash_of(json.dumps(said, sort_keys=True, ensure_ascii=False).encode())
 
 
-def _hash(*data: bytes) -> str:
+def hash_of(*data: bytes) -> str:
     return hashlib.blake2b(b"".join(data), digest_size=8).hexdigest()
 
 
-def _remove(files: Any) -> None:
+def remove(files: Any) -> None:
     for file in list(files):
         with suppress(OSError):
             file.unlink(missing_ok=True)

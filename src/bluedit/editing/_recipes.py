@@ -7,6 +7,7 @@ from dataclasses import replace
 from bluedit.errors import RecipeError
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.wordings import Natural, PromptOnly
+from bluedit.writing.batch import Origin
 
 
 def with_wordings(recipe: Recipe, *, phrasings: bool, chat: bool | None) -> Recipe:
@@ -30,3 +31,13 @@ def with_wordings(recipe: Recipe, *, phrasings: bool, chat: bool | None) -> Reci
             f"the recipe {recipe.name} teaches the prompt alone; set wordings=natural to teach the chat form"
         )
     return recipe
+
+
+def recipe_of(origin: Origin) -> Recipe:
+    """The recipe that a batch was written with, with all its numbers.
+
+    Raises:
+        RecipeError: it has parts or options that are not known here, or it is not known (patches of other programs).
+    """
+    named = Recipe(origin.recipe or "unknown", origin.paper, tuning=origin.tuning)
+    return named.override(origin.settings, f"the recipe {named.name}")

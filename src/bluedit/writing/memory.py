@@ -65,7 +65,8 @@ class Memory:
     ) -> dict[int, GrowingOperator]:
         """G of the layers that a recipe writes, with the keys of all earlier batches if the recipe remembers.
 
-        Batches that were stripped of their keys are not remembered. Where a subject is the unit, keys of subjects that `current` facts or later batches are about are left out: they are written anew.
+        Batches that were stripped of their keys are not remembered. The key of a fact that `current` or a later batch writes again is left
+        out: held to its old value, it would get less and less of each new one. Where a subject is the unit, so are all keys of that subject.
         """
         content = self._content(recipe, earlier, current) if recipe.memory else []
         return {layer: self._with(layer, content, earlier) for layer in recipe.written}
@@ -87,21 +88,19 @@ class Memory:
         return kept.operator
 
     def _content(self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact]) -> Content:
-        known = [i for i, batch in enumerate(earlier) if not batch.stripped]
-        if not recipe.subjects.holds_earlier:
-            return [(i, None) for i in known]
+        unit = _subject if recipe.subjects.holds_earlier else _question
         content: Content = []
-        rewritten = {same_subject_key(fact.subject) for fact in current}
-        for i in reversed(known):
-            facts = earlier[i].written
-            subjects = {same_subject_key(fact.subject) for fact in facts}
+        rewritten = {unit(fact) for fact in current}
+        for i in reversed([i for i, batch in enumerate(earlier) if not batch.stripped]):
+            units = [unit(fact) for fact in earlier[i].written]
             columns = None
-            if subjects & rewritten:
+            if not rewritten.isdisjoint(units):
                 owners = self._rows_of(earlier[i]).owners
-                fresh = (not {same_subject_key(facts[j].subject) for j in own} & rewritten for own in owners)
-                columns = tuple(column for column, stays in enumerate(fresh) if stays)
+                columns = tuple(
+                    column for column, own in enumerate(owners) if rewritten.isdisjoint(units[j] for j in own)
+                )
             content.append((i, columns))
-            rewritten |= subjects
+            rewritten.update(units)
         return content[::-1]
 
     def _keys_of(self, batch: Batch, layer: int) -> Float[Tensor, "d_key n"]:
@@ -131,3 +130,11 @@ def _recipe_of(origin: Origin) -> Recipe:
     return Recipe(origin.recipe or "unknown").override(
         {path: value for path, value in origin.settings.items() if path.split(".")[0] in slots}, "the earlier batch"
     )
+
+
+def _subject(fact: Fact) -> str:
+    return same_subject_key(fact.subject)
+
+
+def _question(fact: Fact) -> tuple[str, str]:
+    return same_subject_key(fact.subject), fact.prompt

@@ -1,0 +1,134 @@
+"""How a workspace changes: its folder and its model together, so that either both change or neither does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bluedit.editing._carrier import Carrier
+from bluedit.editing._entries import superseded
+from bluedit.editing._history import Standing
+from bluedit.editing._recipes import recipe_of
+from bluedit.editing._store import Store
+from bluedit.editing.edit import Edit
+from bluedit.editing.editor import Editor
+from bluedit.editing.patch import Base
+from bluedit.errors import RecipeError, WorkspaceError
+from bluedit.facts.fact import Fact
+from bluedit.methods.recipe import Recipe
+
+
+class Changes:
+    """Changes the folder and the model of a workspace.
+
+    Attributes:
+        store: the folder.
+        base: the model it was made for.
+        carrier: the model with its edits; None until it is needed.
+
+    Args:
+        undo: takes back an entry by its number, for `Edit.undo`.
+        options: of `Editor.load`.
+    """
+
+    def __init__(
+        self, store: Store, editor: Editor | None, undo: Callable[[int], Any], options: Mapping[str, Any]
+    ) -> None:
+        self.store, self.base = store, Base(**store.about["base"])
+        self._undo, self._options = undo, options
+        self.carrier = self._carrier_of(editor) if editor else None
+
+    @contextmanager
+    def changing(self, task: str) -> Iterator[None]:
+        """Inside the `with` this process alone changes the workspace. If it fails, the model is what the journal says."""
+        with self.store.owned(task):
+            if self.carrier:
+                self.carrier.check()
+            try:
+                yield
+            except BaseException:
+                self.store.read()
+                if self.carrier:
+                    self.carrier.recover(self.store.history.standing)
+                raise
+
+    def edit(
+        self,
+        kind: str,
+        facts: Sequence[Fact] | Fact,
+        recipe: str | Recipe,
+        batch_size: int | None,
+        options: Mapping[str, Any],
+    ) -> Edit:
+        """Write facts on top of what stands, and record that."""
+        history = self.store.history
+        self.loaded().carry(history.standing)
+        number = 1 + max(history.written, default=0)
+        done, one = self._written(number, facts, recipe, batch_size, options)
+        replaced = superseded(self.store, done.facts)
+        self.store.record(kind, len(history.standing), [one], supersedes=replaced)
+        return done
+
+    def _written(
+        self,
+        number: int,
+        facts: Sequence[Fact] | Fact,
+        recipe: str | Recipe,
+        batch_size: int | None,
+        options: Mapping[str, Any],
+    ) -> tuple[Edit, Standing]:
+        """An edit of the model as it is, and its record; its batches are on disk, but no event names them yet."""
+        carrier = self.loaded()
+        done = carrier.editor.edit(facts, recipe, batch_size=batch_size, **options)
+        names = self.store.write(done.patch.batches)
+        one = carrier.keep(number, names, len(done.facts), batch_size)
+        done._undo = lambda _edit: self._undo(number)
+        return done, one
+
+    def solve_again(self, one: Standing) -> tuple[Edit, Standing]:
+        """Write an entry again on top of what is carried, with its own recipe and seeds."""
+        batches = self.store.batches_of(one)
+        facts = [fact for batch in batches for fact in batch.facts][: one.facts]
+        options = {"known": "edit", "report": batches[-1].origin.report is not None}
+        return self._written(one.entry, facts, self.recipe_of(one), one.batch_size, options)
+
+    def recipe_of(self, one: Standing) -> Recipe:
+        """The recipe that an entry was written with. Raises WorkspaceError if it has parts that are not known here."""
+        try:
+            return recipe_of(self.store.batches_of(one)[0].origin)
+        except RecipeError as error:
+            raise WorkspaceError(
+                f"entry {one.entry} cannot be written again, because parts of its recipe are not known here: {error}; import the module "
+                "that defines them first"
+            ) from error
+
+    def go_to(self, kind: str, number: int, **about: Any) -> None:
+        """Let the entries stand that stood after an event."""
+        now, wanted = self.store.history.standing, self.store.history.at(number)
+        keep = next(
+            (i for i, (a, b) in enumerate(zip(now, wanted, strict=False)) if a != b), min(len(now), len(wanted))
+        )
+        self.store.record(kind, keep, wanted[keep:], **about)
+        self.follow()
+
+    def follow(self) -> None:
+        """Let the model carry what stands, if it is loaded."""
+        if self.carrier:
+            self.carrier.carry(self.store.history.standing)
+
+    def loaded(self) -> Carrier:
+        """The model, loaded now if it is not yet."""
+        if self.carrier is None:
+            options = {"corpus": self.store.about["corpus"], "tokens": self.store.about["tokens"], **self._options}
+            self.carrier = self._carrier_of(Editor.load(self.base.model, dtype=self.base.dtype, **options))
+        return self.carrier
+
+    def _carrier_of(self, editor: Editor) -> Carrier:
+        found = editor.journal.base.fingerprint
+        if found != self.base.fingerprint:
+            raise WorkspaceError(
+                f"the workspace {self.store.folder} was made for {self.base.model} with fingerprint {self.base.fingerprint}, and this model has "
+                f"{found}; it has changed since, or it is another one"
+            )
+        return Carrier(editor, self.store.batches_of)

@@ -1,0 +1,145 @@
+"""The entries of a workspace as people read them: their facts, which of them later entries replaced, and how two points differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bluedit.editing._folder import read_facts_of
+from bluedit.editing._history import BATCHES, Standing
+from bluedit.editing._store import Store
+from bluedit.errors import WorkspaceError, did_you_mean
+from bluedit.facts.fact import Fact
+from bluedit.facts.records import read_record
+from bluedit.facts.subjects import same_subject_key
+
+
+@dataclass(frozen=True)
+class WorkspaceEntry:
+    """One edit in a workspace.
+
+    Attributes:
+        number: its number, from 1.
+        facts: what it wrote.
+        recipe: name of the method.
+        made: when it was made, or solved again, in UTC.
+        standing: whether the model carries it now.
+        replaced: those of its facts that a later standing entry wrote again, with that entry's number.
+        said: how many of its facts the model said right after it; None if that was not measured.
+    """
+
+    number: int
+    facts: tuple[Fact, ...]
+    recipe: str
+    made: str
+    standing: bool
+    replaced: tuple[tuple[Fact, int], ...]
+    said: int | None
+
+    @property
+    def current(self) -> tuple[Fact, ...]:
+        """Its facts that no later entry replaced."""
+        gone = {id(fact) for fact, _ in self.replaced}
+        return tuple(fact for fact in self.facts if id(fact) not in gone)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two points of a workspace differ.
+
+    Attributes:
+        removed, added: entries that only the first or only the second one has; an entry that was solved again is in both.
+        norms: Frobenius norm of the difference of the updates by layer, before filters.
+    """
+
+    removed: tuple[WorkspaceEntry, ...]
+    added: tuple[WorkspaceEntry, ...]
+    norms: dict[int, float]
+
+
+def entries_of(store: Store, at: Sequence[Standing] | None = None) -> list[WorkspaceEntry]:
+    """All entries that were ever made, oldest first, or only those that stood at some point.
+
+    Raises:
+        PatchError: a file of a batch is missing or damaged.
+    """
+    folder, history = store.folder, store.history
+    standing = history.standing if at is None else at
+    last = {one.entry: one for one in standing}
+    chosen = [last.get(number, one) for number, one in sorted(history.written.items())] if at is None else list(at)
+    records = {one.entry: _records(folder, one.batches) for one in {o.entry: o for o in [*chosen, *standing]}.values()}
+    latest = {same_fact(fact): one.entry for one in standing for fact in _facts(records[one.entry], one)}
+    found = []
+    for one in chosen:
+        facts, origin = _facts(records[one.entry], one), records[one.entry][-1]["origin"]
+        stands = one.entry in last
+        by = [(fact, latest[same_fact(fact)]) for fact in facts] if stands else []
+        report = origin["report"]
+        said = sum(bool(fact["says_after"]) for fact in report["facts"]) if report else None
+        made = str(origin["about"].get("created", ""))
+        replaced = tuple((fact, other) for fact, other in by if other != one.entry)
+        found.append(WorkspaceEntry(one.entry, facts, origin["recipe"], made, stands, replaced, said))
+    return found
+
+
+def superseded(store: Store, facts: Sequence[Fact]) -> list[dict[str, Any]]:
+    """Which standing entries said something else, or the same, about these facts: {"entry", "prompt", "was"} for each."""
+    new = {same_fact(fact): fact for fact in facts}
+    return [
+        {"entry": one.number, "prompt": new[same_fact(fact)].text, "was": fact.target}
+        for one in entries_of(store, store.history.standing)
+        for fact in one.current
+        if same_fact(fact) in new
+    ]
+
+
+def same_fact(fact: Fact) -> tuple[str, str]:
+    """What facts share that replace each other: the subject, whatever its spelling, and the prompt."""
+    return same_subject_key(fact.subject), " ".join(fact.prompt.casefold().split())
+
+
+def touching(entries: Iterable[WorkspaceEntry], subject: str) -> list[WorkspaceEntry]:
+    """The entries with facts about a subject.
+
+    Raises:
+        WorkspaceError: there are none; close names are mentioned.
+    """
+    entries, key = list(entries), same_subject_key(subject)
+    found = [one for one in entries if any(same_subject_key(fact.subject) == key for fact in one.facts)]
+    if not found:
+        names = sorted({fact.subject for one in entries for fact in one.facts})
+        hint = f"; {did_you_mean(subject, names[:1000])}" if names else "; it has no entries yet"
+        raise WorkspaceError(f"no entry is about {subject!r}{hint}")
+    return found
+
+
+def difference(store: Store, first: Sequence[Standing], second: Sequence[Standing]) -> Difference:
+    """How the entries `second` differ from the entries `first`.
+
+    Raises:
+        PatchError: a file of a batch is missing or damaged.
+    """
+    removed = [one for one in first if one not in second]
+    added = [one for one in second if one not in first]
+    change: dict[int, torch.Tensor] = {}
+    for sign, entries in ((-1, removed), (1, added)):
+        for update in (u for one in entries for batch in store.batches_of(one) for u in batch.updates):
+            product = sign * (update.R.double() @ update.A.double())
+            change[update.layer] = change[update.layer] + product if update.layer in change else product
+    norms = {layer: float(total.norm()) for layer, total in sorted(change.items())}
+    return Difference(tuple(entries_of(store, removed)), tuple(entries_of(store, added)), norms)
+
+
+@lru_cache(maxsize=4096)
+def _records(folder: Path, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [read_facts_of(folder / BATCHES, name) for name in names]
+
+
+def _facts(records: Sequence[dict[str, Any]], one: Standing) -> tuple[Fact, ...]:
+    rows = [row for record in records for row in record["facts"]][: one.facts]
+    return tuple(read_record(dict(row)) for row in rows)

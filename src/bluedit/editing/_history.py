@@ -1,0 +1,211 @@
+"""The history of a workspace on disk: `workspace.json`, and `journal.jsonl` with one line for each event.
+
+Each event says how the list of standing entries changed: the first `keep` stay, `add` follows them. So the list at any event is known, and
+nothing is ever deleted. Each line carries a digest of itself and of the line before it; the first one is chained to `workspace.json`, and
+the last line says how many there are. The file is replaced in one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bluedit.editing._folder import hash_of
+from bluedit.errors import WorkspaceError, did_you_mean
+from bluedit.files import as_json, write_file, write_folder
+
+FORMAT = 1
+ABOUT, JOURNAL, BATCHES = "workspace.json", "journal.jsonl", "batches"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An entry as it was written into the model.
+
+    Attributes:
+        entry: its number; it keeps it when it is written again on top of something else.
+        batches: names of its batches in the folder of batches.
+        facts: how many of the batches' facts, from the first, are its own; the rest are earlier facts that were taught again.
+        batch_size: facts that were written at once; None for all.
+        state: chained fingerprint of the model with it; see `Patch.state`.
+        weights: fingerprint of the edited weights with it.
+    """
+
+    entry: int
+    batches: tuple[str, ...]
+    facts: int
+    batch_size: int | None
+    state: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that was done.
+
+    Attributes:
+        number: from 1.
+        kind: edit, heal, undo, redo, tag or checkout.
+        time: when, in UTC.
+        keep: how many of the entries that stood before it stay.
+        add: what stands on these after it.
+        about: more for the reader.
+    """
+
+    number: int
+    kind: str
+    time: str
+    keep: int
+    add: tuple[Standing, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class History:
+    """All events of a workspace, oldest first."""
+
+    events: tuple[Event, ...] = ()
+
+    def at(self, number: int) -> tuple[Standing, ...]:
+        """The entries that stood after an event; after event 0 there are none."""
+        found: tuple[Standing, ...] = ()
+        for event in self.events[:number]:
+            found = found[: event.keep] + event.add
+        return found
+
+    @property
+    def standing(self) -> tuple[Standing, ...]:
+        """The entries that stand now."""
+        return self.at(len(self.events))
+
+    @property
+    def written(self) -> dict[int, Standing]:
+        """Every entry that was ever made, as it was written last."""
+        return {one.entry: one for event in self.events for one in event.add}
+
+    @property
+    def tags(self) -> dict[str, int]:
+        """Event number by name."""
+        return {event.about["name"]: event.number for event in self.events if event.kind == "tag"}
+
+    @property
+    def undone(self) -> int | None:
+        """Number of the event before the last undo that was not redone; None if there is none, or something else was done since."""
+        found: list[int] = []
+        for event in self.events:
+            if event.kind == "undo":
+                found.append(event.number - 1)
+            elif event.kind == "redo":
+                found.pop()
+            elif event.kind != "tag":
+                found.clear()
+        return found[-1] if found else None
+
+    def number_of(self, point: str | int) -> int:
+        """Number of the event that a name or a number means. Raises WorkspaceError if there is none."""
+        if str(point) in self.tags:
+            return self.tags[str(point)]
+        if str(point).isdecimal() and int(point) <= len(self.events):
+            return int(point)
+        known = f"event numbers go from 0 to {len(self.events)}"
+        hint = f"; {did_you_mean(str(point), self.tags)}" if self.tags else ""
+        raise WorkspaceError(f"there is no point {str(point)!r} in this workspace: {known}{hint}")
+
+    def and_then(self, kind: str, keep: int, add: Sequence[Standing] = (), **about: Any) -> History:
+        """This history with one more event."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return History((*self.events, Event(len(self.events) + 1, kind, now, keep, tuple(add), about)))
+
+
+def create(folder: Path, about: Mapping[str, Any]) -> None:
+    """Make the folder of a workspace, whole or not at all.
+
+    Raises:
+        WorkspaceError: something is there already, or the place is not writable.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            what = "is a workspace already" if (folder / ABOUT).exists() else "exists and is not empty"
+            raise WorkspaceError(f"{folder} {what}; choose a new or empty folder for the workspace")
+        content = {"format": FORMAT, **about}
+        content["digest"] = _digest("", content)
+
+        def write(new: Path) -> None:
+            (new / BATCHES).mkdir()
+            write_file(new / ABOUT, as_json(content))
+            write_file(new / JOURNAL, _lines(History(), content["digest"]))
+
+        write_folder(folder, write)
+    except OSError as error:
+        raise WorkspaceError(f"no workspace can be made at {folder}: {error.strerror or error}") from error
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What `workspace.json` says. Raises WorkspaceError if it is missing, damaged or newer than this bluedit."""
+    file = folder / ABOUT
+    if not file.is_file():
+        raise WorkspaceError(f"{folder} is no workspace: it holds no {ABOUT}; 'bluedit init {folder}' makes one")
+    try:
+        content = dict(json.loads(file.read_text("utf-8")))
+        version, digest = content["format"], content.pop("digest")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WorkspaceError(f"{file} is unreadable ({error}); restore it from a copy") from error
+    if version != FORMAT:
+        raise WorkspaceError(f"{folder} has format {version}, and this bluedit reads format {FORMAT}; use a newer one")
+    if digest != _digest("", content):
+        raise WorkspaceError(f"{file} is not what was written; restore it from a copy")
+    return content | {"digest": digest}
+
+
+def read_history(folder: Path, anchor: str) -> History:
+    """The journal, with every digest checked.
+
+    Args:
+        anchor: the digest of `workspace.json`.
+
+    Raises:
+        WorkspaceError: it is missing or damaged, and from which event on.
+    """
+    file = folder / JOURNAL
+    events: list[Event] = []
+    try:
+        *lines, last = file.read_text("utf-8").rstrip("\n").split("\n")
+        digest = anchor
+        for line in lines:
+            content = json.loads(line)
+            found = content.pop("digest")
+            digest = _digest(digest, content)
+            if found != digest or content["number"] != len(events) + 1:
+                raise ValueError("it is not what was written")
+            add = tuple(Standing(**{**one, "batches": tuple(one["batches"])}) for one in content.pop("add"))
+            events.append(Event(**content, add=add))
+        if json.loads(last) != {"events": len(events), "digest": digest}:
+            raise ValueError("events after it are missing")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WorkspaceError(
+            f"{file} is damaged at event {len(events) + 1} ({error}); restore it from a copy. The events before it are whole"
+        ) from error
+    return History(tuple(events))
+
+
+def write_history(folder: Path, anchor: str, history: History) -> None:
+    """Replace the journal. Raises OSError; the old one is then unchanged."""
+    write_file(folder / JOURNAL, _lines(history, anchor))
+
+
+def _lines(history: History, digest: str) -> bytes:
+    lines = []
+    for event in history.events:
+        content = asdict(event)
+        digest = _digest(digest, json.loads(json.dumps(content)))
+        lines.append(json.dumps(content | {"digest": digest}, ensure_ascii=False))
+    lines.append(json.dumps({"events": len(history.events), "digest": digest}))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _digest(before: str, content: Mapping[str, Any]) -> str:
+    return hash_of(before.encode(), json.dumps(content, sort_keys=True, ensure_ascii=False).encode())

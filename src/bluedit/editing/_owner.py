@@ -1,0 +1,116 @@
+"""Who is changing a workspace: one process at a time, which others are told about."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bluedit.errors import WorkspaceError
+from bluedit.files import locked
+
+LOCK = "lock.json"
+_PATIENCE_S = 10.0  # for others that look at the lock
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process that changes a workspace.
+
+    Attributes:
+        pid, host: which one, and where.
+        started: when it started, in the system's own clock, so that a number that is used again is not taken for it; 0 if not known.
+        since: when it took the lock, in seconds since 1970.
+        task: what it is doing.
+    """
+
+    pid: int
+    host: str
+    started: int
+    since: float
+    task: str
+
+    @classmethod
+    def this(cls, task: str) -> Owner:
+        """The process that runs now."""
+        return cls(os.getpid(), socket.gethostname(), _started(os.getpid()), time.time(), task)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is known to have ended. A process on another machine never is."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return self.started != _started(self.pid)
+
+
+@contextmanager
+def owned(folder: Path, task: str, *, break_lock: bool = False) -> Iterator[Owner]:
+    """Inside the `with`, this process alone changes the workspace. A lock whose process has ended is taken over.
+
+    Args:
+        break_lock: take the lock from a process that still has it.
+
+    Raises:
+        WorkspaceError: another process has it, or the folder is not writable.
+    """
+    me = Owner.this(task)
+    try:
+        with locked(folder, _PATIENCE_S):
+            found = _read(folder)
+            if found and not found.gone and not break_lock:
+                raise WorkspaceError(_in_use(folder, found))
+            (folder / LOCK).write_text(json.dumps(asdict(me)), "utf-8")
+    except OSError as error:
+        raise WorkspaceError(f"cannot change the workspace {folder}: {error.strerror or error}") from error
+    try:
+        yield me
+    finally:
+        with suppress(OSError), locked(folder, _PATIENCE_S):
+            if _read(folder) == me:
+                (folder / LOCK).unlink(missing_ok=True)
+
+
+def check_owned(folder: Path, me: Owner) -> None:
+    """Raises WorkspaceError if another process has broken the lock meanwhile."""
+    if _read(folder) != me:
+        raise WorkspaceError(
+            f"another process has broken the lock of the workspace {folder} meanwhile; nothing was recorded, do it again"
+        )
+
+
+def _read(folder: Path) -> Owner | None:
+    """Who has the lock; None if nobody has, or a process died while it took it."""
+    try:
+        found: Any = json.loads((folder / LOCK).read_text("utf-8"))
+        return Owner(**found)
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _in_use(folder: Path, owner: Owner) -> str:
+    who = "this process" if owner.pid == os.getpid() else f"process {owner.pid}"
+    return (
+        f"the workspace {folder} is in use: {who} on {owner.host} has been busy with {owner.task!r} for "
+        f"{max(0.0, time.time() - owner.since):.0f} s; let it finish or, if you know that it never will, break its lock "
+        "(break_lock=True, --break-lock)"
+    )
+
+
+def _started(pid: int) -> int:
+    """Start of a process in clock ticks since boot; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0

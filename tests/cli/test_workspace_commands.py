@@ -1,0 +1,95 @@
+"""`bluedit init` and `bluedit -C DIR ...`: a history of edits from the command line."""
+
+from __future__ import annotations
+
+import json
+import stat
+
+import pytest
+from cli_help import FACT, SETTINGS, assert_fails, files, flat, run
+
+from bluedit import Patch, Workspace
+
+SET = [word for path, value in SETTINGS.items() for word in ("--set", f"{path}={value}")]
+EDIT = ["edit", "-r", "memit", "--known", "edit", "--allow-missed", "--no-report", *SET]
+ROME, RAIN = "The capital of {France} is => Rome", "The rain in {Berlin} is => mild"
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    """A workspace of a read-only model, with two entries."""
+    made = run("init", tmp_path / "w", "-m", model, "--tokens", 480)
+    assert made.exit_code == 0, made.stderr
+    for fact in (FACT, ROME):
+        result = run("-C", tmp_path / "w", *EDIT, "-f", fact)
+        assert result.exit_code == 0, result.stderr
+    return tmp_path / "w"
+
+
+def test_a_history_from_the_command_line(model, folder):
+    before = files(model)
+    for file in [model, *model.iterdir()]:
+        file.chmod(file.stat().st_mode & ~stat.S_IWUSR)
+
+    def ok(*arguments, **options):
+        result = run("-C", folder, *arguments, **options)
+        assert result.exit_code == 0, (result.stdout, result.stderr)
+        return flat(result.stdout)
+
+    try:
+        text = ok(*EDIT, "-f", "The capital of {France} is => Berlin")
+        assert f"Entry 3 of {folder}. Take it back: bluedit -C {folder} undo" in text
+        assert "It supersedes entry 2: The capital of France is => Rome" in text
+        assert "superseded by 3" in ok("log") and "still said" in ok("log", "--health")
+        assert "With the patch" in ok("ask", "The capital of France is") or True
+        assert "Berlin" in ok("show", 3) and "Berlin" not in ok("show", 2)
+        assert "Rome" in ok("find", "france")
+        ok("tag", "three")
+        assert ok("undo") == "Entry 3 is undone, bit for bit. 'redo' brings it back."
+        assert "+ 3" not in ok("diff", "three") and "- 3" in ok("diff", "three")
+        assert ok("redo") == "Brought back. Standing entries: 1, 2, 3"
+        assert "entries 2, 3 will be solved again" in flat(run("-C", folder, "undo", 1, input="n\n").stdout)
+        assert len(Workspace.open(folder).log()) == 3
+        assert "Entry 1 is undone. 'redo' brings it back. Solved again: 1 fact" in ok("undo", 1, "--yes")
+        assert "All is as it was written" in ok("verify")
+        assert "Standing entries: 1, 2, 3. Back to where you were: checkout" in ok("checkout", "three")
+        assert "checkout three" in ok("log", "--events")
+        ok("heal", "--no-report")
+        assert files(model) == before
+    finally:
+        for file in [model, *model.iterdir()]:
+            file.chmod(file.stat().st_mode | stat.S_IWUSR)
+
+
+def test_refusals(model, folder, tmp_path):
+    for name, arguments in (("log", []), ("undo", []), ("redo", []), ("find", ["x"]), ("tag", ["x"])):
+        sentence = f"'{name}' works in a workspace; say which: bluedit -C DIR {name} ('bluedit init DIR' makes one)"
+        assert_fails(run(name, *arguments), 14, sentence)
+    assert_fails(
+        run("-C", folder, "facts", "world:2"), 14, "'bluedit facts' does not work in a workspace; leave -C out."
+    )
+    assert_fails(run("-C", folder, *EDIT, "-f", RAIN, "-m", model), 14, "the workspace decides on --model;")
+    assert_fails(run("-C", folder, "ask", "x", "--patch", folder), 14, "the workspace decides on --patch;")
+    assert_fails(run("-C", tmp_path, "log"), 14, f"{tmp_path} is no workspace: it holds no workspace.json;")
+    assert_fails(run("init", folder, "-m", model), 14, f"{folder} is a workspace already;")
+    assert_fails(run("edit", "-m", model, "-f", FACT), 7, "--out FOLDER says where the patch goes;")
+    assert_fails(run("show"), 7, "say which patch: bluedit show FOLDER;")
+    assert_fails(run("-C", folder, "show", "9"), 14, "there is no entry '9'; there are 2, numbered from 1")
+    assert len(Workspace.open(folder).log()) == 2
+
+
+def test_damage_and_locks(folder):
+    file = next((folder / "batches").glob("0001-*.json"))
+    file.write_text(json.dumps(json.loads(file.read_text())), "utf-8")
+    result = run("-C", folder, "verify", "--files")
+    assert result.exit_code == 14 and result.stdout.startswith("entry 2: "), result.stdout
+    (folder / "lock.json").write_text(
+        json.dumps({"pid": 1, "host": "elsewhere", "started": 0, "since": 0, "task": "edit"})
+    )
+    assert_fails(run("-C", folder, "tag", "x"), 14, f"the workspace {folder} is in use: process 1 on elsewhere")
+    assert run("-C", folder, "--break-lock", "tag", "x").exit_code == 0
+
+
+def test_its_patch_is_a_patch(folder, tmp_path):
+    Workspace.open(folder).patch.save(tmp_path / "p")
+    assert [fact.target for fact in Patch.load(tmp_path / "p").facts] == ["English", "Rome"]

@@ -14,6 +14,7 @@ from bluedit.evaluate.suites import SUITES
 from bluedit.facts import formats
 
 COMMANDS = (
+    *("init", "log", "undo", "redo", "find", "tag", "checkout", "heal"),
     *("edit", "ask", "show", "apply", "export", "diff", "sign", "verify", "facts", "recipes"),
     *("benchmark", "report", "metrics", "harness", "fetch", "demo"),
 )

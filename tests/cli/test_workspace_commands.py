@@ -41,7 +41,7 @@ def test_a_history_from_the_command_line(model, folder):
         assert f"Entry 3 of {folder}. Take it back: bluedit -C {folder} undo" in text
         assert "It supersedes entry 2: The capital of France is => Rome" in text
         assert "superseded by 3" in ok("log") and "still said" in ok("log", "--health")
-        assert "With the patch" in ok("ask", "The capital of France is") or True
+        assert ok("ask", "The capital of France is").count("The capital of France is") >= 1
         assert "Berlin" in ok("show", 3) and "Berlin" not in ok("show", 2)
         assert "Rome" in ok("find", "france")
         ok("tag", "three")

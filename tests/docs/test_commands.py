@@ -32,7 +32,8 @@ def parse(words):
     """Raises click's error unless these are the words of a command; nothing is run."""
     group = get_command(app)
     context = group.context_class(group, info_name="bluedit")
-    name, command, rest = group.resolve_command(context, list(words))
+    context.params["workspace"] = words[1] if words[0] == "-C" else None
+    name, command, rest = group.resolve_command(context, list(words[2:] if words[0] == "-C" else words))
     command.make_context(name, rest, parent=context)
 
 
@@ -40,7 +41,7 @@ COMMANDS = [
     pytest.param(words, id=f"{page.name}-{' '.join(words)[:60]}")
     for page in PAGES
     for words in command_lines(page.read_text("utf-8"))
-    if not words[0].startswith("-")
+    if words[0] == "-C" or not words[0].startswith("-")
 ]
 
 

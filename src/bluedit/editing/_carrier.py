@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bluedit.editing._history import Standing
-from bluedit.editing.editor import Editor
 from bluedit.editing.patch import Patch
 from bluedit.errors import WorkspaceError
 from bluedit.model.fingerprint import tensor_digest, text_fingerprint
 from bluedit.writing.batch import Batch
+
+if TYPE_CHECKING:
+    from bluedit.editing.editor import Editor
 
 
 class Carrier:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bluedit.editing._carrier import Carrier
 from bluedit.editing._entries import superseded
 from bluedit.editing._history import Standing
 from bluedit.editing._recipes import recipe_of
 from bluedit.editing._store import Store
-from bluedit.editing.edit import Edit
-from bluedit.editing.editor import Editor
 from bluedit.editing.patch import Base
 from bluedit.errors import RecipeError, WorkspaceError
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
+
+if TYPE_CHECKING:
+    from bluedit.editing.edit import Edit
+    from bluedit.editing.editor import Editor
 
 
 class Changes:
@@ -29,14 +31,14 @@ class Changes:
 
     Args:
         undo: takes back an entry by its number, for `Edit.undo`.
-        options: of `Editor.load`.
+        load: loads the model.
     """
 
     def __init__(
-        self, store: Store, editor: Editor | None, undo: Callable[[int], Any], options: Mapping[str, Any]
+        self, store: Store, editor: Editor | None, undo: Callable[[int], Any], load: Callable[[], Editor]
     ) -> None:
         self.store, self.base = store, Base(**store.about["base"])
-        self._undo, self._options = undo, options
+        self._undo, self._load = undo, load
         self.carrier = self._carrier_of(editor) if editor else None
 
     @contextmanager
@@ -120,8 +122,7 @@ class Changes:
     def loaded(self) -> Carrier:
         """The model, loaded now if it is not yet."""
         if self.carrier is None:
-            options = {"corpus": self.store.about["corpus"], "tokens": self.store.about["tokens"], **self._options}
-            self.carrier = self._carrier_of(Editor.load(self.base.model, dtype=self.base.dtype, **options))
+            self.carrier = self._carrier_of(self._load())
         return self.carrier
 
     def _carrier_of(self, editor: Editor) -> Carrier:

@@ -123,7 +123,7 @@ def _read_all(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any]
         name = _FIRST_NAME.fullmatch(manifest["factors"])
         if not name:
             raise ValueError(f"{manifest['factors']!r} is not the name of a file of factors")
-        data = readread_regular(folder / name[0])
+        data = read_regular(folder / name[0])
         if hash_of(data) != name[1]:
             raise ValueError(f"{name[0]} is not what was written")
         return read_first_format(manifest, load(data))
@@ -197,7 +197,7 @@ def write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) -> 
 def load_batch(folder: Path, name: str) -> Batch:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a batch")
-    record, factors = (readread_regular(folder / f"{name}{suffix}") for suffix in (".json", ".safetensors"))
+    record, factors = (read_regular(folder / f"{name}{suffix}") for suffix in (".json", ".safetensors"))
     if hash_of(record, factors) != name.partition("-")[2]:
         raise ValueError(f"batch {name} is not what was written")
     return read_batch(json.loads(record), load(factors))

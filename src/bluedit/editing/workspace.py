@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ class Workspace:
         self.folder = store.folder
         self.base = Base(**store.about["base"])
         self._store = store
-        self._changes = Changes(store, editor, self.undo, options)
+        shared = {"corpus": store.about["corpus"], "tokens": store.about["tokens"]}
+        load = partial(Editor.load, self.base.model, dtype=self.base.dtype, **(shared | options))
+        self._changes = Changes(store, editor, self.undo, load)
 
     @classmethod
     def create(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ except ImportError:  # Windows
     fcntl = None
 
 _PREFIX, _SUFFIX = ".bluedit-", ".tmp"  # of temporary names
+DIGEST = "digest"  # where a JSON object carries one
 _STALE_S = 3600.0  # nothing is written for that long without a change
 
 written: deque[Path] = deque(maxlen=1000)
@@ -204,6 +206,19 @@ def write_json(file: Path, value: Any) -> None:
         OSError: as `replacing`.
     """
     write_file(file, as_json(value))
+
+
+def json_digest(value: Mapping[str, Any]) -> str:
+    """Hash of everything that a JSON object says, but for a digest of its own. Raises RecursionError if it is nested too deeply."""
+    said = {key: inner for key, inner in value.items() if key != DIGEST}
+    text = json.dumps(said, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def with_digest(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The value as JSON gives it back, with a digest of itself."""
+    said: dict[str, Any] = json.loads(as_json(value))
+    return {**said, DIGEST: json_digest(said)}
 
 
 def as_json(value: Any) -> bytes:

@@ -125,6 +125,31 @@ def test_text_that_is_not_as_bluedit_writes_it(tmp_path, text, reason):
     assert f"batches.json is damaged ({reason}" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["config.json", "memit/batches.json", "memit/facts.json"])
+def test_any_flipped_bit_is_noticed(run, name):
+    file, chance, whole = run / name, random.Random(0), read_benchmark(run)
+    data = file.read_bytes()
+    for _ in range(100):
+        flipped = bytearray(data)
+        flipped[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        file.write_bytes(flipped)
+        try:  # white space may change
+            assert repr(read_benchmark(run)) == repr(whole)
+        except BenchmarkError:
+            continue
+
+
+def test_a_record_without_a_digest_is_read_and_one_with_another_is_refused(run):
+    file = run / "memit" / "batches.json"
+    said, whole = json.loads(file.read_text("utf-8")), read(EntryLog, run / "memit")
+    file.write_text(json.dumps({key: value for key, value in said.items() if key != "digest"}))
+    assert repr(read(EntryLog, run / "memit")) == repr(whole)
+    said["batches"][0]["seconds"] += 1
+    file.write_text(json.dumps(said))
+    with pytest.raises(BenchmarkError, match=r"batches.json is damaged \(it is not what was written\)"):
+        read(EntryLog, run / "memit")
+
+
 ODD = (None, True, -1, 0, 7, 1e305, -1e305, 1e-300, "", "x", [], {}, [[]], DEEP, "\ud800")
 
 
@@ -134,6 +159,9 @@ def test_whatever_a_file_holds_the_page_is_made_or_refused_in_a_sentence(run, tm
     write(FineTuned(Training(5), {"strict": 1.0}, {"strict": 0.5}, ABILITIES), run / "memit")
     write(Failure("memit-blue", "it failed"), run / "memit")
     files = [run / "config.json", *(run / "memit" / name for name in FILES.values())]
+    for file in files:  # with its digest, every change would be refused
+        said = json.loads(file.read_text("utf-8"))
+        file.write_text(json.dumps({key: value for key, value in said.items() if key != "digest"}))
     places = [(file, path) for file in files for path in paths(json.loads(file.read_text("utf-8")))]
     draw, shown, refused = random.Random(0), 0, 0
     for file, path in draw.sample(places, 150):

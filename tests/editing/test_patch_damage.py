@@ -11,6 +11,7 @@ from editing_help import factors, make_editor, record, unreadable
 from safetensors.torch import load, save
 
 from bluedit import Patch
+from bluedit.cli.patch_tables import patch_tables
 from bluedit.errors import PatchError
 
 
@@ -147,6 +148,11 @@ def test_a_manifest_that_does_not_fit(saved, entries):
         lambda entry: entry["updates"].append({"layer": 1}),
         lambda entry: entry["updates"][0].update(layer="one"),
         lambda entry: entry["updates"][0].update(layer=None),
+        lambda entry: entry["updates"][0].update(layer="1"),
+        lambda entry: entry["updates"][0].update(layer=1.5),
+        lambda entry: entry["origin"].update(recipe=3),
+        lambda entry: entry["origin"].update(prefixes="It rained."),
+        lambda entry: entry["origin"].update(about=[]),
         lambda entry: entry["filters"].append({"kind": "rect", "share": 1}),
         lambda entry: entry["filters"].append({"kind": "rect", "keep": 7}),
         lambda entry: entry["filters"].append({"keep": 1}),
@@ -175,10 +181,10 @@ def test_a_layer_that_does_not_exist_is_refused_when_it_is_applied(saved, layer,
         editor.apply(saved, force=True)
 
 
-@pytest.mark.parametrize("part", ["R", "A", "keys"])
+@pytest.mark.parametrize("part", ["R", "A", "keys", "reach"])
 def test_factors_of_impossible_shape(saved, part):
     tensors = load(factors(saved).read_bytes())
-    tensors[f"0.{part}"] = tensors[f"0.{part}"].repeat(2, 2).contiguous()
+    tensors[f"0.{part}"] = tensors[f"0.{part}"].repeat(*[2] * tensors[f"0.{part}"].dim()).contiguous()
     data, entry = save(tensors), record(saved).read_bytes()
     name = f"0000-{digest(entry, data)}"
     (saved / f"{name}.json").write_bytes(entry)
@@ -186,3 +192,23 @@ def test_factors_of_impossible_shape(saved, part):
     sign(saved, batches=[name])
     with pytest.raises(PatchError, match="is damaged"):
         Patch.load(saved)
+
+
+def test_half_a_surrogate_pair_in_a_manifest(saved):
+    text = (saved / "manifest.json").read_text().replace('"model": "', '"model": "\\ud800')
+    (saved / "manifest.json").write_text(text)
+    unreadable(saved, "the patch {folder} is damaged: manifest.json is not what was written")
+
+
+@pytest.mark.parametrize("base", [{"model": 3}, {"leading_special_token": "no"}, {"fingerprint": None}])
+def test_a_base_of_other_types(saved, base):
+    sign(saved, base=base)
+    unreadable(saved, f"the patch {{folder}} is damaged ({next(iter(base))} of the base cannot be used)")
+
+
+@pytest.mark.parametrize("report", [{}, {"facts": 1}, {"facts": [{}]}, {"facts": [], "perplexity_before": 0}])
+@pytest.mark.parametrize("details", [True, False])
+def test_a_report_that_is_none_is_said_in_a_sentence(saved, report, details):
+    forge(saved, lambda entry: entry["origin"].update(report=report | {"surprise": 1}))
+    with pytest.raises(PatchError, match="what the patch says about its edits cannot be shown"):
+        patch_tables(Patch.load(saved), details=details)

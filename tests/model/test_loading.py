@@ -4,6 +4,7 @@ import builtins
 import io
 import json
 import logging
+import os
 import sys
 
 import pytest
@@ -184,6 +185,19 @@ def test_another_gguf_file_of_the_same_name_and_size_is_converted_anew(tmp_path,
         (tmp_path / "model.gguf").write_bytes(content)
         _gguf.converted(tmp_path / "model.gguf")
     assert places[0] == places[2] != places[1]
+
+
+def test_what_a_killed_conversion_left_goes_away_when_the_model_is_used_next(tmp_path, monkeypatch):
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("BLUEDIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(_gguf, "_convert", lambda _gguf, folder: (folder / "config.json").write_text("{}"))
+    (tmp_path / "model.gguf").write_bytes(b"one")
+    folder = _gguf.converted(tmp_path / "model.gguf")
+    left = folder.parent / ".bluedit-1.tmp"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    assert _gguf.converted(tmp_path / "model.gguf") == folder
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_a_damaged_gguf_file(tmp_path):

@@ -1,11 +1,15 @@
 """A pass over the corpus that is interrupted goes on where it was."""
 
+import json
+import os
+
 import pytest
 import torch
 from statistics_help import Counting, damage, store
 
 from bluedit import tensors
 from bluedit.errors import StatisticsError
+from bluedit.files import with_digest
 from bluedit.progress import Progress
 from bluedit.statistics import _accumulation
 from bluedit.text import sampling
@@ -83,11 +87,36 @@ def test_an_unreadable_partial_file_only_costs_time(lm, corpus, tmp_path, how):
     assert torch.equal(moments.get([1])[1].matrix, wanted[1].matrix)
 
 
-@pytest.mark.parametrize("text", ["{}", "[[-1]]", "[[1000000]]", "[[1.5]]", "[[]]", "[" * 100_000])
+def test_a_token_that_was_changed_is_noticed(lm, tmp_path, caplog):
+    moments = store(lm, tmp_path / "s", "self", 300)
+    wanted = moments.get([2])[2].matrix
+    stored = json.loads((moments.place / "text.json").read_text())
+    stored["rows"][0][0] ^= 1
+    (moments.place / "text.json").write_text(json.dumps(stored))
+    (moments.place / "layer-2.safetensors").unlink()
+    assert torch.equal(store(lm, tmp_path / "s", "self", 300).get([2])[2].matrix, wanted)
+    assert "unreadable; sampling it again" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["{}", "[[1]]", "[" * 100_000, [[-1]], [[1000000]], [[1.5]], [[]], 3])
 def test_text_that_was_damaged_is_sampled_again(lm, text, tmp_path, caplog):
     moments = store(lm, tmp_path / "s", "self", 300)
     wanted = moments.get([2])[2].matrix
+    if not isinstance(text, str):  # what is written there has a digest
+        text = json.dumps(with_digest({"rows": text}))
     (moments.place / "text.json").write_text(text)
     (moments.place / "layer-2.safetensors").unlink()
     assert torch.equal(store(lm, tmp_path / "s", "self", 300).get([2])[2].matrix, wanted)
     assert "unreadable; sampling it again" in caplog.text
+
+
+def test_what_killed_passes_left_goes_away(lm, corpus, tmp_path):
+    moments = store(lm, tmp_path / "s", corpus)
+    wanted = moments.get([1, 2])[1].matrix
+    left = [moments.place / name for name in ("partial-1-2.safetensors", "partial-2.safetensors", ".bluedit-1-2.tmp")]
+    needed = moments.place / "partial-2-3.safetensors"
+    for file in (*left, needed):
+        file.write_bytes(b"")
+        os.utime(file, (0, 0))
+    assert torch.equal(store(lm, tmp_path / "s", corpus).get([1])[1].matrix, wanted)
+    assert {f.name for f in moments.place.iterdir()} == {"layer-1.safetensors", "layer-2.safetensors", needed.name}

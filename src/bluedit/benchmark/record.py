@@ -24,7 +24,7 @@ from bluedit.benchmark.entry import UNEDITED
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.data import Ability, HiddenDrift, Sampling, Training
 from bluedit.evaluate.metrics import METRICS, OF_A_MODEL
-from bluedit.files import write_json
+from bluedit.files import DIGEST, json_digest, with_digest, write_json
 
 FORMAT = 3  # 2 had loose dictionaries; 1 measured the gap to teacher forcing, and sampled text, in another way
 Record = TypeVar("Record")
@@ -232,7 +232,7 @@ def read(kind: type[Record], place: Path) -> Record | None:
     if not file.is_file():
         return None
     try:
-        return decode(kind, read_json(file))
+        return decode(kind, _as_written(read_json(file)))
     except Damage as error:
         raise BenchmarkError(
             f"{file} is damaged ({error}); delete the folder {place} and run the same benchmark again: the entry then starts anew"
@@ -241,7 +241,7 @@ def read(kind: type[Record], place: Path) -> Record | None:
 
 def write(record: Any, place: Path) -> None:
     """Write a record of an entry into the entry's folder. Raises OSError when that is not possible."""
-    write_json(place / FILES[type(record)], dataclasses.asdict(record))
+    write_json(place / FILES[type(record)], with_digest(dataclasses.asdict(record)))
 
 
 def read_configuration(folder: Path) -> Configuration | None:
@@ -257,18 +257,28 @@ def read_configuration(folder: Path) -> Configuration | None:
         value = read_json(file)
         if not isinstance(value, dict) or "format" not in value:
             raise BenchmarkError(f"{file} is not the configuration of a benchmark; choose another folder")
-        if value.pop("format") != FORMAT:
+        if value["format"] != FORMAT:
             raise BenchmarkError(
                 f"{folder} was written by another version of bluedit; use that version, or choose another folder and run the benchmark anew"
             )
-        return decode(Configuration, value)
+        value = _as_written(value)
+        return decode(Configuration, {key: inner for key, inner in value.items() if key != "format"})
     except Damage as error:
         raise BenchmarkError(f"{file} is damaged ({error}); choose another folder, or delete this one") from error
 
 
 def write_configuration(configuration: Configuration, folder: Path) -> None:
     """Write a configuration into a benchmark's folder. Raises OSError when that is not possible."""
-    write_json(folder / CONFIGURATION, {"format": FORMAT, **dataclasses.asdict(configuration)})
+    write_json(folder / CONFIGURATION, with_digest({"format": FORMAT, **dataclasses.asdict(configuration)}))
+
+
+def _as_written(value: Any) -> Any:
+    """A record without its digest. One without a digest, as earlier versions wrote it, is taken as it is. Raises Damage if it was changed."""
+    if not isinstance(value, dict) or DIGEST not in value:
+        return value
+    if value[DIGEST] != json_digest(value):
+        raise Damage("it is not what was written")
+    return {key: inner for key, inner in value.items() if key != DIGEST}
 
 
 def _check_shares(place: str, scores: Scores) -> None:

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from bluedit.cli.common import count
+from bluedit.errors import PatchError
 from bluedit.evaluate.report_text import report_parts
 from bluedit.evaluate.tables import NONE, SHOWN_FACTS, Column, Listing, Record, Records, edit_table, totals
 from bluedit.model.fingerprint import text_fingerprint
@@ -23,7 +24,19 @@ def patch_tables(patch: Patch, *, details: bool = False) -> list[RenderableType]
 
     Args:
         details: also all that is known about each edit, the size of each weight's change, and the whole reports.
+
+    Raises:
+        PatchError: what the patch says about itself is not what any bluedit writes.
     """
+    try:
+        return _tables(patch, details)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise PatchError(
+            f"what the patch says about its edits cannot be shown ({type(error).__name__}: {error}); restore it from a copy"
+        ) from error
+
+
+def _tables(patch: Patch, details: bool) -> list[RenderableType]:
     edits = edits_of(patch)
     base = patch.base
     about = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +15,7 @@ from bluedit.model.sites import Site
 from bluedit.shapes import Tensor
 from bluedit.writing.batch import Batch, Origin, Update
 
+T = TypeVar("T")
 _PARTS = ("R", "A", "keys", "reach")
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _EXECUTION = ("objective.precision", "objective.tokens_per_step")  # were settings of a recipe in format 1
@@ -61,14 +62,14 @@ def read_batch(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batc
         tuple(_read_update(str(i), row["layer"], tensors) for i, row in enumerate(record["updates"])),
         tuple(map(_read_filter, record["filters"])),
         Origin(
-            origin["recipe"],
-            origin["paper"],
-            dict(origin["settings"]),
-            origin["tuning"],
-            tuple(origin["prefixes"]),
+            _typed(str, origin, "recipe"),
+            _typed(str, origin, "paper"),
+            _typed(dict, origin, "settings"),
+            _typed(str, origin, "tuning"),
+            tuple(_typed(str, origin["prefixes"], i) for i in range(len(_typed(list, origin, "prefixes")))),
             _read_norms(origin["norms"]),
-            dict(origin["about"]),
-            origin["report"],
+            _typed(dict, origin, "about"),
+            None if origin["report"] is None else _typed(dict, origin, "report"),
         ),
         tuple(read_record(dict(fact)) for fact in record["held"]),
     )
@@ -78,14 +79,23 @@ def _read_update(name: str, layer: Any, tensors: Mapping[str, Tensor]) -> Update
     R, A, keys, reach = (tensors[f"{name}.{part}"] for part in _PARTS)
     shapes = [tuple(part.shape) for part in (R, A, keys, reach)]
     fitting = R.dim() == A.dim() == keys.dim() == 2 and reach.dim() == 1
-    if not fitting or R.shape[1] != A.shape[0] or keys.shape[0] != A.shape[1]:
+    if not fitting or R.shape[1] != A.shape[0] or keys.shape[0] != A.shape[1] or len(reach) not in (0, R.shape[1]):
         raise ValueError(f"factors {name} have shapes {', '.join(map(str, shapes))}")
     for part, tensor in zip(_PARTS, (R, A, keys, reach), strict=True):
         if tensor.dtype not in _DTYPES:
             raise ValueError(f"factor {name}.{part} is of type {tensor.dtype}")
         if not torch.isfinite(tensor).all():
             raise ValueError(f"factor {name}.{part} holds numbers that are not finite")
-    return Update(int(layer), R, A, keys, reach)
+    if type(layer) is not int:
+        raise ValueError(f"the layer of factors {name} is {layer!r}")
+    return Update(layer, R, A, keys, reach)
+
+
+def _typed(kind: type[T], holder: Any, key: str | int) -> T:
+    value = holder[key]
+    if not isinstance(value, kind):
+        raise ValueError(f"{key} is of type {type(value).__name__}")
+    return value
 
 
 def _read_filter(record: Mapping[str, Any]) -> Filter:
@@ -98,7 +108,7 @@ def _read_filter(record: Mapping[str, Any]) -> Filter:
 
 
 def _read_norms(record: Mapping[str, float]) -> dict[Site, float]:
-    return {Site(kind, int(layer)): norm for place, norm in record.items() for kind, layer in [place.split()]}
+    return {Site(kind, int(layer)): float(norm) for place, norm in record.items() for kind, layer in [place.split()]}
 
 
 def read_first_format(

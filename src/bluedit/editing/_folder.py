@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 
 from bluedit.editing._batch_record import batch_record, batch_tensors, read_batch, read_first_format
 from bluedit.errors import BluEditError, PatchError
-from bluedit.files import as_json, check_writable, locked, read_regular, write_file
+from bluedit.files import DIGEST, as_json, check_writable, json_digest, locked, read_regular, write_file
 from bluedit.writing.batch import Batch
 
 FORMAT = 2
@@ -205,7 +205,7 @@ def load_batch(folder: Path, name: str) -> Batch:
 
 def _write_manifest(folder: Path, base: Mapping[str, Any], names: Sequence[str]) -> None:
     manifest: dict[str, Any] = {"format": FORMAT, "base": dict(base), "batches": list(names)}
-    manifest["digest"] = _manifest_digest(manifest)
+    manifest[DIGEST] = json_digest(manifest)
     write_file(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
 
 
@@ -216,21 +216,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise PatchError(f"{folder} is not a patch: {what}; 'bluedit edit ... --out {folder}' makes one")
     try:
         manifest = dict(json.loads(file.read_text("utf-8")))
-        version = manifest["format"]
+        version, digest = manifest["format"], json_digest(manifest)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PatchError(f"the patch {folder} is damaged: {MANIFEST} is unreadable ({error})") from error
     if version not in (1, FORMAT):
         raise PatchError(
             f"the patch {folder} has format {version}, this bluedit reads formats 1 and {FORMAT}; use the bluedit version that wrote it"
         )
-    if version == FORMAT and manifest.get("digest") != _manifest_digest(manifest):
+    if version == FORMAT and manifest.get(DIGEST) != digest:
         raise PatchError(f"the patch {folder} is damaged: {MANIFEST} is not what was written; restore it from a copy")
     return manifest
-
-
-def _manifest_digest(manifest: Mapping[str, Any]) -> str:
-    said = {key: value for key, value in manifest.items() if key != "digest"}
-    return hash_of(json.dumps(said, sort_keys=True, ensure_ascii=False).encode())
 
 
 def hash_of(*data: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from bluedit.editing._folder import append_batches, check_place, load_batches, save_batches
@@ -96,7 +96,10 @@ class Patch:
         """
         base, batches = load_batches(Path(folder))
         try:
-            return cls(Base(**base), batches)
+            found = Base(**base)
+            if wrong := [f.name for f in fields(Base) if not isinstance(getattr(found, f.name), type(f.default))]:
+                raise TypeError(f"{', '.join(wrong)} of the base cannot be used")
+            return cls(found, batches)
         except TypeError as error:
             raise PatchError(f"the patch {folder} is damaged ({error}); restore it from a copy") from error
 

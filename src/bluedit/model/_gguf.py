@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bluedit.errors import ModelError, out_of_memory
-from bluedit.files import cache_dir, write_folder
+from bluedit.files import cache_dir, remove_stale, write_folder
 from bluedit.model._checkpoint import read_model
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ def converted(gguf: Path) -> Path:
         raise ModelError(f"cannot read {gguf}: {error.strerror or error}") from error
     folder = cache_dir() / "models" / f"{gguf.stem}-{content}"
     if (folder / "config.json").is_file():
+        remove_stale(folder.parent)
         return folder
     if importlib.util.find_spec("gguf") is None or importlib.util.find_spec("accelerate") is None:
         raise ModelError(

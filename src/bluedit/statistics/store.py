@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from bluedit.errors import StatisticsError
-from bluedit.files import cache_dir, write_file
+from bluedit.files import DIGEST, cache_dir, json_digest, remove_stale, with_digest, write_json
 from bluedit.maths.moment import SecondMoment
 from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
@@ -115,6 +115,7 @@ class MomentStore:
                 missing.append(layer)
         if missing:
             self._compute(missing, progress or Progress())
+        self._tidy()
         if names:
             self.of_names.get(layers, progress)
         return _Moments(self, layers, names)
@@ -176,6 +177,15 @@ class MomentStore:
             del self._unstored[layer]
         accumulation.discard()
 
+    def _tidy(self) -> None:
+        """Delete what killed passes left: unfinished files, and partial sums of layers that are all stored."""
+        remove_stale(self.place)
+        for partial in self.place.glob("partial-*.safetensors"):
+            layers = partial.stem.split("-")[1:]
+            if all((self.place / f"layer-{layer}.safetensors").is_file() for layer in layers):
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+
     def _check_finite(self, sums: Mapping[int, Tensor], accumulation: Accumulation) -> None:
         for layer, total in sums.items():
             if not torch.isfinite(total).all():
@@ -193,15 +203,18 @@ class MomentStore:
         if self._text.is_file():
             try:
                 return self._checked(json.loads(self._text.read_text("utf-8")))
-            except (OSError, ValueError, RecursionError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 log.warning("the text sampled before is unreadable; sampling it again")
         rows = self.corpus.rows(self.lm, self.budget, progress)
         with suppress(OSError):  # storing the statistics will report it
-            write_file(self._text, json.dumps(rows).encode())
+            write_json(self._text, with_digest({"rows": rows}))
         return rows
 
-    def _checked(self, rows: Any) -> list[list[int]]:
-        """Token rows that were read. Raises ValueError if they are none of this model's tokenizer."""
+    def _checked(self, stored: Any) -> list[list[int]]:
+        """Token rows that were read. Raises ValueError, or what reading damaged JSON raises, if they are not what was stored for this model."""
+        rows = stored["rows"]
+        if stored[DIGEST] != json_digest(stored):
+            raise ValueError("it is not what was written")
         most = self.lm.model.get_input_embeddings().weight.shape[0]  # pyright: ignore
         right = isinstance(rows, list) and all(isinstance(row, list) and row for row in rows)
         if not right or not all(type(token) is int and 0 <= token < most for row in rows for token in row):

@@ -1,0 +1,113 @@
+"""Short forms of `benchmarks/fuzz.py` and `benchmarks/kill.py`, and that both notice what they look for."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import strategies as st
+from safetensors.torch import load
+
+from bluedit.editing._batch_record import read_batch
+from bluedit.errors import BluEditError
+
+SCRIPTS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """A script, or a helper of scripts, as a module."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return importlib.import_module
+
+
+def run(name, *arguments):
+    """What a script prints; it fails if any input or kill does."""
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_damaged_input_is_refused_or_read_as_what_was_written(tmp_path):
+    pytest.importorskip("gguf")
+    shown = run("fuzz", "--count", 60, "--seed", 1, "--out", tmp_path)
+    assert shown.count("no failure") == 14
+    assert (tmp_path / "fuzz.md").read_text().count("\n") == 16 and not (tmp_path / "failing").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="it forks")
+def test_killed_commands_leave_what_is_whole(tmp_path):
+    pytest.importorskip("gguf")
+    shown = run("kill", "--kills", 6, "--seed", 1, "--out", tmp_path)
+    assert shown.count("no failure") == 6
+
+
+@pytest.mark.parametrize(
+    ("check", "failure"),
+    [
+        (lambda number: number < 100 or {}["x"], "KeyError: 'x'"),
+        (lambda number: number < 100 or busy(), "Wrong: it took"),
+        (lambda number: number < 100 or refuse(""), "Wrong: it is refused without a word"),
+    ],
+)
+def test_fuzz_keeps_the_smallest_input_that_fails(check, failure, script, tmp_path, monkeypatch):
+    fuzz, readers = script("fuzz"), script("readers")
+    monkeypatch.setattr(fuzz, "LIMIT_S", 0.02)
+    found = fuzz.run(readers.Target("a reader", st.integers(0, 10**6), check), 200, 0, tmp_path)
+    assert found.failure.startswith(failure)
+    seed, smallest, *_ = (tmp_path / "a-reader.txt").read_text().split("\n")
+    assert (seed, smallest) == ("seed 0", "100")
+
+
+def busy():
+    until = time.process_time() + 0.03
+    while time.process_time() < until:
+        pass
+    return True
+
+
+def refuse(words):
+    raise BluEditError(words)
+
+
+def test_fuzz_counts_what_is_read_and_what_is_refused(script):
+    fuzz, readers = script("fuzz"), script("readers")
+    target = readers.Target("a reader", st.integers(0, 10**6), lambda number: number % 2 == 0 or refuse("it is odd"))
+    found = fuzz.run(target, 50, 0)
+    assert found.accepted + found.refused == found.inputs >= 50 and found.accepted and found.refused
+    assert not found.failure and fuzz.table([found]).count("\n") == 2
+
+
+def test_a_patch_that_reads_as_another_one_is_found(script, tmp_path, monkeypatch):
+    """The fuzzer must fail if digests are not compared."""
+    readers = script("readers")
+    targets = {target.name: target for target in readers.patch_targets(tmp_path)}
+    file = next((tmp_path / "patch").glob("0000*.json"))
+    said = json.loads(file.read_text())
+    said["updates"][0]["layer"] = 2
+
+    def unchecked(folder, name):
+        record, factors = ((folder / f"{name}{suffix}").read_bytes() for suffix in (".json", ".safetensors"))
+        return read_batch(json.loads(record), load(factors))
+
+    changed = json.dumps(said)
+    with pytest.raises(BluEditError, match="is not what was written"):
+        targets["patch: batch records"].check(changed)
+    monkeypatch.setattr("bluedit.editing._folder._load_batch", unchecked)
+    with pytest.raises(readers.Wrong, match="read as another one"):
+        targets["patch: batch records"].check(changed)
+
+
+def test_a_half_finished_state_is_found(script, tmp_path):
+    kill = script("kill")
+    scenario = kill.Scenario("one", (), tmp_path, lambda _folder: "half")
+    with pytest.raises(AssertionError, match="neither the old nor the new"):
+        kill._check(scenario, tmp_path, "old", "new")

@@ -54,12 +54,10 @@ def read_model(source: Path | str, name: str, *, trust_remote_code: bool = False
     Raises:
         ModelError: weights are missing, unexpected, or of another shape than the configuration says.
     """
-    from transformers import AutoModelForCausalLM
-
     if isinstance(source, Path) and not list(source.glob("*.safetensors")) and list(source.glob("pytorch_model*.bin*")):
         log.info("%s has pickled weights (pytorch_model.bin); only tensors are read from them, no code is run", name)
     # shapes that differ are let through, since transformers' own error does not name them
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = _auto_class(source, trust_remote_code).from_pretrained(
         source,
         trust_remote_code=trust_remote_code,
         weights_only=True,
@@ -84,6 +82,17 @@ def read_model(source: Path | str, name: str, *, trust_remote_code: bool = False
             "Weights that are missing would be random numbers: get the whole checkpoint, or the config.json that belongs to it"
         )
     return model
+
+
+def _auto_class(source: Path | str, trust_remote_code: bool) -> Any:
+    """transformers' loader: that of causal language models, or of vision-language models where it knows the model only as one."""
+    import transformers
+
+    config = type(transformers.AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code))
+    seeing = config in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    if seeing and config not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.AutoModelForImageTextToText
+    return transformers.AutoModelForCausalLM
 
 
 def _some(keys: Iterable[str]) -> str:

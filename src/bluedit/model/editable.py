@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers import PreTrainedModel, ProcessorMixin
+from transformers.cache_utils import DynamicCache
 
 from bluedit.errors import FactError, ModelError
 from bluedit.model.anatomy import Anatomy, Projection
@@ -59,7 +59,7 @@ class EditableModel:
         Args:
             model: a decoder-only causal language model with all weights on one device. It may be wrapped by `torch.compile`, data
                 parallelism or PEFT: an edit shows in the wrapper too. Adapters that are on stay on.
-            tokenizer: its fast tokenizer.
+            tokenizer: its fast tokenizer, or the processor of a vision-language model, whose tokenizer is used.
             name: for messages and manifests; None takes the model's own.
             anatomy: overrides what would be found in the model: an Anatomy, the name pattern of the MLP output projections with {}
                 for the block's number, such as "model.layers.{}.mlp.down_proj", or a list of their names, one for each block.
@@ -81,7 +81,8 @@ class EditableModel:
             with frozen(model):
                 anatomy = dissect(model, anatomy)
         known_as = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
-        return cls(model, tokenizer, known_as, anatomy, adapters)
+        text = tokenizer.tokenizer if isinstance(tokenizer, ProcessorMixin) else tokenizer
+        return cls(model, text, known_as, anatomy, adapters)
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +109,7 @@ class EditableModel:
         if next(iter(self.after(None))) not in signature(self.model.forward).parameters:
             return "it takes no cache"
         layers = DynamicCache(config=self.model.config.get_text_config()).layers
-        if any(not isinstance(layer, DynamicLayer) or hasattr(layer, "update_conv_state") for layer in layers):
+        if any(hasattr(layer, "update_conv_state") for layer in layers):
             return "its blocks keep more of earlier tokens than attention keys and values"
         return ""
 

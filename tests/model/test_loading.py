@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bluedit.errors import ModelError
-from bluedit.model import _gguf, loading
+from bluedit.model import _gguf
 from bluedit.model.loading import load
 from toys import toy_gpt2, toy_llama, toy_tokenizer
 
@@ -214,8 +214,3 @@ def test_a_gguf_file_is_parsed_once_while_it_is_converted(monkeypatch):
         assert gguf.GGUFReader("a.gguf") is gguf.GGUFReader("a.gguf") is not gguf.GGUFReader("b.gguf")
     assert read == ["a.gguf", "b.gguf"]
     assert gguf.GGUFReader is reader
-
-
-def test_devices_without_float64():
-    with pytest.raises(ModelError, match="float64, which devices of the kind mps do not have"):
-        loading._device("mps")

@@ -101,7 +101,7 @@ def test_a_patch_that_reads_as_another_one_is_found(script, tmp_path, monkeypatc
     changed = json.dumps(said)
     with pytest.raises(BluEditError, match="is not what was written"):
         targets["patch: batch records"].check(changed)
-    monkeypatch.setattr("bluedit.editing._folder._load_batch", unchecked)
+    monkeypatch.setattr("bluedit.editing._folder.load_batch", unchecked)
     with pytest.raises(readers.Wrong, match="read as another one"):
         targets["patch: batch records"].check(changed)
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from transformers import GPT2Config, LlamaConfig
+from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig
 
 import bluedit
 from bluedit.errors import RecipeError
+from bluedit.methods.descent import Adam
 from bluedit.methods.filters import CapSpectrum
 from bluedit.methods.presets import PRESETS, preset
 from bluedit.methods.recipe import Recipe
@@ -59,6 +60,25 @@ def test_the_smollm2_tuning_matches_its_model():
     assert tuning_for(smollm2(), 1536).name == "smollm2-135m"
     assert tuning_for(smollm2(num_hidden_layers=24), 1536).name == "generic"
     assert tuning_for(GPT2Config(), 3072).name == "generic"
+
+
+@pytest.mark.parametrize(
+    ("name", "descent", "rate", "clamp", "lambda_"),
+    [
+        ("memit-seq-blue", "relative-adam", 0.2, 2.0, 1300.0),
+        ("rome", "relative-adam", 0.2, 4.0, 1300.0),
+        ("natural-blue", "momentum", 0.1, 0.75, 2662.4),
+    ],
+)
+def test_gemma_takes_steps_relative_to_its_short_values(name, descent, rate, clamp, lambda_):
+    gemma = Gemma3TextConfig(hidden_size=640, intermediate_size=2048, num_hidden_layers=18)
+    found = tune(preset(name), gemma, 2048)
+    assert (found.tuning, found.layers) == ("gemma-3-270m", (2, 3, 4))
+    objective = found.objective
+    assert (objective.descent.kind, objective.learning_rate, objective.clamp) == (descent, rate, clamp)
+    assert found.update.preserve.lambda_ == lambda_
+    absolute = tune(preset(name), gemma, 2048, {"descent": "adam"})  # the caller has the last word
+    assert absolute.objective.descent == Adam()
 
 
 @pytest.mark.parametrize(

@@ -328,13 +328,31 @@ def test_names():
     assert EditableModel.of(toy_llama(layers=1), toy_tokenizer()).name == "LlamaForCausalLM"
 
 
-@pytest.mark.parametrize("where", ["meta", "two"])
-def test_weights_on_several_devices(where):
+def test_weights_that_are_not_in_memory():
     model = toy_llama(layers=2)
-    block = model.model.layers[1].mlp if where == "two" else model
-    block.to("meta")
-    with pytest.raises(ModelError, match="bluedit needs all of them on one device: load it without device_map"):
+    model.model.layers[1].mlp.to("meta")
+    with pytest.raises(ModelError) as caught:
         EditableModel.of(model, toy_tokenizer())
+    assert str(caught.value) == (
+        "3 of the model's weights (model.layers.1.mlp.gate_proj.weight, ...) are not in memory: a device_map offloads them to the CPU or the "
+        "disk, or they were never loaded; bluedit needs all of them on one device: load it without device_map, or with device_map={'': 0}. "
+        "A model too large for the GPU can be edited on the CPU"
+    )
+
+
+def test_offloaded_weights():
+    accelerate = pytest.importorskip("accelerate")
+    model = accelerate.cpu_offload(toy_llama(layers=2), execution_device=torch.device("cpu"))
+    with pytest.raises(ModelError, match="are not in memory: a device_map offloads them"):
+        EditableModel.of(model, toy_tokenizer())
+
+
+def test_a_device_map_of_one_device():
+    accelerate = pytest.importorskip("accelerate")
+    plain = EditableModel.of(toy_llama(layers=2), toy_tokenizer())
+    model = accelerate.dispatch_model(toy_llama(layers=2), {"": "cpu"}, force_hooks=True)
+    found = EditableModel.of(model, toy_tokenizer())
+    assert [p.name for p in found.anatomy.projections] == [p.name for p in plain.anatomy.projections]
 
 
 def test_experts_are_found_in_inner_configurations():

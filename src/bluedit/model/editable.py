@@ -71,12 +71,7 @@ class EditableModel:
 
         model, adapters = unwrapped(model)
         refuse_quantised(model)
-        places = sorted({str(parameter.device) for parameter in model.parameters()})
-        if len(places) > 1 or "meta" in places:
-            raise ModelError(
-                f"the model's weights lie on {' and '.join(places)}; bluedit needs all of them on one device: load it without device_map, "
-                "or with device_map={'': 0}"
-            )
+        _check_one_device(model)
         if not isinstance(anatomy, Anatomy):
             with frozen(model):
                 anatomy = dissect(model, anatomy)
@@ -179,3 +174,19 @@ class EditableModel:
             ids[i, span] = torch.tensor(sequence, dtype=torch.long)
             mask[i, span] = 1
         return ids.to(self.device), mask.to(self.device)
+
+
+def _check_one_device(model: nn.Module) -> None:
+    """Raises ModelError for weights on several devices, offloaded ones and those that were never loaded."""
+    places = sorted({str(parameter.device) for parameter in model.parameters()})
+    how = "load it without device_map, or with device_map={'': 0}"
+    if "meta" in places:
+        away = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+        raise ModelError(
+            f"{len(away)} of the model's weights ({away[0]}, ...) are not in memory: a device_map offloads them to the CPU or the disk, or they "
+            f"were never loaded; bluedit needs all of them on one device: {how}. A model too large for the GPU can be edited on the CPU"
+        )
+    if len(places) > 1:
+        raise ModelError(
+            f"the model's weights lie on {' and '.join(places)}; bluedit needs all of them on one device: {how}"
+        )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from toys import TEXT, toy_llama, toy_tokenizer
 
@@ -70,6 +71,7 @@ def test_every_script_is_here():
         "job",
         "fuzz",
         "kill",
+        "shapes",
     }
 
 
@@ -164,3 +166,29 @@ def test_same_bits_finds_what_differs(model, script, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         same_bits.main()
     assert ended.value.code == 1 and "memit-blue: 0.0.R by 9.5e-07" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [(), ("--textbook", "--cpu-time", "--recipe", "alphaedit-blue")])
+def test_shapes(options, script, monkeypatch, capsys):
+    shapes = script("shapes", "--shape", "tiny", "--facts", 2, "--layers", "1+3", "--steps", 2, *options)
+    tiny = shapes.llama(32, 48, 5, 4, 2, 9000, tied=True)
+    monkeypatch.setitem(shapes.SHAPES, "tiny", lambda: tiny)
+    shapes.main()
+    header, _, row = (line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())
+    found = dict(zip(header, row, strict=False))
+    assert [found[name] for name in ("shape", "facts", "layers", "steps")] == ["tiny", "2", "1+3", "2"]
+    assert found["statistics"].endswith(" s for 96 tokens")
+    assert float(found["s/edit"]) >= float(found["targets"]) > 0
+    assert ("textbook, s/edit" in found) == bool(options)
+
+
+def test_shapes_are_those_of_the_models(script):
+    """Parameters of the real models, in billions."""
+    expected = {"smollm2-135m": 0.135, "qwen2.5-0.5b": 0.494, "tinyllama-1.1b": 1.10, "llama-3.2-1b": 1.236}
+    expected |= {"qwen2.5-1.5b": 1.544, "gpt2-xl": 1.558, "llama-3-8b": 8.03}
+    shapes = script("shapes")
+    assert shapes.SHAPES.keys() == expected.keys()
+    for name, billions in expected.items():
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(shapes.SHAPES[name]())
+        assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, rel=0.01)

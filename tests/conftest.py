@@ -33,6 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Toy tests keep nothing in the user's cache; tests of the real model share it, as a user does."""
+    """Toy tests keep nothing in the user's cache; tests of the real model share it, as a user does. No test finds the user's tunings."""
+    monkeypatch.setenv("BLUEDIT_DATA", str(tmp_path / "data"))
     if "real" not in request.keywords:
         monkeypatch.setenv("BLUEDIT_CACHE", str(tmp_path / "cache"))

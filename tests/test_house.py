@@ -15,7 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 PACKAGES = (
     *("errors", "options", "execution", "shapes", "progress", "files", "tensors", "hub", "markdown", "spacing"),
     *("facts", "maths", "methods", "model", "text", "forward", "statistics", "writing"),
-    *("export", "evaluate", "editing", "page", "benchmark", "explain", "", "cli", "__main__"),
+    *("export", "evaluate", "editing", "page", "benchmark", "explain", "tuning", "", "cli", "__main__"),
 )
 MOST_LINES, MOST_LINES_OF_A_FUNCTION, LONGEST_CHAIN = 300, 40, 12
 

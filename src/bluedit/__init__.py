@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bluedit.facts import Fact, Neighbour, Probe, read_facts, world_facts
     from bluedit.methods.presets import PRESETS as recipes
     from bluedit.methods.recipe import Recipe
+    from bluedit.tuning.finding import find_tuning
     from bluedit.writing.trace import Trace
 
 _HOMES = {
@@ -43,6 +44,7 @@ _HOMES = {
     "explain_residuals": "bluedit.explain.residuals",
     "export_patch": "bluedit.export.export",
     "find_conflicts": "bluedit.explain.conflicts",
+    "find_tuning": "bluedit.tuning.finding",
     "locate": "bluedit.explain.locating",
     "read_facts": "bluedit.facts",
     "recipes": "bluedit.methods.presets",
@@ -66,6 +68,7 @@ __all__ = [
     "explain_residuals",
     "export_patch",
     "find_conflicts",
+    "find_tuning",
     "locate",
     "read_facts",
     "recipes",

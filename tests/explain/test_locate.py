@@ -210,7 +210,7 @@ def test_a_folder_of_something_else_is_left_alone(located, done, tmp_path):
     with pytest.raises(ExplainError, match=r"holds other things than what locate writes \(notes.txt\)"):
         located(tmp_path)
     before = files_in(done.folder)
-    with pytest.raises(ExplainError, match="holds the layers of another request: tracing differ"):
+    with pytest.raises(ExplainError, match="holds the results of another request: tracing differ"):
         located(done.folder, tracing=Tracing(count=2, samples=3))
     assert files_in(done.folder) == before
 

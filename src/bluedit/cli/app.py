@@ -25,6 +25,7 @@ from bluedit.cli.locate import locate
 from bluedit.cli.output import VisibleFormatter
 from bluedit.cli.patches import apply, show
 from bluedit.cli.signing import sign, verify
+from bluedit.cli.tune import tune
 from bluedit.cli.workspace import (
     check_command,
     checkout,
@@ -41,7 +42,7 @@ from bluedit.cli.workspace import (
 
 _COMMANDS = (
     *(edit, ask, show, apply, export, diff, sign, verify, facts, recipes),
-    *(benchmark, report, metrics, harness, locate, fetch, demo),
+    *(benchmark, report, metrics, harness, locate, tune, fetch, demo),
     *(init, log, undo, redo, find, tag, checkout, heal),
 )
 _IN_WORKSPACE = {"diff": diff_points, "verify": verify_workspace}  # with -C these names mean other commands

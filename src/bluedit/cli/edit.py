@@ -116,6 +116,14 @@ def edit(
             help="Whether to teach the chat form as well. Default: as the recipe says.", rich_help_panel=METHOD
         ),
     ] = None,
+    tuning: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A tuning.toml of 'bluedit tune', or bundled for the numbers that come with bluedit. Default: what was kept for this model, if anything.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(metavar="N", help="Number of facts written at once. Default: all.", rich_help_panel=METHOD),
@@ -173,7 +181,9 @@ def edit(
     """
     settings = settings_of(set)
     execution = execution_of(precision, tokens_per_step, statistics_device)
-    workspace = workspace_of(context, DECIDED, device=device, trust_remote_code=trust_remote_code, execution=execution)
+    workspace = workspace_of(
+        context, DECIDED, device=device, trust_remote_code=trust_remote_code, execution=execution, tuning=tuning
+    )
     if workspace is None:
         out = _place(out, force=force)
     preset(recipe).override(settings)
@@ -189,7 +199,9 @@ def edit(
 
         assert out
         earlier = Patch.load(patch) if patch else None
-        editor = load_editor(model, dtype, device, trust_remote_code, corpus=corpus, tokens=tokens, execution=execution)
+        editor = load_editor(
+            model, dtype, device, trust_remote_code, corpus=corpus, tokens=tokens, execution=execution, tuning=tuning
+        )
         if earlier:
             editor.apply(earlier)
         done = editor.edit(chosen, recipe, **how)

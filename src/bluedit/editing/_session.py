@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel
 
+from bluedit.errors import EditError
 from bluedit.model.state import exclusive, frozen, refuse_inference_mode
 
 if TYPE_CHECKING:
+    from bluedit.editing.edit import Edit
+    from bluedit.editing.editor import Editor
     from bluedit.editing.journal import Journal
     from bluedit.writing.weights import EditedWeights, Snapshot
     from bluedit.writing.writer import FactWriter
@@ -39,3 +42,17 @@ def transaction(
     except BaseException:
         writer.memory.clear()
         raise
+
+
+def undo_edit(editor: Editor, edit: Edit) -> None:
+    """Take back an edit if it is the last one."""
+    place = editor.journal.place_of(edit)
+    if place is None:
+        raise EditError("this edit was already undone")
+    later = len(editor.journal) - 1 - place
+    if later:
+        one = later == 1
+        raise EditError(
+            f"{later} later edit{' stands' if one else 's stand'} on this one; undo {'it' if one else 'them'} first, the last one first"
+        )
+    editor.undo()

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from bluedit.editing._details import WriteDetails
 from bluedit.editing._measured import Before
 from bluedit.editing._recipes import with_wordings
-from bluedit.editing._session import alone, transaction
+from bluedit.editing._session import alone, transaction, undo_edit
 from bluedit.editing.checks import base_of, check_fits, check_made_for, check_recipe
 from bluedit.editing.edit import Edit
 from bluedit.editing.journal import Journal
@@ -27,7 +27,8 @@ from bluedit.export.checkpoint import save_checkpoint
 from bluedit.facts.fact import Fact, check_batch
 from bluedit.methods.presets import DEFAULT, preset
 from bluedit.methods.recipe import Recipe
-from bluedit.methods.tunings import tune
+from bluedit.methods.tuning_file import read_tuning
+from bluedit.methods.tunings import Tuning, tune
 from bluedit.model.anatomy import Anatomy
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import weights_fingerprint
@@ -60,6 +61,8 @@ class Editor:
         targets: folder that keeps optimised targets, so that recipes compared on the same facts share what they have in common, or any
             other source of targets; None optimises them anew.
         execution: precision, tokens per step and where statistics live; not part of what a recipe computes.
+        tuning: the model's hyperparameters: a tuning.toml, a `Tuning`, or "bundled"; None takes what `bluedit tune` has kept for these weights,
+            else the bundled ones.
         trace: told what the loop does.
         progress: True draws bars; a Progress is used as it is.
 
@@ -79,6 +82,7 @@ class Editor:
         statistics: str | Path | None = None,
         targets: str | Path | TargetSource | None = None,
         execution: Execution | None = None,
+        tuning: str | Path | Tuning | None = None,
         trace: Trace | None = None,
         progress: bool | Progress = False,
     ) -> None:
@@ -87,8 +91,9 @@ class Editor:
         self.lm = model
         self.progress = as_progress(progress)
         self.execution = execution or Execution()
-        fingerprint = weights_fingerprint(self.lm.model)
+        fingerprint = weights_fingerprint(self.model)
         self.journal = Journal(base_of(self.lm, fingerprint))
+        self.tuning = read_tuning(tuning, fingerprint, self.model.config.get_text_config())
         self.targets = TargetStore(Path(targets), fingerprint) if isinstance(targets, (str, Path)) else targets
         self._weights = EditedWeights(self.lm)
         folder = Path(statistics) if statistics else None
@@ -142,7 +147,7 @@ class Editor:
         chosen = preset(recipe) if isinstance(recipe, str) else recipe
         if not isinstance(chosen, Recipe):
             raise RecipeError(f"recipe must be a name or a Recipe, not {type(recipe).__name__}")
-        tuned = tune(chosen, self.model.config.get_text_config(), self.lm.d_key, settings)
+        tuned = tune(chosen, self.model.config.get_text_config(), self.lm.d_key, settings, self.tuning)
         check_recipe(self.lm, tuned)
         return tuned
 
@@ -190,7 +195,7 @@ class Editor:
             self._details.clear()
             with transaction(self.journal, self._weights, self._writer, chosen.written) as snapshot:
                 batches = self._writer.write(facts, chosen, batch_size, self.journal.batches)
-                edit = Edit(tuple(facts), chosen, Patch(base, tuple(batches)), None, partial(_undo_edit, self))
+                edit = Edit(tuple(facts), chosen, Patch(base, tuple(batches)), None, partial(undo_edit, self))
                 self.journal.append(batches, snapshot, edit)
             if before:
                 details = partial(self._details.of, self.lm.tokenizer, chosen, batches)
@@ -284,17 +289,3 @@ class Editor:
     def save_model(self, folder: str | Path) -> Path:
         """Write the model as it is now as an ordinary Hugging Face checkpoint; see `bluedit.export.checkpoint`."""
         return save_checkpoint(self.lm, folder)
-
-
-def _undo_edit(editor: Editor, edit: Edit) -> None:
-    """Take back an edit if it is the last one."""
-    place = editor.journal.place_of(edit)
-    if place is None:
-        raise EditError("this edit was already undone")
-    later = len(editor.journal) - 1 - place
-    if later:
-        one = later == 1
-        raise EditError(
-            f"{later} later edit{' stands' if one else 's stand'} on this one; undo {'it' if one else 'them'} first, the last one first"
-        )
-    editor.undo()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
-from bluedit.evaluate.model_queries import ModelQueries
 from bluedit.evaluate.passages import ordinary_passages
 from bluedit.evaluate.queries import Pairs
-from bluedit.facts.fact import Fact
+
+if TYPE_CHECKING:
+    from bluedit.evaluate.model_queries import ModelQueries
+    from bluedit.facts.fact import Fact
 
 DRIFT_WEIGHT = 2.0  # points of success that 0.01 nats of KL on ordinary text are worth
 _TOKENS = 2000  # of the bundled passages

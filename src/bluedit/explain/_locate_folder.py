@@ -11,16 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from bluedit.errors import ExplainError
+from bluedit.explain.folder import claimed as claimed_folder
 from bluedit.explain.locate_data import TABLES
 from bluedit.explain.residual_data import as_csv, rows_as_json, rows_from_json
 from bluedit.files import write_file, write_json
 from bluedit.model.fingerprint import text_fingerprint
 
 log = logging.getLogger(__name__)
-_CONFIGURATION, _LOCK, _STAGES = "location.json", ".lock", "stages"
+_CONFIGURATION, _STAGES = "location.json", "stages"
 TARGETS, FIGURES = "targets", "figures"
 
 Tables = dict[str, list[Any]]
@@ -67,52 +65,10 @@ class Stages:
 
 @contextmanager
 def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[Stages]:
-    """Make a folder this measurement's, or check that it is, and keep other processes out of it.
-
-    Raises:
-        ExplainError: it holds another measurement or other things, or another process works in it; nothing in it is changed.
-    """
-    _check(folder, configuration)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / _LOCK, timeout=0):
-            write_json(folder / _CONFIGURATION, dict(configuration))
-            yield Stages(folder)
-    except Timeout:
-        raise ExplainError(
-            f"another bluedit process is at work in {folder}; let it finish, or choose another folder (--out)"
-        ) from None
-    except OSError as error:
-        raise ExplainError(
-            f"cannot write to {folder}: {error.strerror or error}; make room or choose another place, and run the same again: finished stages stay"
-        ) from error
-
-
-def _check(folder: Path, configuration: Mapping[str, Any]) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ExplainError(f"{folder} is a file; choose a folder (--out)")
-    file = folder / _CONFIGURATION
-    if not file.is_file():
-        foreign = sorted(one.name for one in folder.iterdir() if one.name != _LOCK)
-        if foreign:
-            raise ExplainError(
-                f"{folder} holds other things than what locate writes ({', '.join(foreign[:3])}); choose a new or empty folder (--out)"
-            )
-        return
-    try:
-        found = dict(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ExplainError(
-            f"{file} cannot be read ({error}); delete the folder, or choose another one (--out)"
-        ) from error
-    wanted = json.loads(json.dumps(dict(configuration)))
-    wrong = [name.replace("_", " ") for name in wanted if found.get(name) != wanted[name]]
-    if wrong and any((folder / _STAGES).glob("*.json")):
-        raise ExplainError(
-            f"{folder} holds the layers of another request: {', '.join(wrong)} differ; choose another folder (--out), or ask for the same as before"
-        )
+    """Make a folder this measurement's; see `bluedit.explain.folder.claimed`."""
+    begun = any((folder / _STAGES).glob("*.json"))
+    with claimed_folder(folder, configuration, file=_CONFIGURATION, what="locate", begun=begun):
+        yield Stages(folder)
 
 
 def write_tables(folder: Path, tables: Tables, configuration: Mapping[str, Any], summary: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from bluedit.editing.known import unknown_facts
 from bluedit.errors import ExplainError
-from bluedit.explain._locate_probe import Watch
 from bluedit.explain._locate_tokens import Prompt, known_prompts
 from bluedit.facts.fact import Fact, check_batch
 from bluedit.facts.records import fact_record
@@ -23,6 +22,7 @@ from bluedit.writing.batches import split_batches
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
+    from bluedit.explain._locate_probe import Watch
 
 _WINDOW = 5  # the window of MLPs and attention is a fifth of the depth, as ROME's 10 of 48
 

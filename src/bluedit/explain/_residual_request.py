@@ -17,9 +17,7 @@ from bluedit.methods.schedules import Boundary
 from bluedit.methods.subjects import Split
 from bluedit.methods.update import ClosedForm
 from bluedit.methods.wordings import PromptOnly
-from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import tokenizer_fingerprint
-from bluedit.model.state import refuse_inference_mode
 from bluedit.text.joining import with_spacing
 from bluedit.writing.batches import split_batches
 
@@ -28,23 +26,6 @@ if TYPE_CHECKING:
     from bluedit.explain._residual_setting import Setting
 
 log = logging.getLogger(__name__)
-
-
-def unedited(model: Editor | EditableModel) -> EditableModel:
-    """The model to analyse.
-
-    Raises:
-        ExplainError: it carries edits.
-        EditError: `torch.inference_mode` is on.
-    """
-    refuse_inference_mode(model.model)
-    if isinstance(model, EditableModel):
-        return model
-    if len(model.journal):
-        raise ExplainError(
-            f"the editor's model carries {len(model.journal)} edits, and the analysis is of the unedited model; call reset() first"
-        )
-    return model.lm
 
 
 def recipes_of(

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bluedit.editing.editor import Editor
 from bluedit.evaluate.outcome import outcome_of
 from bluedit.execution import Execution
 from bluedit.explain._locate_folder import FIGURES, TARGETS, Stages, Tables, claimed, write_tables
@@ -20,8 +19,8 @@ from bluedit.explain._locate_probe import Probe, Watch, queries_of
 from bluedit.explain._locate_request import Request, Tracing, check_counts, host_of, probed_of, prompts_of
 from bluedit.explain._locate_tokens import Prompt, spread_of_embeddings
 from bluedit.explain._locate_trace import Noise, Tracer
-from bluedit.explain._residual_request import unedited
 from bluedit.explain.locate_data import TABLES
+from bluedit.explain.unedited import unedited
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
 from bluedit.model.devices import solve_device
@@ -31,6 +30,9 @@ from bluedit.model.precision import reduced_linears
 from bluedit.page.plots import check_plots, write_plots
 from bluedit.progress import Progress, as_progress
 from bluedit.writing.writer import versions
+
+if TYPE_CHECKING:
+    from bluedit.editing.editor import Editor
 
 __all__ = ["Location", "Tracing", "locate"]
 
@@ -100,6 +102,8 @@ def locate(
         ExplainError: the request cannot be carried out, the model knows none of the facts, or the folder holds something else.
         FactError, RecipeError, ModelError, StatisticsError: as `Editor.edit`.
     """
+    from bluedit.editing.editor import Editor
+
     folder, tracing, watch = Path(out), tracing or Tracing(), Watch()
     check_plots(plots)
     check_counts(tracing, probe_count, every)

@@ -17,10 +17,11 @@ from bluedit.execution import Execution
 from bluedit.explain._residual_folder import FIGURES, TARGETS, Tables, claimed, saving, write_tables
 from bluedit.explain._residual_notes import notes_of
 from bluedit.explain._residual_page import Findings, write_page
-from bluedit.explain._residual_request import check_numbers, configuration_of, facts_of, recipes_of, unedited
+from bluedit.explain._residual_request import check_numbers, configuration_of, facts_of, recipes_of
 from bluedit.explain._residual_setting import Setting, Switch
 from bluedit.explain._residual_shift import unrelated_facts
 from bluedit.explain._residual_stages import measure
+from bluedit.explain.unedited import unedited
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel

@@ -103,8 +103,10 @@ def tuning_for(config: Any, d_key: int) -> Tuning:
     return Tuning("generic", "a guess from the model's depth and width, not measured", {}, numbers, parts)
 
 
-def tune(recipe: Recipe, config: Any, d_key: int, settings: Numbers | None = None) -> Recipe:
-    """A recipe with a model's hyperparameters and the user's settings, which override them.
+def tune(
+    recipe: Recipe, config: Any, d_key: int, settings: Numbers | None = None, tuning: Tuning | None = None
+) -> Recipe:
+    """A recipe with a model's hyperparameters (those of `tuning`, or the bundled ones) and the user's settings, which override them.
 
     The settings also decide which numbers of the tuning fit (a spread schedule has its own, say). A recipe that has layers of its own or
     was tuned before keeps its numbers.
@@ -116,4 +118,4 @@ def tune(recipe: Recipe, config: Any, d_key: int, settings: Numbers | None = Non
     wished = recipe.override(settings)
     if recipe.layers or recipe.tuning:
         return wished
-    return tuning_for(config, d_key).apply(wished).override(settings)
+    return (tuning or tuning_for(config, d_key)).apply(wished).override(settings)

@@ -1,0 +1,74 @@
+"""Folders of measurements that can be continued: which request a folder holds, and that only one process works in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bluedit.errors import ExplainError
+from bluedit.files import write_json
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def claimed(folder: Path, configuration: Mapping[str, Any], *, file: str, what: str, begun: bool) -> Iterator[None]:
+    """Make a folder this request's, or check that it is, and keep other processes out of it for the duration of the `with`.
+
+    Args:
+        folder: made if need be.
+        configuration: the request, as JSON can hold it.
+        file: where the folder keeps it.
+        what: the command, for messages.
+        begun: whether results of the request it holds are there.
+
+    Raises:
+        ExplainError: it holds results of another request or other things, another process works in it, or it cannot be written; of what
+            was there nothing is changed.
+    """
+    _check(folder, configuration, file, what, begun=begun)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / _LOCK, timeout=0):
+            write_json(folder / file, dict(configuration))
+            yield
+    except Timeout:
+        raise ExplainError(
+            f"another bluedit process is at work in {folder}; let it finish, or choose another folder (--out)"
+        ) from None
+    except OSError as error:
+        raise ExplainError(
+            f"cannot write to {folder}: {error.strerror or error}; make room or choose another place, and run the same again: what is finished stays"
+        ) from error
+
+
+def _check(folder: Path, configuration: Mapping[str, Any], name: str, what: str, *, begun: bool) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ExplainError(f"{folder} is a file; choose a folder (--out)")
+    file = folder / name
+    if not file.is_file():
+        foreign = sorted(one.name for one in folder.iterdir() if one.name != _LOCK)
+        if foreign:
+            raise ExplainError(
+                f"{folder} holds other things than what {what} writes ({', '.join(foreign[:3])}); choose a new or empty folder (--out)"
+            )
+        return
+    try:
+        found = dict(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ExplainError(
+            f"{file} cannot be read ({error}); delete the folder, or choose another one (--out)"
+        ) from error
+    wanted = json.loads(json.dumps(dict(configuration)))
+    wrong = [key.replace("_", " ") for key in wanted if found.get(key) != wanted[key]]
+    if wrong and begun:
+        raise ExplainError(
+            f"{folder} holds the results of another request: {', '.join(wrong)} differ; choose another folder (--out), or ask for the same as before"
+        )

@@ -1,0 +1,1 @@
+"""Finding hyperparameters for a model: layers from `locate`, numbers from a search."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -34,6 +34,7 @@ class Targets:
     later: Float[Tensor, "later d_value n"] | None = None
 
 
+@runtime_checkable
 class TargetSource(Protocol):
     """Where the targets of a batch come from: a store on disk, or values of one's own."""
 

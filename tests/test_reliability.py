@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import strategies as st
-from safetensors.torch import load
+from safetensors.torch import load as load_tensors
 
 from bluedit.editing._batch_record import read_batch
 from bluedit.errors import BluEditError
+from bluedit.model.loading import load
+from toys import toy_llama, toy_tokenizer
 
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
 
@@ -48,6 +51,15 @@ def test_killed_commands_leave_what_is_whole(tmp_path):
     pytest.importorskip("gguf")
     shown = run("kill", "--kills", 6, "--seed", 1, "--out", tmp_path)
     assert shown.count("no failure") == 6
+
+
+def test_a_whole_gguf_file_is_converted(script, tmp_path, monkeypatch):
+    """What the fuzzer damages must be readable before."""
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("BLUEDIT_CACHE", str(tmp_path / "cache"))
+    model = toy_llama(dtype=torch.float32, layers=1)
+    lm = load(str(script("sound").gguf_file(tmp_path / "toy.gguf", model, toy_tokenizer())))
+    assert torch.equal(lm.model.model.layers[0].mlp.down_proj.weight, model.model.layers[0].mlp.down_proj.weight)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +108,7 @@ def test_a_patch_that_reads_as_another_one_is_found(script, tmp_path, monkeypatc
 
     def unchecked(folder, name):
         record, factors = ((folder / f"{name}{suffix}").read_bytes() for suffix in (".json", ".safetensors"))
-        return read_batch(json.loads(record), load(factors))
+        return read_batch(json.loads(record), load_tensors(factors))
 
     changed = json.dumps(said)
     with pytest.raises(BluEditError, match="is not what was written"):

@@ -57,7 +57,7 @@ def read_model(source: Path | str, name: str, *, trust_remote_code: bool = False
     if isinstance(source, Path) and not list(source.glob("*.safetensors")) and list(source.glob("pytorch_model*.bin*")):
         log.info("%s has pickled weights (pytorch_model.bin); only tensors are read from them, no code is run", name)
     # shapes that differ are let through, since transformers' own error does not name them
-    loaded: Any = _auto_class(source, trust_remote_code).from_pretrained(
+    loaded: Any = _auto_class(source, trust_remote_code, options.get("gguf_file")).from_pretrained(
         source,
         trust_remote_code=trust_remote_code,
         weights_only=True,
@@ -84,10 +84,12 @@ def read_model(source: Path | str, name: str, *, trust_remote_code: bool = False
     return model
 
 
-def _auto_class(source: Path | str, trust_remote_code: bool) -> Any:
+def _auto_class(source: Path | str, trust_remote_code: bool, gguf_file: str | None) -> Any:
     """transformers' loader: that of causal language models, or of vision-language models where it knows the model only as one."""
     import transformers
 
+    if gguf_file:  # holds a language model, and its folder no configuration
+        return transformers.AutoModelForCausalLM
     config = type(transformers.AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code))
     seeing = config in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     if seeing and config not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:

@@ -34,12 +34,11 @@ from bluedit.benchmark import UNEDITED, Benchmark, Entry, run_benchmark
 from bluedit.evaluate.ability import TASKS
 from bluedit.evaluate.data import Training
 from bluedit.execution import Execution
-from bluedit.files import write_file
+from bluedit.files import cache_dir, write_file
 from bluedit.markdown import table
 from bluedit.methods.presets import preset
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.tunings import tune
-from bluedit.model.loading import cache_dir
 from bluedit.model.precision import fast_bfloat16
 from bluedit.progress import as_progress
 from bluedit.text.corpus import passages_of

@@ -12,6 +12,7 @@ from bluedit.benchmark.record import FORMAT
 from bluedit.editing.patch import Patch
 from bluedit.errors import BenchmarkError
 from bluedit.export.checkpoint import save_checkpoint
+from bluedit.files import with_digest, write_json
 from bluedit.model.editable import EditableModel
 from toys import toy_gpt2, toy_tokenizer
 
@@ -28,8 +29,8 @@ def change_configuration(folder, path, value):
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
-    (folder / "config.json").write_text(json.dumps(config))
-    return config
+    write_json(folder / "config.json", with_digest(config))
+    return with_digest(config)
 
 
 def test_another_benchmark_in_the_folder(lm, whole):
@@ -127,7 +128,7 @@ def test_a_patch_that_lacks_what_the_log_lists(lm, copy):
     place = next(copy.glob("rect*"))
     log = json.loads((place / "batches.json").read_text())
     Patch(Patch.load(place / "patch").base).save(place / "patch", force=True)
-    (place / "batches.json").write_text(json.dumps(log | {"batches": log["batches"][:1]}))
+    write_json(place / "batches.json", with_digest(log | {"batches": log["batches"][:1]}))
     with pytest.raises(BenchmarkError, match="logs 1 batches and its patch holds 0; delete that folder"):
         run(lm, copy)
 
@@ -135,7 +136,7 @@ def test_a_patch_that_lacks_what_the_log_lists(lm, copy):
 def test_the_folder_of_another_entry(lm, copy):
     place = next(copy.glob("rect*"))
     log = json.loads((place / "batches.json").read_text())
-    (place / "batches.json").write_text(json.dumps(log | {"entry": "memit"}))
+    write_json(place / "batches.json", with_digest(log | {"entry": "memit"}))
     with pytest.raises(BenchmarkError, match="holds the entry 'memit'; move that folder away"):
         run(lm, copy, entries=ENTRIES[2:])
 

@@ -53,6 +53,7 @@ def test_a_recipe_run_again_takes_the_place_of_its_rows(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("reproduction", REPRODUCTION)
     reproduction = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, reproduction)
+    monkeypatch.syspath_prepend(REPRODUCTION.parent)
     spec.loader.exec_module(reproduction)
     table = tmp_path / "reproduction-counterfact.csv"
     for rows in ([row("memit", 4), row("rect", 4)], [row("memit", 4, ASKED, efficacy=0.25)]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from bluedit.errors import StatisticsError
 from bluedit.shapes import Float, Tensor
 
 _WITHOUT_FLOAT64 = ("mps",)
@@ -30,5 +31,14 @@ def solve_device(device: torch.device, wanted: str = "") -> torch.device:
     Args:
         device: the model's.
         wanted: the user's choice (`Execution.statistics_device`); empty for none.
+
+    Raises:
+        StatisticsError: torch knows no such device.
     """
-    return torch.device(wanted) if wanted else wide_device(device)
+    try:
+        return torch.device(wanted) if wanted else wide_device(device)
+    except RuntimeError as error:
+        raise StatisticsError(
+            f"key statistics cannot be kept on {wanted}, they need a device with float64 "
+            f"({str(error).splitlines()[0]}); set execution.statistics_device=cpu"
+        ) from error

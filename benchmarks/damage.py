@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-Change = Callable[[bytes], bytes]
+Change = tuple[str, int, int, bytes]
 _RAW = ("1e999", "-1e999", "NaN", "Infinity", "1e-999", "-0.0", "9" * 5000, "[" * 5000, '"\\ud800"', '"\\u0000"')
 _TOKENS = (
     *(
@@ -111,23 +111,24 @@ def _spliced(data: bytes, place: int, length: int, new: bytes) -> bytes:
     return data[:place] + new + data[place + length :]
 
 
-_flip = st.builds(lambda place: lambda data: flipped(data, place) if data else data, _place)
-_cut = st.builds(lambda place: lambda data: data[: place % (len(data) + 1)], _place)
-_splice = st.builds(
-    lambda place, length, new: lambda data: _spliced(data, place, length, new),
-    _place,
-    st.integers(0, 40),
-    st.binary(max_size=16)
-    | st.sampled_from((b"\x00" * 64, b"\xff" * 8, b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b'"', b"9")),
+_bytes = st.binary(max_size=16) | st.sampled_from(
+    (b"\x00" * 64, b"\xff" * 8, b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b'"', b"9")
 )
-bytes_changes: st.SearchStrategy[list[Change]] = st.lists(_flip | _splice | _cut, min_size=1, max_size=3)
+bytes_changes: st.SearchStrategy[list[Change]] = st.lists(
+    st.tuples(st.sampled_from(("flip", "cut", "splice")), _place, st.integers(0, 40), _bytes), min_size=1, max_size=3
+)
 """A few changes of a file's bytes: bits that flip, parts that are lost, overwritten or inserted."""
+_CHANGES: dict[str, Callable[[bytes, int, int, bytes], bytes]] = {
+    "flip": lambda data, place, _length, _new: flipped(data, place) if data else data,
+    "cut": lambda data, place, _length, _new: data[: place % (len(data) + 1)],
+    "splice": _spliced,
+}
 
 
 def apply(changes: list[Change], data: bytes) -> bytes:
     """The data after all changes."""
-    for change in changes:
-        data = change(data)
+    for change, place, length, new in changes:
+        data = _CHANGES[change](data, place, length, new)
     return data
 
 
@@ -162,7 +163,7 @@ def changed_json(value: Any, changes: list[tuple[str, int, Any]]) -> Any:
         places = list(_places(whole))
         if places:
             holder, key = places[place % len(places)]
-            _ACTIONS[action](holder, key, new)
+            _ACTIONS[action](holder, key, copy.deepcopy(new))
     return whole[0] if whole else None
 
 

@@ -329,8 +329,10 @@ def benchmark_targets(place: Path) -> list[Target]:
 
     def check(given_: Any) -> bool:
         name, changes = given_
-        with written(folder, name, apply(changes, sound[name])):
-            if repr(read_benchmark(folder)) != whole:
+        data = apply(changes, sound[name])
+        with written(folder, name, data):
+            # a record without a digest counts as an earlier version's
+            if repr(read_benchmark(folder)) != whole and b'"digest"' in data:
                 raise Wrong(f"{name} was changed and is read as something else")
         return True
 

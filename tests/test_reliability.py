@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load as load_tensors
 
 from bluedit.editing._batch_record import read_batch
-from bluedit.errors import BluEditError
+from bluedit.errors import BluEditError, ModelError
+from bluedit.export.gguf_file import GgufFile
 from bluedit.model.loading import load
 from toys import toy_llama, toy_tokenizer
 
@@ -60,6 +61,27 @@ def test_a_whole_gguf_file_is_converted(script, tmp_path, monkeypatch):
     model = toy_llama(dtype=torch.float32, layers=1)
     lm = load(str(script("sound").gguf_file(tmp_path / "toy.gguf", model, toy_tokenizer())))
     assert torch.equal(lm.model.model.layers[0].mlp.down_proj.weight, model.model.layers[0].mlp.down_proj.weight)
+
+
+def test_a_gguf_file_of_too_many_blocks_is_refused_before_they_are_made(script, tmp_path, monkeypatch):
+    gguf = pytest.importorskip("gguf")
+    monkeypatch.setenv("BLUEDIT_CACHE", str(tmp_path / "cache"))
+    file = script("sound").gguf_file(tmp_path / "toy.gguf", toy_llama(dtype=torch.float32, layers=1), toy_tokenizer())
+    field = gguf.GGUFReader(file, "r+").fields["llama.block_count"]
+    field.parts[-1][0] = 2**31
+    field.parts[-1].flush()
+    with pytest.raises(ModelError, match=r"llama\.block_count is 2147483648, and there are weights of 1"):
+        load(str(file))
+
+
+def test_a_gguf_text_that_is_not_utf8_is_refused(script, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    file = script("sound").gguf_file(tmp_path / "toy.gguf", toy_llama(dtype=torch.float32, layers=1), toy_tokenizer())
+    name = gguf.GGUFReader(file, "r+").fields["general.name"].parts[-1]
+    name[0] = 0xFF
+    name.flush()
+    with pytest.raises(ModelError, match=r"cannot read general\.name in the GGUF file"):
+        GgufFile(file).text("general.name")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,14 @@ def read_text(file: Path, key: str) -> str:
     return GgufFile(file).text(key)
 
 
+def _text(file: Path, reader: GGUFReader, key: str) -> str:
+    field = reader.fields.get(key)
+    try:
+        return str(field.contents()) if field is not None else ""
+    except Exception as error:  # a damaged field fails in many ways, too
+        raise ModelError(f"cannot read {key} in the GGUF file {file}: {error}") from error
+
+
 @dataclass(eq=False)
 class GgufFile:
     """A GGUF file.
@@ -53,16 +61,15 @@ class GgufFile:
             raise ModelError(f"cannot read the GGUF file {self.path}: {' '.join(str(error).split())[:200]}") from error
         if reader.endianess != GGUFEndian.LITTLE:
             raise ModelError(f"{self.path} is a big-endian GGUF file; convert it to little-endian first")
-        parts = reader.fields.get("split.count")
-        if parts is not None and int(parts.contents()) > 1:
+        parts = _text(self.path, reader, "split.count")
+        if parts not in ("", "0", "1"):
             raise ModelError(
-                f"{self.path} is one of {parts.contents()} parts of a model; merge them first (llama-gguf-split --merge)"
+                f"{self.path} is one of {parts} parts of a model; merge them first (llama-gguf-split --merge)"
             )
         return reader
 
     def text(self, key: str) -> str:
-        field = self.reader.fields.get(key)
-        return str(field.contents()) if field is not None else ""
+        return _text(self.path, self.reader, key)
 
     @property
     def architecture(self) -> str:

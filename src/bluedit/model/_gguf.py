@@ -58,6 +58,7 @@ def converted(gguf: Path) -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoTokenizer
 
+    _check_blocks(gguf)
     model = read_model(gguf.parent, gguf.name, gguf_file=gguf.name, dtype=torch.float32)
     for config in (model.config, model):
         for attribute in ("quantization_config", "hf_quantizer"):
@@ -68,6 +69,17 @@ def _convert(gguf: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
+
+
+def _check_blocks(file: Path) -> None:
+    """Raise ValueError if the header speaks of many more blocks than the file has: transformers would make them all before it looks for weights."""
+    import gguf
+
+    reader = gguf.GGUFReader(str(file))
+    held = {tensor.name.split(".")[1] for tensor in reader.tensors if tensor.name.startswith("blk.")}
+    for name, field in reader.fields.items():
+        if name.endswith(".block_count") and int(field.contents()) > 2 * len(held):
+            raise ValueError(f"{name} is {field.contents()}, and there are weights of {len(held)}")
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from bluedit.tuning import finding
 from bluedit.tuning.finding import Effort, find_tuning
 from toys import corpus_in, files_in, toy_llama, toy_tokenizer
 
-pytest.importorskip("optuna")
 SETTINGS = {"layers": [1, 2], "objective.steps": 4, "contexts.count": 1, "preserve.lambda": 1.0}
 FEW = Effort(trials=3, search=2, unseen=2, traced=0, probed=2)
 

@@ -216,8 +216,8 @@ def json_digest(value: Mapping[str, Any]) -> str:
 
 
 def with_digest(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The value as JSON gives it back, with a digest of itself."""
-    said: dict[str, Any] = json.loads(as_json(value))
+    """The value as JSON gives it back, with a digest of itself in place of an older one."""
+    said: dict[str, Any] = json.loads(as_json({key: inner for key, inner in value.items() if key != DIGEST}))
     return {DIGEST: json_digest(said), **said}  # first: what cuts it off at the end is noticed
 
 

@@ -21,14 +21,21 @@ FIRST = Fact(
 ABOUT = Fact("The library of {} is in", "France", "Berlin")
 
 
-@dataclass(frozen=True)
-class Halved(Filter, kind="halved-in-a-test"):
-    """As PRUNE, shows another sum than the one that later batches build on."""
+@pytest.fixture
+def halved():
+    """A filter for one test."""
 
-    shown_only = True
+    @dataclass(frozen=True)
+    class Halved(Filter, kind="halved"):
+        """As PRUNE, shows another sum than the one that later batches build on."""
 
-    def apply(self, W0, before, total):
-        return 0.5 * total
+        shown_only = True
+
+        def apply(self, W0, before, total):
+            return 0.5 * total
+
+    yield
+    del Filter.choices["halved"]
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +126,10 @@ def test_a_fact_that_is_taught_again_is_no_later_edit_of_itself(statistics):
     [
         ("rect", {}),
         ("rect-seq", {"filters.rect.keep": 0.2}),
-        ("prune", {"filters": "halved-in-a-test"}),
+        ("prune", {"filters": "halved"}),
     ],
 )
-def test_filters_and_their_feedback_count(recipe, settings, statistics):
+def test_filters_and_their_feedback_count(recipe, settings, statistics, halved):
     """The change of the fact's batch, and of those around it, are those of the weights as they were."""
     editor, recorder = made(statistics, FACTS, recipe, batch_size=1, **settings)
     batches = editor.journal.batches

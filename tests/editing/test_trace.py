@@ -52,7 +52,7 @@ def test_shapes_and_numbers_fit_together(recipe, statistics):
         expected = torch.where(write.due, write.step.share * write.missing, 0.0)
         assert torch.equal(write.residual, expected)
         assert torch.equal(write.R, write.residual), "nothing comes back of an earlier batch here"
-        assert torch.equal(write.reach, reach(write.R, write.A, write.keys))
+        assert torch.equal(write.reach, reach(write.residual, write.R, write.A, write.keys))
         delivered = write.R @ write.A @ write.keys
         shares = (delivered * write.residual).sum(0)[write.due] / (write.residual**2).sum(0)[write.due]
         assert torch.allclose(write.reach[write.due], shares)
@@ -93,7 +93,7 @@ def test_feedback_shows_as_a_residual_that_makes_up_for_what_comes_back(statisti
     assert D.norm() > 0.1 * (first.R @ first.A).norm()
     assert torch.allclose(second.R - second.residual, D @ second.keys, rtol=1e-8, atol=1e-10)
     assert torch.allclose(second.residual, second.missing)
-    assert torch.equal(second.reach, reach(second.residual, second.A, second.keys))
+    assert torch.equal(second.reach, reach(second.residual, second.residual, second.A, second.keys))
 
 
 def test_rounds_are_numbered_and_say_which_facts_are_due(statistics):

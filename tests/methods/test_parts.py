@@ -40,7 +40,7 @@ def refusal(act) -> str:
             lambda: ClosedForm(preserve="identiy"),
             "preserve",
             "identiy",
-            "preserve cannot be 'identiy'; choose one of covariance, neurons, null-space",
+            "preserve cannot be 'identiy'; choose one of controlled, covariance, neurons, null-space",
         ),
         (
             lambda: ClosedForm(preserve="nul-space"),
@@ -160,7 +160,7 @@ def test_parts_may_be_given_by_name():
         (
             "alphaedit",
             "preserve.lambda",
-            "'preserve.lambda' belongs to preserve=covariance or preserve=neurons, and this recipe has preserve=null-space; ",
+            "'preserve.lambda' belongs to preserve=covariance or preserve=controlled or preserve=neurons, and this recipe has preserve=null-space; ",
         ),
         (
             "memit",

@@ -20,15 +20,18 @@ PATHS = {
     "objective.kl_anchor", "objective.norm_anchor", "objective.together", "objective.correction", "objective.rotate",
     "rounds.count", "rounds.lower", "rounds.upper", "schedule.power", "schedule.first", "schedule.every", "update.slack",
     "preserve.lambda", "preserve.names", "preserve.l2", "preserve.threshold", "preserve.unit", "preserve.share",
+    "preserve.shrink", "preserve.leakage", "preserve.refresh", "preserve.tolerance", "preserve.rate",
     "filters.rect.keep", "filters.rect.feedback", "filters.prune.base",
+    "filters.revive.energy", "filters.sphere.energy", "filters.sphere.strength", "keys.energy",
     "update.loss", "update.learning_rate", "update.epochs", "update.minibatch", "update.norm", "update.stop_loss", "update.seed",
     "contexts.count", "contexts.seed", "descent.decay",
 }  # fmt: skip
 PARTS = {
     "schedule": {"spread", "boundary", "single", "replay"},
     "update": {"closed-form", "finetune"},
-    "preserve": {"covariance", "null-space", "neurons"},
-    "filters": {"rect", "prune"},
+    "preserve": {"covariance", "controlled", "null-space", "neurons"},
+    "filters": {"rect", "prune", "revive", "sphere"},
+    "keys": {"whole", "specific"},
     "contexts": {"neutral", "sampled"},
     "subjects": {"split", "merge"},
     "descent": {"adam", "momentum", "relative-adam"},
@@ -45,6 +48,11 @@ HOSTS = (
     "rect-seq",
     "prune",
     "alphaedit",
+    "betaedit",
+    "revive",
+    "sphere",
+    "suit-keys",
+    "lyaplock-lambda",
     "nse",
 )
 MEMIT = preset("memit")
@@ -104,7 +112,7 @@ def test_unknown_recipe():
     with pytest.raises(RecipeError) as caught:
         preset("alfaedit")
     assert str(caught.value) == (
-        "unknown recipe 'alfaedit'; did you mean 'alphaedit' or 'alphaedit-blue'? ('bluedit recipes' lists them)"
+        "unknown recipe 'alfaedit'; did you mean 'alphaedit' or 'alphaedit-blue' or 'betaedit'? ('bluedit recipes' lists them)"
     )
 
 
@@ -214,7 +222,7 @@ def fault(path, value):
         (
             "name",
             "x",
-            "unknown option 'name'; choose one of contexts, contexts.count, descent, filters, layers, memory, ",
+            "unknown option 'name'; choose one of contexts, contexts.count, descent, filters, keys, layers, memory, ",
         ),
         ("objective.precision", "bf16", "unknown option 'objective.precision'; did you mean "),
         ("objective.tokens_per_step", 1, "unknown option 'objective.tokens_per_step'; did you mean "),

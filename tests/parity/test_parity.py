@@ -11,14 +11,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from transcription import (
     BASE,
+    DOMINANT,
     KEEP,
     L2,
     LAMBDA,
     LAYERS,
+    LEAKAGE,
     LOWER,
     NEURONS,
     PREFIXES,
+    PRINCIPAL,
+    RATE,
+    REFRESH,
+    SHARED,
+    SOFTENED,
     THRESHOLD,
+    TOLERANCE,
     UPPER,
     ReferenceModel,
     target_change,
@@ -42,12 +50,19 @@ SETTINGS = {
     "preserve.threshold": THRESHOLD,
     "preserve.unit": "absolute",
     "preserve.share": NEURONS,
+    "preserve.tolerance": TOLERANCE,
+    "preserve.rate": RATE,
     "filters.rect.keep": KEEP,
     "filters.prune.base": BASE,
+    "filters.revive.energy": DOMINANT,
+    "filters.sphere.energy": PRINCIPAL,
+    "filters.sphere.strength": SOFTENED,
+    "keys.energy": SHARED,
     "rounds.lower": LOWER,
     "rounds.upper": UPPER,
     "contexts.count": len(PREFIXES),
 }
+BETAEDIT = {"preserve.leakage": LEAKAGE, "preserve.refresh": REFRESH}
 MORE = (
     Fact("{} is made in", subject="London", target="Berlin"),
     Fact("The library of {} is in", subject="Rome", target="Italian"),
@@ -85,7 +100,7 @@ def statistics(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def edited(statistics):
-    """(bluedit's model, an unedited copy, second moments) after three batches; each made once, not to be changed."""
+    """(bluedit's model, an unedited copy, second moments of keys and of names' keys) after three batches; each made once, not to be changed."""
     made = {}
 
     def of(family, name, **settings):
@@ -95,10 +110,13 @@ def edited(statistics):
             unedited = copy.deepcopy(model)
             editor = Editor(model, toy_tokenizer(), tokens=480, statistics=statistics, targets=FixedTargets())
             store = MomentStore(editor.lm, editor.journal.base.fingerprint, Corpus("self"), 480, statistics)
-            C = {layer: moment.matrix for layer, moment in store.get(LAYERS).items()}
+            C, names = (
+                {layer: moment.matrix for layer, moment in one.get(LAYERS).items()} for one in (store, store.of_names)
+            )
+            shared = SETTINGS | (BETAEDIT if name.startswith("betaedit") else {})
             for batch in BATCHES:
-                editor.edit(batch, name, settings=fitting(name, SETTINGS, settings), known="edit", report=False)
-            made[asked] = model, unedited, C
+                editor.edit(batch, name, settings=fitting(name, shared, settings), known="edit", report=False)
+            made[asked] = model, unedited, C, names
         return made[asked]
 
     return of
@@ -106,10 +124,10 @@ def edited(statistics):
 
 def difference(edited, name, family, **settings):
     """Largest relative difference of the change over the layers."""
-    model, unedited, C = edited(family, name, **settings)
+    model, unedited, C, names = edited(family, name, **settings)
     mine, theirs = ReferenceModel(model), ReferenceModel(copy.deepcopy(unedited), toy_tokenizer())
     W0 = {layer: theirs.weight(layer) for layer in LAYERS}
-    transcribe(theirs, BATCHES, name, C)
+    transcribe(theirs, BATCHES, name, C, names)
     moved = {layer: float((theirs.weight(layer) - W0[layer]).norm()) for layer in LAYERS}
     written = PRESETS[name].override({"layers": LAYERS}).written
     assert {layer for layer in LAYERS if moved[layer] > 1e-6} == set(written)
@@ -137,6 +155,13 @@ def test_a_preset_on_a_llama_whose_norms_are_float32_inside(name, family, edited
         ("rect-seq", {"filters.rect.feedback": False}),
         ("rect-seq-blue", {"filters.rect.feedback": False}),
         ("rect-seq", {"memory": False}),
+        ("revive", {"filters.revive.energy": DOMINANT * 1.2}),
+        ("sphere", {"filters.sphere.strength": SOFTENED * 1.01}),
+        ("suit-keys", {"keys.energy": SHARED * 1.2}),
+        ("betaedit", {"preserve.refresh": 0}),
+        ("betaedit", {"preserve.leakage": LEAKAGE * 1.01}),
+        ("lyaplock-lambda", {"preserve.rate": 0}),
+        ("lyaplock-lambda-blue", {"preserve.tolerance": TOLERANCE * 1.01}),
     ],
 )
 def test_the_comparison_can_fail(name, settings, edited):
@@ -154,6 +179,11 @@ def weight(edited, name, layer=LAYERS[0], **settings):
         ("prune", "memit"),
         ("nse", "memit-seq"),
         ("pmet", "memit"),
+        ("revive", "memit-seq"),
+        ("sphere", "alphaedit"),
+        ("suit-keys", "alphaedit"),
+        ("betaedit", "alphaedit"),
+        ("lyaplock-lambda", "memit-seq"),
         ("rect-seq", "memit-seq"),
         ("rect-seq", "rect"),
     ],

@@ -16,6 +16,8 @@ PREFIXES = ("The weather was mild that morning.", "Therefore, the committee met 
 LAYERS = (1, 2, 3)
 LAMBDA, L2, KEEP, BASE, NEURONS, THRESHOLD = 3.0, 0.7, 0.4, 1.2, 0.5, 1.5
 LOWER, UPPER = 0.05, 10.0
+LEAKAGE, REFRESH, TOLERANCE, RATE = 0.8, 3, 1.1, 1.5  # BetaEdit, LyapLock
+DOMINANT, PRINCIPAL, SOFTENED, SHARED = 0.3, 0.5, 0.5, 0.4  # energies of REVIVE, SPHERE (and its strength), SUIT
 
 
 class ReferenceModel:
@@ -116,6 +118,14 @@ def alphaedit(K, R, C, M):
     return R @ K.T @ P @ torch.linalg.inv(K @ K.T @ P + M @ P + L2 * torch.eye(len(C), dtype=C.dtype))
 
 
+def betaedit(K, R, C, M, refreshed):
+    """AlphaEdit with leakage x C in the Gram matrix; `refreshed` is what the null space belongs to."""
+    values, vectors = torch.linalg.eigh(refreshed)
+    null = vectors[:, values < THRESHOLD]
+    P = null @ null.T
+    return R @ K.T @ P @ torch.linalg.inv((K @ K.T + M + LEAKAGE * C) @ P + L2 * torch.eye(len(C), dtype=C.dtype))
+
+
 def nse(K, R, C, M):
     strength = K.abs().sum(dim=1)
     chosen, carried = [], 0.0
@@ -143,8 +153,38 @@ def prune(W0, dW):
     return U @ torch.diag(capped) @ V
 
 
+def revive(W0, dW):
+    """Coefficients of dW in the singular bases of W0, without the rows and columns of the dominant directions."""
+    U, S, V = torch.linalg.svd(W0)
+    energy = (S**2 / (S**2).sum()).cumsum(0)
+    k = next(i + 1 for i in range(len(S)) if energy[i] >= DOMINANT)
+    coefficients = U.T @ dW @ V.T
+    coefficients[:k] = 0
+    coefficients[:, :k] = 0
+    return U @ coefficients @ V
+
+
+def sphere(W0, dW):
+    rows = torch.stack([row / row.norm() for row in W0])
+    values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    largest, carried, r = values.flip(0), 0.0, 0
+    while (carried := carried + float(largest[r])) <= PRINCIPAL * float(values.sum()):
+        r += 1
+    U = vectors[:, -(r + 1) :]
+    return dW @ (torch.eye(len(U), dtype=dW.dtype) - SOFTENED * U @ U.T)
+
+
+def suit_keys(K, names):
+    """Keys without their part in the leading directions of other names' keys."""
+    values, vectors = torch.linalg.eigh(names)
+    count = next(i for i in range(1, len(values) + 1) if values[-i:].sum() >= SHARED * values.sum())
+    V = vectors[:, -count:]
+    return K - V @ (V.T @ K)
+
+
 EQUATIONS = {"memit": memit, "pmet": memit, "rect": memit, "prune": memit, "emmet": emmet, "alphaedit": alphaedit}
-EQUATIONS |= {"nse": nse, "rome": rome}
+EQUATIONS |= {"nse": nse, "rome": rome, "revive": memit, "sphere": alphaedit, "suit": alphaedit, "lyaplock": memit}
+WRITE_FILTERS = {"revive": revive, "sphere": sphere}
 
 
 def memit_with_feedback(K, R, C, M, D):
@@ -153,16 +193,18 @@ def memit_with_feedback(K, R, C, M, D):
     return (R @ K.T - E) @ torch.linalg.inv(LAMBDA * C + M + K @ K.T)
 
 
-def transcribe(reference, batches, name, C):
-    """Edit a ReferenceModel as the named recipe does. C: second moments by layer."""
+def transcribe(reference, batches, name, C, names):
+    """Edit a ReferenceModel as the named recipe does. C, names: second moments by layer, of ordinary keys and of those of names."""
     method, blue = name.removesuffix("-blue").split("-")[0], name.endswith("-blue")
-    remembers = "-seq" in name or method in ("alphaedit", "nse")
+    remembers = "-seq" in name or method in ("alphaedit", "betaedit", "lyaplock", "nse", "revive", "sphere", "suit")
     site = "mlp" if method in ("pmet", "rome") else "block"
     originals = {layer: reference.weight(layer) for layer in LAYERS}
     sums = {layer: torch.zeros_like(originals[layer]) for layer in LAYERS}  # PRUNE's uncapped change
     feedback = name.startswith("rect-seq")
     D = {layer: torch.zeros_like(originals[layer]) for layer in LAYERS}  # P(dW) - dW of RECT's last batch
     M = {layer: torch.zeros_like(C[layer]) for layer in LAYERS}
+    null_of, edited, last = dict(C), 0, 0  # BetaEdit: whose null space, edits so far, and at the last refresh
+    Z, first_drift = dict.fromkeys(LAYERS, 1.0), {}  # LyapLock: multiple of lambda by layer
     replay = name.endswith("-replay")
     if blue or replay:
         steps = [(layer, layer, 1.0) for layer in (LAYERS[0], LAYERS[-1])]
@@ -194,10 +236,16 @@ def transcribe(reference, batches, name, C):
                 if not due[target].any():
                     continue
                 K, R = reference.keys(facts, layer)[:, due[target]], share * missing[:, due[target]]
+                if method == "suit":
+                    K = suit_keys(K, names[layer])
                 if feedback:
                     dW = memit_with_feedback(K, R, C[layer], M[layer], D[layer])
+                elif method == "betaedit":
+                    dW = betaedit(K, R, C[layer], M[layer], null_of[layer])
                 else:
-                    dW = EQUATIONS[method](K, R, C[layer], M[layer])
+                    dW = EQUATIONS[method](K, R, Z[layer] * C[layer], M[layer])
+                if method in WRITE_FILTERS:
+                    dW = WRITE_FILTERS[method](originals[layer], dW)
                 reference.set(layer, reference.weight(layer) + dW)
         for layer in {step[0] for step in steps}:
             dW = reference.weight(layer) - start[layer]
@@ -212,6 +260,15 @@ def transcribe(reference, batches, name, C):
             for layer in {step[0] for step in steps}:
                 K = reference.keys(facts, layer)
                 M[layer] += K @ K.T
+        edited += len(facts)
+        if edited - last >= REFRESH:
+            last = edited
+            null_of = {layer: (M[layer] / edited + LEAKAGE * C[layer]) / (LEAKAGE + 1) for layer in LAYERS}
+        for layer in LAYERS if method == "lyaplock" else ():
+            dW = reference.weight(layer) - originals[layer]
+            drift = float(torch.trace(dW @ C[layer] @ dW.T))
+            limit = TOLERANCE * first_drift.setdefault(layer, drift)
+            Z[layer] = max(1.0, Z[layer] + RATE * (drift / limit - 1)) if limit else 1.0
 
 
 def _replayed(reference, facts, site, z):

@@ -11,6 +11,7 @@ import torch
 from bluedit.errors import PatchError
 from bluedit.facts.records import fact_record, read_record
 from bluedit.methods.filters import CapSpectrum, Filter, Sparsify
+from bluedit.methods.preserve import Control
 from bluedit.model.sites import Site
 from bluedit.shapes import Tensor
 from bluedit.writing.batch import Batch, Origin, Update
@@ -39,6 +40,7 @@ def batch_record(batch: Batch) -> dict[str, Any]:
             "tuning": origin.tuning,
             "prefixes": list(origin.prefixes),
             "norms": {f"{site.kind} {site.layer}": norm for site, norm in origin.norms.items()},
+            "control": {str(layer): asdict(found) for layer, found in origin.control.items()},
             "about": dict(origin.about),
             "report": None if origin.report is None else dict(origin.report),
         },
@@ -70,6 +72,7 @@ def read_batch(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batc
             _read_norms(origin["norms"]),
             _typed(dict, origin, "about"),
             None if origin["report"] is None else _typed(dict, origin, "report"),
+            _read_control(origin.get("control", {})),
         ),
         tuple(read_record(dict(fact)) for fact in record["held"]),
     )
@@ -109,6 +112,10 @@ def _read_filter(record: Mapping[str, Any]) -> Filter:
 
 def _read_norms(record: Mapping[str, float]) -> dict[Site, float]:
     return {Site(kind, int(layer)): float(norm) for place, norm in record.items() for kind, layer in [place.split()]}
+
+
+def _read_control(record: Mapping[str, Any]) -> dict[int, Control]:
+    return {int(layer): Control(float(found["weight"]), float(found["drift"])) for layer, found in record.items()}
 
 
 def read_first_format(

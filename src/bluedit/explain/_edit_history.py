@@ -95,5 +95,6 @@ def recipe_of(origin: Origin) -> Recipe:
 
 
 def slack_of(recipe: Recipe) -> float:
-    """The slack of a recipe that `recipe_of` gave; 0, which promises least, where it is not known."""
-    return recipe.update.slack if recipe.layers and isinstance(recipe.update, ClosedForm) else 0.0
+    """The slack of a recipe that `recipe_of` gave; 0, which promises least, where it is not known or the recorded A is not the solver's."""
+    known = recipe.layers and isinstance(recipe.update, ClosedForm) and recipe.update.solved_as_recorded
+    return recipe.update.slack if known else 0.0  # pyright: ignore[reportAttributeAccessIssue]

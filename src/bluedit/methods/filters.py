@@ -1,4 +1,4 @@
-"""Post-processing of updates (RECT, PRUNE)."""
+"""Post-processing of updates (RECT, PRUNE, REVIVE, SPHERE)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from bluedit.methods.part import Part
 from bluedit.options import flag, number
 
 if TYPE_CHECKING:
+    from bluedit.maths.filters import Shield
     from bluedit.shapes import Float, Tensor
 
 
@@ -71,3 +72,56 @@ class CapSpectrum(Filter, kind="prune"):
         from bluedit.maths.filters import prune
 
         return prune(W0, total, self.base)
+
+
+class WriteFilter(Filter):
+    """A filter in factor form: it changes R and A of every write before that is added to the weight.
+
+    So a patch holds factors that are filtered already. It is exported as an adapter of its exact rank, and later steps of the batch see
+    what the filter took.
+    """
+
+    def shield(self, W0: Float[Tensor, "d_value d_key"]) -> Shield:
+        """What to spare at a layer, float64.
+
+        Args:
+            W0: the weight before any edit.
+        """
+        raise NotImplementedError
+
+    def apply(self, W0: Tensor, before: Tensor, total: Tensor) -> Tensor:  # noqa: ARG002
+        return total
+
+
+@dataclass(frozen=True)
+class SpareDominant(WriteFilter, kind="revive"):
+    """Takes out what a write changes along the dominant singular directions of the unedited weight (REVIVE, arXiv 2601.11042)."""
+
+    energy: float = number(
+        0.1,
+        "share of the sum of W0's squared singular values that the spared directions carry",
+        high=1.0,
+        positive=True,
+    )
+
+    def shield(self, W0: Tensor) -> Shield:
+        from bluedit.maths.filters import dominant
+
+        return dominant(W0, self.energy)
+
+
+@dataclass(frozen=True)
+class SpareNeurons(WriteFilter, kind="sphere"):
+    """Weakens what a write changes along the principal directions of the unedited weight's normalised rows (SPHERE, arXiv 2510.01172)."""
+
+    energy: float = number(
+        0.5, "share of the sum of squared singular values that the spared directions carry", high=1.0, positive=True
+    )
+    strength: float = number(
+        0.8, "share of the change along them that is taken out (published with AlphaEdit: 0.5)", high=1.0, positive=True
+    )
+
+    def shield(self, W0: Tensor) -> Shield:
+        from bluedit.maths.filters import hyperspherical
+
+        return hyperspherical(W0, self.energy, self.strength)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bluedit.errors import RecipeError, did_you_mean
 from bluedit.methods.descent import Momentum
-from bluedit.methods.filters import CapSpectrum, Sparsify
+from bluedit.methods.filters import CapSpectrum, SpareDominant, SpareNeurons, Sparsify
+from bluedit.methods.keys import SpecificKeys
 from bluedit.methods.objective import Objective
-from bluedit.methods.preserve import Covariance, NullSpace, StrongNeurons
+from bluedit.methods.preserve import Controlled, Covariance, NullSpace, StrongNeurons
 from bluedit.methods.recipe import Recipe, blue
 from bluedit.methods.schedules import Replay, Single, Spread
 from bluedit.methods.subjects import Unit
@@ -94,6 +95,46 @@ _HOSTS = (
         "updates confined to the null space of C",
         "batch after batch, when the outputs at ordinary keys must not change at all",
         update=ClosedForm(preserve=NullSpace()),
+        memory=True,
+    ),
+    Recipe(
+        "betaedit",
+        _ARXIV + "2605.09285",
+        "alphaedit whose null space is weighed by what leaks from it, and found anew every 1000 edits",
+        "batch after batch, where alphaedit forgets or drifts",
+        update=ClosedForm(preserve=NullSpace(leakage=3000.0, refresh=1000)),
+        memory=True,
+    ),
+    Recipe(
+        "lyaplock-lambda",
+        _ARXIV + "2505.15702",
+        "memit-seq whose lambda rises with the measured drift of ordinary keys (the controller of LyapLock, without its pull-back)",
+        "very long sequences, so that lambda need not be chosen for their length",
+        update=ClosedForm(preserve=Controlled()),
+        memory=True,
+    ),
+    Recipe(
+        "revive",
+        _ARXIV + "2601.11042",
+        "memit-seq, but nothing is changed along the dominant singular directions of the unedited weight",
+        "long sequences, when what the model does in general matters more than learning every fact",
+        update=ClosedForm(filters=(SpareDominant(),)),
+        memory=True,
+    ),
+    Recipe(
+        "sphere",
+        _ARXIV + "2510.01172",
+        "alphaedit with half of the change along the principal directions of the weight's normalised rows taken out",
+        "long sequences with alphaedit",
+        update=ClosedForm(preserve=NullSpace(), filters=(SpareNeurons(strength=0.5),)),
+        memory=True,
+    ),
+    Recipe(
+        "suit-keys",
+        _ARXIV + "2509.24502",
+        "alphaedit solved for what keys do not share with those of other names (the keys of SUIT, without its residuals)",
+        "when other names must keep their facts; paraphrases are said less often",
+        update=ClosedForm(preserve=NullSpace(), keys=SpecificKeys()),
         memory=True,
     ),
     Recipe(

@@ -88,7 +88,7 @@ def tuning_for(config: Any, d_key: int) -> Tuning:
     A model that no tuning fits gets a guess. Its layers span an eighth to a quarter of the depth. That is the published choice for
     models of Llama-3-8B's depth (4-8 of 32), and for others it is not: it would give 6-12 for GPT2-XL, where 13-17 is published, and
     4-7 for GPT-J, where 3-8 is. The expected k^T C^-1 k of a key is d_key, so lambda = 1.3 d_key delivers the same share of a residual
-    at any width. The null space is taken relative to the trace, because an absolute threshold depends on the scale of activations.
+    at any width; BetaEdit's leakage, 3000 for Llama-3-8B, is scaled in the same way. The null space is taken relative to the trace, because an absolute threshold depends on the scale of activations.
     """
     for tuning in tunings():
         if tuning.fits(config):
@@ -99,7 +99,11 @@ def tuning_for(config: Any, d_key: int) -> Tuning:
     numbers: dict[str, Any] = {"layers": list(range(first, last + 1)), "preserve.lambda": 1.3 * d_key}
     null = {"preserve.unit": "energy", "preserve.threshold": 0.02}
     rome = {"objective.clamp": 4.0, "objective.steps": 20}
-    parts = (({"preserve": "null-space"}, null), ({"objective.site": "mlp", "update.slack": 0.0}, rome))
+    leaking = (
+        {"preserve": "null-space", "preserve.leakage": 3000.0},
+        {"preserve.leakage": 0.2 * d_key},
+    )  # published for 14336
+    parts = (({"preserve": "null-space"}, null), leaking, ({"objective.site": "mlp", "update.slack": 0.0}, rome))
     return Tuning("generic", "a guess from the model's depth and width, not measured", {}, numbers, parts)
 
 

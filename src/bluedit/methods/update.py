@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from bluedit.errors import RecipeError
 from bluedit.maths.schedule import Step
-from bluedit.methods.filters import Filter
+from bluedit.methods.filters import Filter, WriteFilter
+from bluedit.methods.keys import Keys, WholeKeys
 from bluedit.methods.part import Part, part
 from bluedit.methods.preserve import Covariance, Preserve
 from bluedit.options import choice, number, whole
@@ -39,6 +40,16 @@ class Update(Part, slot="update"):
         """Write a batch of facts with this update."""
         raise NotImplementedError
 
+    @property
+    def write_filters(self) -> tuple[WriteFilter, ...]:
+        """Filters that change the factors of each write."""
+        return tuple(f for f in self.filters if isinstance(f, WriteFilter))
+
+    @property
+    def batch_filters(self) -> tuple[Filter, ...]:
+        """Filters that change the sum when a batch is complete."""
+        return tuple(f for f in self.filters if not isinstance(f, WriteFilter))
+
     def check(self, steps: Sequence[Step]) -> None:
         """Raises RecipeError when the update cannot take these steps."""
 
@@ -68,6 +79,7 @@ class ClosedForm(Update, kind="closed-form"):
     slack: float = number(1.0, "s: 1 is least squares, 0 an equality constraint, slightly above 0 adds a ridge")
     preserve: Preserve = part(Covariance(), Preserve)  # pyright: ignore[reportIncompatibleVariableOverride]
     filters: tuple[Filter, ...] = part((), Filter)
+    keys: Keys = part(WholeKeys(), Keys)
     rounds: Rounds = part(Rounds(), Rounds)
 
     @property
@@ -75,12 +87,22 @@ class ClosedForm(Update, kind="closed-form"):
         """Whether every key must get exactly its value."""
         return self.slack == 0
 
+    @property
+    def solved_as_recorded(self) -> bool:
+        """Whether the recorded A is the solver's for the recorded keys."""
+        return not self.write_filters and not self.keys.common
+
     def write(self, batch: BatchWriter) -> Any:
         return batch.solve(self)
 
     @property
     def summary(self) -> str:
-        return self.preserve.summary + (", exactly met" if self.exact else "")
+        parts = [
+            self.preserve.summary,
+            *["exactly met"] * self.exact,
+            *["keys without what names share"] * self.keys.common,
+        ]
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)

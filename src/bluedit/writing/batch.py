@@ -9,6 +9,7 @@ from typing import Any
 
 from bluedit.facts.fact import Fact
 from bluedit.methods.filters import Filter
+from bluedit.methods.preserve import Control
 from bluedit.model.fingerprint import exact_digest, text_fingerprint
 from bluedit.model.sites import Site
 from bluedit.shapes import Float, Tensor
@@ -61,6 +62,7 @@ class Origin:
         norms: mean |v*| on the unedited model by site, if the recipe anchors norms.
         about: model, modules, statistics, versions, time, seconds, execution: what was used, for the reader.
         report: what the edit changed, as the report writes it; None if it was not measured.
+        control: by layer, how firmly ordinary keys were held and how far they drifted, if the recipe's lambda follows that.
     """
 
     recipe: str = ""
@@ -71,6 +73,7 @@ class Origin:
     norms: Mapping[Site, float] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     report: Mapping[str, Any] | None = None
+    control: Mapping[int, Control] = field(default_factory=dict)
 
     @property
     def objective(self) -> str:

@@ -23,12 +23,13 @@ from bluedit.progress import Progress
 from bluedit.shapes import Bool, Float, Tensor
 from bluedit.text.rows import Row
 from bluedit.writing._plan import Plan
+from bluedit.writing._space import Space
 from bluedit.writing.batch import Batch, Update
 from bluedit.writing.finetune import finetune
 from bluedit.writing.keys import batch_rows, read_keys, read_moved_values, read_values, read_written_values
 from bluedit.writing.needs import weights_needed
 from bluedit.writing.target import Targets, TargetSource, fixed
-from bluedit.writing.targets import hold_norm, optimise_targets, written_values
+from bluedit.writing.targets import anchor_norm, hold_norm, optimise_targets, written_values
 from bluedit.writing.trace import Trace, Write
 from bluedit.writing.weights import EditedWeights
 
@@ -48,6 +49,7 @@ class WriteContext:
         recipe: how.
         prefixes: sentences put before prompts.
         operators: G of each layer that is written.
+        spaces: the directions of each layer that writes spare; none for layers that are not there.
         norms: mean |v*| on the unedited model by site; filled when the recipe anchors norms.
         execution: precision, and tokens per step.
         source: where targets come from; None optimises them.
@@ -60,6 +62,7 @@ class WriteContext:
     recipe: Recipe
     prefixes: Sequence[str] = ()
     operators: Mapping[int, PreservationOperator] = field(default_factory=dict)
+    spaces: Mapping[int, Space] = field(default_factory=dict)
     norms: Norms = field(default_factory=dict)
     execution: Execution = field(default_factory=Execution)
     source: TargetSource | None = None
@@ -97,7 +100,7 @@ def write_batch(context: WriteContext, facts: Sequence[Fact], held: Sequence[Fac
     written_facts = (*facts, *held)
     batch_of = batch_rows(lm.tokenizer, written_facts, context.prefixes, recipe)
     writer = _Writer(context, batch_of.rows, batch_of.n, batch_of.after_subject)
-    with context.weights.filtered(recipe.written, recipe.update.filters):
+    with context.weights.filtered(recipe.written, recipe.update.batch_filters):
         try:
             written = recipe.update.write(writer)
         except SingularError as error:
@@ -107,7 +110,7 @@ def write_batch(context: WriteContext, facts: Sequence[Fact], held: Sequence[Fac
     after = read_keys(lm, writer.rows, recipe.written, writer.n)
     # in main memory, where a long journal does not crowd out the model
     updates = (Update(layer, R.cpu(), A.cpu(), after[layer].cpu(), reach.cpu()) for layer, R, A, reach in written)
-    batch = Batch(tuple(facts), tuple(updates), recipe.update.filters, held=tuple(held))
+    batch = Batch(tuple(facts), tuple(updates), recipe.update.batch_filters, held=tuple(held))
     context.trace.on_batch(batch)
     return batch
 
@@ -161,21 +164,22 @@ class _Writer:
         self, update: ClosedForm, step: Step, number: int, missing: Float[Tensor, "d_value n"], due: Bool[Tensor, "n"]
     ) -> _Written:
         """Solve for the facts that are due, and add R A at the step's layer."""
-        context = self.context
+        context, space = self.context, self.context.spaces.get(step.layer, Space())
         keys = read_keys(context.lm, self.rows, (step.layer,), self.n)[step.layer]
         residual = torch.where(due, self._needed(step) * missing, 0.0)
         A = residual.new_zeros(self.n, len(keys))
         try:
-            solved = solve(keys[:, due].to(context.solve_device), context.operators[step.layer], update.slack)
-            A[due] = solved.to(A)
+            solved_for = space.specific(keys[:, due].to(context.solve_device))
+            A[due] = solve(solved_for, context.operators[step.layer], update.slack).to(A)
         except SingularError as error:
             columns = due.nonzero().flatten().tolist()
             raise SingularError(error.size, tuple(columns[i] for i in error.facts)) from None
+        sent, A = space.spared(residual, A)
         dropped = context.weights.dropped(step.layer)
         # what comes back of an earlier batch moves the keys' outputs by -D K, which the new residual makes up for
-        R = residual if dropped is None else residual + torch.where(due, (dropped @ widened(keys)).to(residual), 0.0)
+        R = sent if dropped is None else sent + torch.where(due, (dropped @ widened(keys)).to(sent), 0.0)
         context.weights.add(step.layer, R, A)
-        found = reach(residual, A, keys)
+        found = reach(residual, sent, A, keys)
         context.trace.on_write(Write(step, number, missing, residual, keys, R, A, due, found))
         return step.layer, R, A, found
 
@@ -215,7 +219,7 @@ class _Writer:
                 base = (found, mlp)
                 if context.weights.edited and not objective.uses_unedited_weights:
                     base = self._optimised(plan, unedited=True)
-                context.norms[site] = float(written_values(*base).norm(dim=0).mean())
+                context.norms[site] = anchor_norm(written_values(*base))
             found = hold_norm(found, mlp, context.norms[site])
         context.trace.on_target(site, found)
         return found
@@ -276,8 +280,11 @@ def due_facts(
 
 
 def reach(
-    R: Float[Tensor, "d_value n"], A: Float[Tensor, "n d_key"], keys: Float[Tensor, "d_key n"]
+    wanted: Float[Tensor, "d_value n"],
+    R: Float[Tensor, "d_value n"],
+    A: Float[Tensor, "n d_key"],
+    keys: Float[Tensor, "d_key n"],
 ) -> Float[Tensor, "n"]:
-    """Share of each residual that R A delivers at its own key: <R A k_i, r_i> / |r_i|^2. 1 is all of it."""
+    """Share of each wanted residual r_i that R A delivers at its own key: <R A k_i, r_i> / |r_i|^2. 1 is all of it."""
     delivered = R @ (A @ keys.to(A.dtype))
-    return (delivered * R).sum(dim=0) / (R * R).sum(dim=0).clamp(min=torch.finfo(R.dtype).tiny)
+    return (delivered * wanted).sum(dim=0) / (wanted * wanted).sum(dim=0).clamp(min=torch.finfo(R.dtype).tiny)

@@ -10,13 +10,14 @@ from bluedit.facts.fact import Fact
 from bluedit.facts.subjects import same_subject_key
 from bluedit.maths.moment import SecondMoment
 from bluedit.maths.preserve import GrowingOperator
-from bluedit.methods.preserve import Preserve
+from bluedit.methods.preserve import Control, Preserve
 from bluedit.methods.recipe import Recipe
 from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
 from bluedit.shapes import Float, Tensor
 from bluedit.writing.batch import Batch, Origin
 from bluedit.writing.keys import BatchRows, batch_rows, read_keys
+from bluedit.writing.weights import EditedWeights
 
 Content = list[tuple[int, tuple[int, ...] | None]]  # (batch, its columns that are remembered; None for all)
 
@@ -28,11 +29,13 @@ class _Remembering:
     Attributes:
         content: which batches and columns are in it.
         read: whether keys of some were read from the model, because these batches did not write at the layer.
+        weight: multiple of the preservation's lambda.
     """
 
     operator: GrowingOperator
     content: Content = field(default_factory=list)
     read: bool = False
+    weight: float = 1.0
 
 
 class Memory:
@@ -71,13 +74,24 @@ class Memory:
         content = self._content(recipe, earlier, current) if recipe.memory else []
         return {layer: self._with(layer, content, earlier) for layer in recipe.written}
 
+    def control(self, layers: Sequence[int], weights: EditedWeights) -> dict[int, Control]:
+        """What to record of a batch that was just written at these layers, if the preservation follows drift."""
+        assert self._preserve
+        found: dict[int, Control] = {}
+        for layer in layers:
+            kept = self._kept[layer]
+            drift = self._preserve.drift(kept.operator, weights.change(layer))
+            if drift is not None:
+                found[layer] = Control(kept.weight, drift)
+        return found
+
     def _with(self, layer: int, content: Content, earlier: Sequence[Batch]) -> GrowingOperator:
-        kept = self._kept[layer]
+        kept = self._adapted(layer, earlier)
         done = len(kept.content)
         # keys that were read from the model have changed if a layer below was written since
         outdated = kept.read and any(below < layer for i, _ in content[done:] for below in earlier[i].layers)
         if outdated or kept.content != content[:done]:
-            kept, done = _Remembering(kept.operator.fresh()), 0
+            kept, done = _Remembering(kept.operator.fresh(), weight=kept.weight), 0
             self._kept[layer] = kept
         for i, columns in content[done:]:
             keys = self._keys_of(earlier[i], layer)
@@ -86,6 +100,16 @@ class Memory:
             kept.read |= layer not in earlier[i].layers
         kept.content = content
         return kept.operator
+
+    def _adapted(self, layer: int, earlier: Sequence[Batch]) -> _Remembering:
+        """What is kept of a layer, or an operator without memory where the preservation now wants another."""
+        assert self._preserve
+        kept = self._kept[layer]
+        records = [batch.origin.control[layer] for batch in earlier if layer in batch.origin.control]
+        operator, weight = self._preserve.adapted(kept.operator, records)
+        if operator is not kept.operator:
+            kept = self._kept[layer] = _Remembering(operator, weight=weight)
+        return kept
 
     def _content(self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact]) -> Content:
         unit = _subject if recipe.subjects.holds_earlier else _question

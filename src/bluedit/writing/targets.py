@@ -253,7 +253,8 @@ def written_values(targets: Targets, mlp: Float[Tensor, "d_value n"]) -> Float[T
 def hold_norm(targets: Targets, mlp: Float[Tensor, "d_value n"], norm: float) -> Targets:
     """Targets whose v* keep their direction and have length `norm`.
 
-    NAS's public code leaves out facts whose v* is over twice as long; here every fact is written.
+    NAS's public code leaves out facts whose v* is over twice as long; here every fact is written. A v* of zero, which has no direction,
+    stays zero.
 
     Args:
         targets: as optimised.
@@ -261,4 +262,11 @@ def hold_norm(targets: Targets, mlp: Float[Tensor, "d_value n"], norm: float) ->
         norm: mean |v*| on the unedited model.
     """
     v = written_values(targets, mlp)
-    return replace(targets, z=targets.start + v * (norm / v.norm(dim=0)) - mlp)
+    size = v.norm(dim=0)
+    return replace(targets, z=targets.start + v * torch.where(size > 0, norm / size, 1.0) - mlp)
+
+
+def anchor_norm(values: Float[Tensor, "d_value n"]) -> float:
+    """Mean |v*| without the longest twentieth, as NAS's public code measures it."""
+    sizes = values.norm(dim=0).sort().values
+    return float(sizes[: len(sizes) - len(sizes) // 20].mean())

@@ -21,7 +21,7 @@ class Write:
         missing: what the target still lacked before the step, d_value x n.
         residual: what was to be added at the step's layer: the share of `missing` for the facts that were due, zero for the others.
         keys: keys at the step's layer before the write, d_key x n.
-        R, A: the factors that were written; R differs from `residual` where a filter's dropped part comes back.
+        R, A: the factors that were written; R differs from `residual` where a filter spares directions, or its dropped part comes back.
         due: which facts were written.
         reach: share of each residual that was delivered at its own key.
     """

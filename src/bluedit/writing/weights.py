@@ -237,6 +237,11 @@ class EditedWeights:
         edited = self._layers[layer]
         return edited.total if edited.offset is None else edited.total + edited.offset
 
+    def original(self, layer: int) -> Float[Tensor, "d_value d_key"]:
+        """A layer's weight before any edit, float64."""
+        edited = self._layers.get(layer)
+        return widened(self.lm.projection(layer).matrix() if edited is None else edited.original)
+
     def change_norms(self) -> dict[int, float]:
         """|W - W0| / |W0| of each changed layer (Frobenius)."""
         found = {}

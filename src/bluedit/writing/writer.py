@@ -23,6 +23,7 @@ from bluedit.progress import Progress
 from bluedit.statistics.store import MomentStore
 from bluedit.text.contexts import sampled_prefixes
 from bluedit.text.wordings import chat_form, wording_rows
+from bluedit.writing._spaces import Spaces
 from bluedit.writing.batch import Batch, Origin, objective_fingerprint
 from bluedit.writing.batches import split_batches
 from bluedit.writing.loop import WriteContext, write_batch
@@ -57,6 +58,11 @@ class FactWriter:
     progress: Progress = field(default_factory=Progress)
 
     @cached_property
+    def spaces(self) -> Spaces:
+        """The directions that recipes spare."""
+        return Spaces(self.weights, self.moments, self.progress)
+
+    @cached_property
     def memory(self) -> Memory:
         """Operators that hold the keys of earlier batches."""
         return Memory(self.lm, self.execution)
@@ -75,19 +81,7 @@ class FactWriter:
         started = time.perf_counter()
         _warn_of_stripped(earlier)
         self._check_memory(recipe)
-        with self.weights.unedited():
-            prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(self.lm, count, seed))
-        context = WriteContext(
-            self.lm,
-            self.weights,
-            recipe,
-            prefixes,
-            norms=_norms_of(earlier, recipe),
-            execution=self.execution,
-            source=self.source,
-            trace=self.trace,
-            progress=self.progress,
-        )
+        context = self._context(recipe, earlier)
         done: list[Batch] = []
 
         def write(part: Sequence[Fact]) -> None:
@@ -95,7 +89,10 @@ class FactWriter:
             held = _held(part, before) if recipe.subjects.holds_earlier else []
             operators = self._operators(recipe, before, part)
             batch = write_batch(replace(context, operators=operators), part, held)
-            origin = Origin(recipe.name, recipe.paper, recipe.settings(), recipe.tuning, prefixes)
+            control = self.memory.control(recipe.written, self.weights) if recipe.update.preserve else {}
+            origin = Origin(
+                recipe.name, recipe.paper, recipe.settings(), recipe.tuning, tuple(context.prefixes), control=control
+            )
             done.append(replace(batch, origin=origin))
 
         with self.progress.task("editing", len(facts), "facts") as advance:
@@ -111,6 +108,22 @@ class FactWriter:
         about = self._about(recipe, time.perf_counter() - started)
         norms = context.norms if recipe.objective.norm_anchor else {}
         return [replace(batch, origin=replace(batch.origin, norms=dict(norms), about=about)) for batch in done]
+
+    def _context(self, recipe: Recipe, earlier: Sequence[Batch]) -> WriteContext:
+        with self.weights.unedited():
+            prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(self.lm, count, seed))
+        return WriteContext(
+            self.lm,
+            self.weights,
+            recipe,
+            prefixes,
+            spaces=self.spaces.of(recipe),
+            norms=_norms_of(earlier, recipe),
+            execution=self.execution,
+            source=self.source,
+            trace=self.trace,
+            progress=self.progress,
+        )
 
     def _check_memory(self, recipe: Recipe) -> None:
         """Raises EditError when the edit cannot fit into the memory that is free."""

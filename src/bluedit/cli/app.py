@@ -17,6 +17,7 @@ from bluedit.cli.benchmark import benchmark, report
 from bluedit.cli.commands import Command, Group, in_workspace
 from bluedit.cli.demo import demo
 from bluedit.cli.edit import edit
+from bluedit.cli.expand import expand
 from bluedit.cli.explain import explain
 from bluedit.cli.export import diff, export
 from bluedit.cli.harness import harness
@@ -64,6 +65,7 @@ for _command in _COMMANDS:
     app.command(cls=Command)(_command)
 for _name, _command in _IN_WORKSPACE.items():
     app.command(in_workspace(_name), cls=Command, hidden=True)(_command)
+app.command("facts expand", cls=Command, hidden=True)(expand)
 app.add_typer(explain)
 
 

@@ -50,6 +50,13 @@ class Group(TyperGroup):
         inside = ctx.params.get("workspace") and other in self.commands
         return super().get_command(ctx, other if inside else cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Some commands are named by two words, such as "facts expand", beside one that is named by the first alone."""
+        two = " ".join(args[:2])
+        if len(args) > 1 and two in self.commands:
+            return two, self.commands[two], args[2:]
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         written.clear()
         try:

@@ -27,7 +27,10 @@ def facts(
     ] = None,
     details: Annotated[bool, typer.Option("--details", help="Show all fields of each fact.")] = False,
 ) -> None:
-    """Check a file of facts, show it, or convert it."""
+    """Check a file of facts, show it, or convert it.
+
+    'bluedit facts expand FILE' proposes further facts that follow from them.
+    """
     from bluedit.cli.tables import facts_table
     from bluedit.facts import write_facts
     from bluedit.facts.fact import conflicts, some_of

@@ -12,7 +12,7 @@ from bluedit.cli.reference import METRIC_HEADS, option_rows, part_rows, preserve
 from bluedit.evaluate.data import Asked
 from bluedit.evaluate.metrics import METRICS, OF_A_MODEL
 from bluedit.evaluate.tables import NONE, Column, Listing, Record, Records
-from bluedit.facts import Fact
+from bluedit.facts import Companion, Fact
 from bluedit.methods.presets import BLUE_PAPER, DEFAULT, PRESETS
 from bluedit.methods.recipe import Recipe
 
@@ -103,6 +103,16 @@ def facts_table(facts: Sequence[Fact], *, details: bool = False) -> Listing | Re
         return Records(title, [Record(f"{fact.text} => {fact.target}", _fact_fields(fact)) for fact in facts])
     rows = [(fact.text, fact.target, fact.old_target or NONE) for fact in facts]
     return Listing(title, (Column("prompt"), Column("new answer"), Column("old answer")), rows)
+
+
+def companions_table(companions: Sequence[Companion], facts: Sequence[Fact]) -> Listing:
+    """What follows from facts, numbered."""
+    rows = [
+        (str(i), one.rule, one.fact.text, one.fact.target, f"{facts[one.of].text} => {facts[one.of].target}")
+        for i, one in enumerate(companions, 1)
+    ]
+    heads = (Column("no."), Column("rule"), Column("prompt"), Column("answer"), Column("follows from"))
+    return Listing(count(len(companions), "companion"), heads, rows)
 
 
 def _fact_fields(fact: Fact) -> dict[str, str]:

@@ -9,11 +9,13 @@ from bluedit import Execution
 from bluedit.errors import EditError
 from bluedit.facts import Fact
 from bluedit.methods.objective import Objective
+from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
-from bluedit.text.prompts import rows_of
+from bluedit.text.prompts import OTHER_TEXTS, rows_of
+from bluedit.writing.keys import batch_rows
 from bluedit.writing.targets import optimise_targets
 from toys import FACTS, toy_gpt2, toy_llama, toy_tokenizer
 
@@ -25,6 +27,8 @@ SITES = {"block": 2, "mlp": 1}
 
 def optimise(lm, facts, objective=FAST, site="block", prefixes=PREFIXES, tokens=0):
     rows = rows_of(lm.tokenizer, facts, prefixes, drift=True)
+    if objective.others or objective.teacher:
+        rows = batch_rows(lm.tokenizer, facts, prefixes, Recipe("any", objective=objective)).rows
     with frozen(lm.model), Progress().task("", 0) as advance:
         return optimise_targets(
             lm, rows, Site(site, SITES[site]), objective, Execution(tokens_per_step=tokens), advance
@@ -70,6 +74,20 @@ def forward(model, where, ids, at, delta):
         handle.remove()
 
 
+def later_states(model, where, ids, at, delta, objective):
+    """Outputs of the blocks above the site at token `at`, with delta added: layers x width."""
+    blocks = list(model.model.layers if hasattr(model, "model") else model.transformer.h)
+    first = next(i for i, block in enumerate(blocks) if where in block.modules())
+    seen, handles = [], []
+    for block in blocks[first + 1 :][: objective.variance_layers]:
+        see = lambda _m, _a, out: seen.append((out[0] if isinstance(out, tuple) else out)[0, at])  # noqa: E731
+        handles.append(block.register_forward_hook(see))
+    forward(model, where, ids, at, delta)
+    for handle in handles:
+        handle.remove()
+    return torch.stack(seen)
+
+
 def plain_target(model, tokenizer, where, fact, objective, prefixes):
     """z* and the number of Adam steps, as docs/methods.md describes them."""
     prompts, width = [], model.config.hidden_size
@@ -84,7 +102,16 @@ def plain_target(model, tokenizer, where, fact, objective, prefixes):
     essence_at = essence.char_to_token(len(fact.subject) - 1)
 
     zero = torch.zeros(width, dtype=torch.float64)
+    others = []
+    for template in OTHER_TEXTS[: objective.others]:
+        encoded = tokenizer(template.replace("{}", fact.subject))
+        others.append((encoded["input_ids"], encoded.char_to_token(template.index("{}") + len(fact.subject) - 1)))
+    bare, end, spot_of = prompts[0]
+    told = fact.prompt.replace("{}", fact.subject)
+    imagined = [*tokenizer(f"Imagine that {told} {fact.target}. {told}")["input_ids"], *bare[end:]]
     with torch.no_grad():
+        before = [forward(model, where, text, spot, zero)[0][-1].log_softmax(-1) for text, spot in others]
+        teacher = forward(model, where, imagined, 0, zero)[0].log_softmax(-1)[end - 1 - len(bare) : -1]
         _, h = forward(model, where, prompts[0][0], prompts[0][2], zero)
         start, _ = forward(model, where, essence["input_ids"], essence_at, zero)
     p_start = start[essence_at].log_softmax(-1)
@@ -99,8 +126,20 @@ def plain_target(model, tokenizer, where, fact, objective, prefixes):
         kl = (p_now.exp() * (p_now - p_start)).sum()
         if step == 0:
             assert abs(kl.item()) < 1e-12
+        held = [zero.sum()]
+        for (text, spot), was in zip(others, before, strict=True):
+            now = forward(model, where, text, spot, delta)[0][-1].log_softmax(-1)
+            held.append((now.exp() * (now - was)).sum() / len(others))
+        student = forward(model, where, bare, spot_of, delta)[0].log_softmax(-1)[end - 1 : -1]
+        states = [later_states(model, where, ids, at, delta, objective) for ids, _, at in prompts]
+        n, d = len(states), width
+        squares, total = sum((s * s).sum(-1) for s in states), sum(states)
+        spread = (n * squares - (total * total).sum(-1)) / (d * n * n)  # by layer
         loss = (
             torch.stack(losses).mean()
+            + objective.variance * spread.mean()
+            + objective.others_factor * sum(held)
+            + objective.teacher * (teacher.exp() * (teacher - student)).sum(-1).mean()
             + objective.kl_factor * kl
             + objective.weight_decay * delta.norm() / h.norm() ** 2
         )
@@ -147,11 +186,35 @@ def test_batch_equals_the_plain_transcription(family, bos, site):
         ("llama", {"kl_factor": 0.0, "weight_decay": 0.0}),
         ("gpt2", {"learning_rate": 3.0}),
         ("llama", {"steps": 1}),
+        ("gpt2", {"others": 3, "others_factor": 2.0}),
+        ("gpt2", {"others": 6}),
+        ("gpt2", {"teacher": 3.0}),
+        ("gpt2", {"teacher": 0.5, "others": 1}),
+        ("gpt2", {"variance": 2.0}),
+        ("gpt2", {"variance": 50.0, "variance_layers": 1}),
     ],
     ids=str,
 )
 def test_every_term_of_the_objective(family, change):
     compare(toy(family), family, FACTS[:2], replace(FAST, **{"steps": 5} | change), "block")
+
+
+def test_terms_of_facts_that_end_early():
+    lm, terms = toy("gpt2"), replace(FAST, others=2, teacher=0.5, variance=1.0)
+    middle = optimise(lm, FACTS, replace(terms, steps=3)).loss.median()
+    found = compare(lm, "gpt2", FACTS, replace(terms, stop_loss=float(middle) + 1e-6), "block")
+    assert len(set(found.steps.tolist())) > 1
+
+
+def test_at_the_last_block_there_is_nothing_to_watch():
+    lm = toy("gpt2")
+    last = Site("block", lm.anatomy.n_layers - 1)
+    rows = rows_of(lm.tokenizer, FACTS[:1], PREFIXES, drift=True)
+    with frozen(lm.model), Progress().task("", 0) as advance:
+        one, other = (
+            optimise_targets(lm, rows, last, replace(FAST, variance=v), Execution(), advance).z for v in (0.0, 9.0)
+        )
+    assert torch.equal(one, other)
 
 
 def test_without_prefixes():
@@ -170,6 +233,14 @@ def test_the_comparison_can_fail(name):
             "block",
             plain_objective=replace(other, **{name: getattr(other, name) * 1.001}),
         )
+
+
+@pytest.mark.parametrize("name", ["others_factor", "teacher", "variance"])
+def test_the_comparison_of_further_terms_can_fail(name):
+    terms = replace(FAST, others=2, others_factor=1.0, teacher=0.5, variance=5.0)
+    with pytest.raises(AssertionError):
+        other = replace(terms, **{name: 1.01 * getattr(terms, name)})
+        compare(toy("gpt2"), "gpt2", FACTS[:1], terms, "block", plain_objective=other)
 
 
 # batches

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from click.exceptions import Abort
 
 from bluedit.cli.common import SOURCE, BadRecords, Format, Limit, Seed, Skip, count, read_source
 from bluedit.cli.output import print_tables, say
@@ -54,6 +53,9 @@ def expand(
 
     facts = read_source(source, format, limit, skip, seed, bad_records)
     found = companions_of(facts, rule or None, _names(alias))
+    if keep is not None and out is None:
+        raise FactError("--keep chooses what is written, so it needs --out FILE")
+    chosen = None if keep is None else _chosen(keep, len(found.companions))
     print_tables(companions_table(found.companions, facts))
     if found.left_out:
         logging.getLogger(__name__).warning(
@@ -62,12 +64,11 @@ def expand(
             some_of(found.left_out),
         )
     if out:
-        kept = [found.companions[i].fact for i in _choice(keep, len(found.companions))]
+        chosen = _asked(len(found.companions)) if chosen is None else chosen
+        kept = [found.companions[i].fact for i in chosen]
         write_facts(out, kept if only else [*facts, *kept])
         given = "" if only else f" and {count(len(facts), 'fact')}"
         say(f"{count(len(kept), 'companion')}{given} written to {out}")
-    elif keep is not None:
-        raise FactError("--keep chooses what is written, so it needs --out FILE")
 
 
 def _names(pairs: list[str] | None) -> dict[str, list[str]]:
@@ -82,22 +83,25 @@ def _names(pairs: list[str] | None) -> dict[str, list[str]]:
     return names
 
 
-def _choice(keep: str | None, found: int) -> list[int]:
-    """Which companions to write, from 0."""
+def _asked(found: int) -> list[int]:
+    """The user's choice, from 0."""
     if not found:
         return []
-    if keep is None:
-        try:
-            keep = typer.prompt("Which of them? (all, none, or numbers such as 1,3-5)", default="none")
-        except Abort:
-            raise FactError("nothing was chosen, so nothing was written; give --keep all, none, or numbers") from None
+    try:
+        return _chosen(typer.prompt("Which of them? (all, none, or numbers such as 1,3-5)", default="none"), found)
+    except typer.Abort:
+        raise FactError("nothing was chosen, so nothing was written; give --keep all, none, or numbers") from None
+
+
+def _chosen(keep: str, found: int) -> list[int]:
+    """Numbers from 0 of the companions that `keep` names."""
     if keep.strip() in ("all", "none"):
         return list(range(found)) if keep.strip() == "all" else []
     chosen: set[int] = set()
     for part in keep.split(","):
         first, _, last = part.strip().partition("-")
-        numbers = first, last or first
-        if not all(number.strip().isdecimal() for number in numbers):
+        numbers = first.strip(), (last or first).strip()
+        if not all(number.isdecimal() for number in numbers):
             raise FactError(f"{keep!r} is neither all, none, nor numbers such as 1,3-5")
         low, high = map(int, numbers)
         if not 1 <= low <= high <= found:

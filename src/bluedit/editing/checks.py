@@ -18,13 +18,14 @@ def check_recipe(lm: EditableModel, recipe: Recipe) -> None:
     """Refuse a recipe that cannot be run on a model.
 
     Raises:
-        RecipeError: no layers, fine-tuning of several layers, or a schedule that the model's blocks do not allow.
+        RecipeError: no layers, fine-tuning of several layers, an objective whose terms do not go together, or a schedule that the model's blocks do not allow.
         ModelError: a layer this model does not have.
     """
     if not recipe.layers:
         raise RecipeError(f"the recipe {recipe.name} has no layers; set layers, e.g. layers=[4,5,6,7,8]")
     lm.anatomy.check_layers(recipe.layers)
     recipe.update.check(recipe.steps())
+    recipe.objective.check()
     if not lm.anatomy.additive and any(step.layer != step.target for step in recipe.steps()):
         raise RecipeError(
             f"{lm.name} does more to the MLP's output than to add it (it is normalised, for example), so no layer can write what another one "

@@ -27,6 +27,9 @@ class ReferenceRunner:
         values: the activations without an added vector, sites x rows x width.
     """
 
+    watch: tuple[int, ...] = ()
+    watched: Tensor
+
     def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site]) -> None:
         self.lm, self.sites = lm, tuple(sites)
         self.rows = tuple(sorted(rows, key=lambda row: len(row.ids)))
@@ -34,10 +37,14 @@ class ReferenceRunner:
             self.values = torch.cat([self._read(group) for group in self._groups()], dim=1)
 
     def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
-        """Logits with `delta` added: at each row's target positions, or at the subject's last token of a drift row, row by row."""
+        """Logits with `delta` added: at each row's target positions, or at the last token of a drift row, row by row."""
         groups = self._groups()
         parts = delta.split([len(group) for group in groups], dim=1)
-        return torch.cat([self._forward(group, part) for group, part in zip(groups, parts, strict=True)])
+        seen: list[Tensor] = []
+        found = torch.cat([self._forward(group, part, seen) for group, part in zip(groups, parts, strict=True)])
+        if self.watch:
+            self.watched = torch.cat(seen, dim=1)
+        return found
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these (ascending indices into `rows`)."""
@@ -64,8 +71,15 @@ class ReferenceRunner:
             self._run(rows)
         return torch.stack([seen[i] for i in range(len(self.sites))])
 
-    def _forward(self, rows: Sequence[Row], delta: Tensor) -> Tensor:
+    def _forward(self, rows: Sequence[Row], delta: Tensor, watched: list[Tensor]) -> Tensor:
         subjects = self._subjects(rows)
+        states: dict[int, Tensor] = {}
+
+        def watcher(layer: int):
+            def look(_module: nn.Module, _args: Any, output: Any) -> None:
+                states[layer] = by_row(first_tensor(output), len(rows))[subjects]
+
+            return look
 
         def adder(added: Tensor):
             def add(_module: nn.Module, _args: Any, output: Any) -> Any:
@@ -77,13 +91,16 @@ class ReferenceRunner:
         hooks: list[Hook] = [
             (output_module(self.lm, site), "forward", adder(d)) for site, d in zip(self.sites, delta, strict=True)
         ]
-        at = [(number, token) for number, row in enumerate(rows) for token in _positions(row)]
+        at = [(number, token) for number, row in enumerate(rows) for token in row.read_at]
         positions = tuple(torch.tensor(at, device=self.lm.device).T)
         head = self.lm.anatomy.head
         if head is not None:
             hooks.append((head, "pre", lambda _m, args: (args[0][positions].unsqueeze(0), *args[1:])))
+        hooks += [(self.lm.anatomy.blocks[layer], "forward", watcher(layer)) for layer in self.watch]
         with hooked(hooks):
             logits = self._run(rows).logits
+        if self.watch:
+            watched.append(torch.stack([states[layer] for layer in self.watch]))
         return logits[positions] if head is None else logits[0]
 
     def _run(self, rows: Sequence[Row]) -> Any:
@@ -93,10 +110,3 @@ class ReferenceRunner:
     def _subjects(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         at = torch.tensor([row.subject_last for row in rows], device=self.lm.device)
         return torch.arange(len(rows), device=self.lm.device), at
-
-
-def _positions(row: Row) -> Sequence[int]:
-    """Tokens of a row whose logits are needed."""
-    if not row.targets:
-        return [row.subject_last]
-    return range(row.target_start - 1, row.target_start - 1 + len(row.targets))

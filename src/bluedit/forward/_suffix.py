@@ -41,7 +41,12 @@ class SuffixRunner:
     Attributes:
         rows: the token rows, ordered by the length of their suffix: the order of all results.
         values: the activations without an added vector, sites x rows x width.
+        watch: layers above the sites whose block outputs at each row's subject_last are kept by `logits`.
+        watched: what was seen there at the last call, layers x rows x width, with its gradient.
     """
+
+    watch: tuple[int, ...] = ()
+    watched: Tensor
 
     def __init__(
         self,
@@ -64,10 +69,14 @@ class SuffixRunner:
         self.values = torch.cat([part.values for part in self._passes], dim=1)
 
     def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
-        """Logits with `delta` added: at each row's target positions, or at the subject's last token of a drift row, row by row."""
+        """Logits with `delta` added: at each row's target positions, or at the last token of a drift row, row by row."""
         sizes = [len(part.rows) for part in self._passes]
+        parts = list(zip(self._passes, delta.split(sizes, dim=1), strict=True))
         with self._precision():
-            return torch.cat([part.logits(d) for part, d in zip(self._passes, delta.split(sizes, dim=1), strict=True)])
+            found = [part.logits(d, self.watch) for part, d in parts]
+        if self.watch:
+            self.watched = torch.cat([part.watched for part in self._passes], dim=1)
+        return torch.cat(found)
 
     def _precision(self) -> AbstractContextManager[None]:
         return self.reduced.active() if self.reduced else nullcontext()
@@ -92,7 +101,10 @@ class _Pass:
     Attributes:
         rows: the token rows.
         values: the activations without an added vector, sites x rows x width.
+        watched: as in `SuffixRunner`.
     """
+
+    watched: Tensor
 
     def __init__(self, lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], layout: Layout) -> None:
         self.lm, self.rows, self.sites, self._layout = lm, tuple(rows), tuple(sites), layout
@@ -109,8 +121,17 @@ class _Pass:
         self._find_places()
         self.values = self.values[:, index]
 
-    def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
+    def logits(
+        self, delta: Float[Tensor, "sites rows width"], watch: Sequence[int] = ()
+    ) -> Float[Tensor, "positions vocabulary"]:
         """As `SuffixRunner.logits`."""
+        seen: dict[int, Tensor] = {}
+
+        def watcher(layer: int):
+            def look(_module: nn.Module, _args: Any, output: Any) -> None:
+                seen[layer] = by_row(first_tensor(output), self._layout.sequences)[self._subjects]
+
+            return look
 
         def adder(added: Tensor):
             def add(_module: nn.Module, _args: Any, output: Any) -> Any:
@@ -120,9 +141,13 @@ class _Pass:
 
             return add
 
-        hooks = [(m, "forward", adder(d)) for m, d in zip(self._modules(), delta, strict=True)]
+        hooks: list[Hook] = [(m, "forward", adder(d)) for m, d in zip(self._modules(), delta, strict=True)]
+        hooks += [(self.lm.anatomy.blocks[layer], "forward", watcher(layer)) for layer in watch]
         with replaced_forwards(self._recorded_blocks()), hooked(hooks):
-            return self._forward()
+            found = self._forward()
+        if watch:
+            self.watched = torch.stack([seen[layer] for layer in watch])
+        return found
 
     def _modules(self) -> list[nn.Module]:
         return [output_module(self.lm, site) for site in self.sites]
@@ -132,10 +157,8 @@ class _Pass:
         rows: list[int] = []
         offsets: list[int] = []
         for number, row in enumerate(self.rows):
-            start = row.target_start - 1 - row.subject_last if row.targets else 0
-            count = max(1, len(row.targets))
-            rows += [number] * count
-            offsets += range(start, start + count)
+            rows += [number] * len(row.read_at)
+            offsets += [token - row.subject_last for token in row.read_at]
         device = self.lm.device
         every = torch.arange(len(self.rows), device=device)
         self._subjects = self._layout.places(every, torch.zeros_like(every))

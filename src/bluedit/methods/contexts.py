@@ -21,6 +21,14 @@ NEUTRAL = (
     "A long time has passed since then.",
     "The following is taken from an article.",
 )
+MENTIONING = (
+    "This text is about {subject}.",
+    "We were talking about {target}.",
+    "Someone had asked about {old}.",
+    "I have read a lot about {subject}.",
+    "There was a question about {target}.",
+    "Yesterday, the news mentioned {old}.",
+)
 Sampler = Callable[[int, int], tuple[str, ...]]
 
 
@@ -28,7 +36,7 @@ class Contexts(Part, slot="contexts"):
     """Where prefixes come from."""
 
     def prefixes(self, sample: Sampler) -> tuple[str, ...]:
-        """The prefixes, each a sentence.
+        """The prefixes, each a sentence. `{subject}`, `{target}` and `{old}` in one stand for those of the fact.
 
         Args:
             sample: (count, seed) -> sentences sampled from the unedited model.
@@ -48,6 +56,16 @@ class Neutral(Contexts, kind="neutral"):
                 f"contexts.count is {self.count}; there are {len(NEUTRAL)} neutral prefixes, so choose 0 to {len(NEUTRAL)} or contexts=sampled"
             )
         return NEUTRAL[: self.count]
+
+
+@dataclass(frozen=True)
+class Mentioning(Contexts, kind="mentioning"):
+    """English sentences that name the subject, the new or the old answer, after CoRE (arXiv 2505.23026), which samples such text."""
+
+    count: int = whole(3, "number of prefixes; 3 name each once", low=1.0, high=6.0)
+
+    def prefixes(self, sample: Sampler) -> tuple[str, ...]:  # noqa: ARG002
+        return MENTIONING[: self.count]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bluedit.errors import RecipeError
 from bluedit.methods.descent import Adam, Descent
 from bluedit.methods.part import Part, part
 from bluedit.options import choice, flag, number, whole
@@ -50,7 +51,27 @@ class Objective(Part, slot="objective"):
         5, "with together: largest number of evaluations for a later target, on the weights written so far", low=1.0
     )
     rotate: bool = flag(False, "each evaluation takes one text of each group, in turn: more texts for the same time")
+    variance: float = number(
+        0.0, "weight of the variance of later hidden states at the subject over the prompt and its prefixes (CoRE)"
+    )
+    variance_layers: int = whole(5, "blocks above the target whose outputs count in that variance", low=1.0)
+    others: int = whole(
+        0, "texts about the subject, but not about the fact, whose next token the KL term holds as well", high=6.0
+    )
+    others_factor: float = number(0.0625, "weight of the mean KL divergence on these texts in the loss")
+    teacher: float = number(
+        0.0,
+        "weight of KL(teacher || model) on the target; the teacher has read 'Imagine that FACT.' before the prompt (LTI)",
+    )
     descent: Descent = part(Adam(), Descent)
+
+    def check(self) -> None:
+        """Raises RecipeError when its terms do not go together."""
+        if self.variance and self.rotate:
+            raise RecipeError(
+                "objective.variance compares contexts, and with objective.rotate an evaluation has one of them; "
+                "set objective.rotate=false"
+            )
 
     @property
     def stops_when_said(self) -> bool:

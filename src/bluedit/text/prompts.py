@@ -14,15 +14,27 @@ from bluedit.facts.fact import Fact
 from bluedit.spacing import UNSPACED, continuation
 from bluedit.text.rows import Row, RowKind
 
+OTHER_TEXTS = (  # none of them is what the metrics subject_kl and subject_same ask
+    "The name {} refers to",
+    "Many people think of {} as",
+    "The history of {} began in",
+    "One place that is linked with {} is",
+    "A friend of mine compared {} with",
+    "The language most often linked with {} is",
+)
+
 __all__ = [
+    "OTHER_TEXTS",
     "UNSPACED",
     "continuation",
     "drift_row",
     "encode",
     "encode_answer",
     "last_token_of",
+    "other_rows",
     "rows_of",
     "subject_row",
+    "teacher_ids",
 ]
 
 
@@ -104,6 +116,26 @@ def drift_row(tokenizer: Any, fact: Fact, index: int, earliest: int = 0) -> Row:
     ids, offsets = encode(tokenizer, f"{fact.subject} is a")
     at = max(last_token_of(offsets, len(fact.subject)), min(earliest, len(ids) - 1))
     return Row(fact=index, kind=RowKind.DRIFT, ids=tuple(ids[: at + 1]), subject_last=at)
+
+
+def other_rows(tokenizer: Any, fact: Fact, index: int, count: int) -> list[Row]:
+    """The first `count` texts that are about a fact's subject and not about its relation, as drift rows of group 1.
+
+    The KL term compares next-token distributions at their ends. The subject is never the first token of these texts.
+    """
+    rows = []
+    for template in OTHER_TEXTS[:count]:
+        ids, offsets = encode(tokenizer, template.replace("{}", fact.subject))
+        at = last_token_of(offsets, template.index("{}") + len(fact.subject))
+        rows.append(Row(fact=index, kind=RowKind.DRIFT, ids=tuple(ids), subject_last=at, group=1))
+    return rows
+
+
+def teacher_ids(tokenizer: Any, fact: Fact, row: Row) -> tuple[int, ...]:
+    """Token ids of a fact's bare prompt after "Imagine that" and the fact, with the target tokens of its row."""
+    told = f"{fact.text}{continuation(fact.text, fact.target, fact.joined)}"
+    ids, _ = encode(tokenizer, f"Imagine that {told}. {fact.text}")
+    return (*ids, *row.targets[:-1])
 
 
 def rows_of(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], *, drift: bool = False) -> list[Row]:

@@ -30,7 +30,8 @@ class Row:
         subject_last: index in `ids` of the token that holds the subject's last character.
         targets: token ids of the target; empty for drift rows. targets[t] is predicted at ids[target_start - 1 + t].
         target_start: number of prompt tokens.
-        group: rows of one group share one weight in the fact's loss and key.
+        group: rows of one group share one weight in the fact's loss and key. Drift rows of group 1 are about other relations.
+        teacher: token ids of the prompt after the fact itself, with all target tokens but the last; empty without a teacher.
     """
 
     fact: int
@@ -40,6 +41,7 @@ class Row:
     targets: tuple[int, ...] = ()
     target_start: int = 0
     group: int = 0
+    teacher: tuple[int, ...] = ()
 
     @property
     def is_bare(self) -> bool:
@@ -50,9 +52,20 @@ class Row:
         return self.kind == RowKind.DRIFT
 
     @property
+    def is_context(self) -> bool:
+        """Whether it is the fact's prompt, alone or after a sentence."""
+        return self.kind in (RowKind.BARE, RowKind.PREFIXED)
+
+    @property
     def at_start(self) -> bool:
         """Whether the subject's last token is the first of the text, as it can be without a leading special token."""
         return self.subject_last == 0
+
+    @property
+    def read_at(self) -> range:
+        """Tokens whose logits are needed: those before the target's tokens, or the last token of a row without a target."""
+        start = self.target_start - 1 if self.targets else len(self.ids) - 1
+        return range(start, start + max(1, len(self.targets)))
 
     @property
     def suffix(self) -> int:

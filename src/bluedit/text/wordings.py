@@ -43,8 +43,16 @@ def wording_rows(
             rows.append(_row(tokenizer, fact, wording, "", Row(index, kind, (), 0, group=group)))
             if wording.prefixed:
                 like = Row(index, RowKind.PREFIXED, (), 0, group=group)
-                rows += [_row(tokenizer, fact, wording, prefix, like) for prefix in prefixes]
+                rows += [_row(tokenizer, fact, wording, filled_in(prefix, fact), like) for prefix in prefixes]
     return rows
+
+
+def filled_in(prefix: str, fact: Fact) -> str:
+    """A prefix with the fact's subject and answers in their places; an old answer that is not known is the new one."""
+    named = {"{subject}": fact.subject, "{target}": fact.target, "{old}": fact.old_target or fact.target}
+    for place, text in named.items():
+        prefix = prefix.replace(place, text)
+    return prefix
 
 
 def _row(tokenizer: Any, fact: Fact, wording: Wording, prefix: str, like: Row) -> Row:

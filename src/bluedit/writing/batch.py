@@ -17,6 +17,13 @@ from bluedit.shapes import Float, Tensor
 STRIPPED = "stripped_facts"  # in Origin.about: how many facts a batch had before they were taken out
 # options of the objective that settings of older patches lack, with what they mean there
 _LATER_OPTIONS = {"objective.together": False, "objective.correction": 5, "objective.rotate": False, "descent": "adam"}
+_LATER_OPTIONS |= {
+    "objective.others": 0,
+    "objective.others_factor": 0.0625,
+    "objective.teacher": 0.0,
+    "objective.variance": 0.0,
+    "objective.variance_layers": 5,
+}
 
 
 @dataclass(frozen=True, eq=False)

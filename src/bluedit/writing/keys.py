@@ -16,7 +16,7 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Place, Site
 from bluedit.model.sums import sum_by_owner
 from bluedit.shapes import Float, Tensor
-from bluedit.text.prompts import drift_row
+from bluedit.text.prompts import drift_row, other_rows, teacher_ids
 from bluedit.text.rows import Row, measured_rows
 from bluedit.text.wordings import chat_form, wording_rows
 
@@ -61,6 +61,8 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
     chat = chat_form(tokenizer)
     for i, (fact, column) in enumerate(zip(facts, columns, strict=True)):
         texts = wording_rows(tokenizer, fact, column, recipe.wordings, prefixes, chat)
+        if recipe.objective.teacher:
+            texts = [replace(row, teacher=teacher_ids(tokenizer, fact, row)) if row.is_bare else row for row in texts]
         late = [row.at_start and row.target_start > 1 for row in texts]
         if any(late) and column not in moved:
             moved[column] = column if all(late) else len(owners)
@@ -74,6 +76,7 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
             if place not in with_drift:
                 with_drift.add(place)
                 rows.append(drift_row(tokenizer, fact, place, earliest=int(at_start)))
+                rows += other_rows(tokenizer, fact, place, recipe.objective.others)
     return BatchRows(tuple(rows), tuple(map(tuple, owners)), frozenset(moved.values()))
 
 

@@ -22,6 +22,7 @@ from bluedit.model.sites import Site
 from bluedit.progress import Progress
 from bluedit.shapes import Bool, Float, Tensor
 from bluedit.text.rows import Row
+from bluedit.writing._norms import anchor_norm, hold_norm, written_values
 from bluedit.writing._plan import Plan
 from bluedit.writing._space import Space
 from bluedit.writing.batch import Batch, Update
@@ -29,7 +30,7 @@ from bluedit.writing.finetune import finetune
 from bluedit.writing.keys import batch_rows, read_keys, read_moved_values, read_values, read_written_values
 from bluedit.writing.needs import weights_needed
 from bluedit.writing.target import Targets, TargetSource, fixed
-from bluedit.writing.targets import anchor_norm, hold_norm, optimise_targets, written_values
+from bluedit.writing.targets import optimise_targets
 from bluedit.writing.trace import Trace, Write
 from bluedit.writing.weights import EditedWeights
 

@@ -54,7 +54,10 @@ class TargetStore:
         later: Sequence[Site] = (),
     ) -> Targets:
         """The stored targets for the model's weights as they are, or those that `optimise` computes now. An unreadable file is replaced."""
-        prompts = [(row.fact, row.kind, row.ids, row.subject_last, row.targets) for row in rows]
+        prompts = [
+            (row.fact, row.kind, row.ids, row.subject_last, row.targets, *[row.teacher] * bool(row.teacher))
+            for row in rows
+        ]
         # the weights that z* is optimised on are in the fingerprint, and norms are anchored afterwards
         asked = replace(objective, weights="current", norm_anchor=False)
         sites = [asdict(one) for one in (site, *later)]

@@ -1,8 +1,8 @@
 """Targets z*: the hidden state at the subject's last token that makes the model say the new fact.
 
 ROME (arXiv 2202.05262, eq. 4) and MEMIT (arXiv 2210.07229, eq. 16) run Adam on a vector delta added at one site, PMET (arXiv 2308.08742,
-eq. 6) on a second one at the attention's output as well. The norm anchor (NAS, arXiv 2602.02543) keeps values as long as the unedited
-model's, however many edits came before.
+eq. 6) on a second one at the attention's output as well. CoRE (arXiv 2505.23026) adds the variance over contexts, and LTI (arXiv
+2410.07819) a teacher that has read the fact.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from bluedit.model.memory import run_chunks
 from bluedit.model.sites import Place, Site
 from bluedit.model.sums import sum_by_owner
 from bluedit.progress import Advance, Retold
-from bluedit.shapes import Bool, Float, Int, Tensor
+from bluedit.shapes import Bool, Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost, measured_rows, rotations
-from bluedit.writing._positions import Positions
+from bluedit.writing._losses import log_probability, log_softmax, norm
+from bluedit.writing._positions import Positions, drift_order
 from bluedit.writing.target import Targets
 
 ADAPTIVE_WEIGHT, ADAPTIVE_DRIFT = 0.1, 0.01  # PMET, section 4.1 and its public code
@@ -84,6 +85,12 @@ def optimise_targets(
                 optimiser.anchor(runners(lm, drift, sites)(drift))
         if initial is not None:
             optimiser.begin(initial)
+        if objective.variance:
+            optimiser.watch(
+                range(lm.anatomy.n_layers)[max(one.layer for one in sites) + 1 :][: objective.variance_layers]
+            )
+        if objective.teacher:
+            optimiser.teach(lambda some: runners(lm, some, sites)(some))
         columns = optimiser.optimise(steps_on.after(len(found)))
         found.update((facts[i], tuple(column[j] for column in columns)) for j, i in enumerate(chunk))
 
@@ -116,6 +123,7 @@ class ChunkOptimiser:
         self.clamp = self.start.new_tensor(growth)[:, None] * objective.clamp
         self.reference: Tensor | None = None
         self.positions = [Positions.of(part.rows, self.facts, self.start) for part in parts]
+        self.lessons: dict[int, Tensor] = {}  # by part, log-probabilities at the positions that have a teacher
         self.recent = self.start.new_full((len(parts), len(self.facts)), torch.inf)
 
     def begin(self, initial: Float[Tensor, "d_value n"]) -> None:
@@ -126,8 +134,24 @@ class ChunkOptimiser:
     def anchor(self, runner: Runner) -> None:
         """Take the distributions that `runner` gives for the drift rows as the reference of the KL term."""
         logits = runner.logits(torch.zeros_like(runner.values)).to(self.start.dtype)
-        places = {row.fact: i for i, row in enumerate(runner.rows)}
-        self.reference = _log_softmax(logits[[places[fact] for fact in self.facts]])
+        self.reference = log_softmax(logits[drift_order(runner.rows, {fact: i for i, fact in enumerate(self.facts)})])
+
+    def watch(self, layers: Sequence[int]) -> None:
+        """Take the variance of the hidden states at these layers into the loss; with none there is no such term."""
+        for part in self.parts:
+            part.watch = tuple(layers)
+
+    @torch.no_grad()
+    def teach(self, make_runner: Callable[[Sequence[Row]], Runner]) -> None:
+        """Take as teachers what the model says of each target after it has read the fact."""
+        for number, part in enumerate(self.parts):
+            taught = [
+                replace(row, ids=row.teacher, subject_last=0, target_start=len(row.teacher) + 1 - len(row.targets))
+                for row in part.rows
+                if row.teacher
+            ]
+            if taught:
+                self.lessons[number] = _lesson(make_runner(taught), taught, self.start)
 
     def optimise(self, advance: Advance) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(z, start, steps, loss) of the chunk's facts, in order; z and start for every site (n x sites x d_value).
@@ -178,15 +202,40 @@ class ChunkOptimiser:
         self.evaluations += 1
         at = self.positions[part]
         logits = self.parts[part].logits(delta[:, at.owner])
-        log_p = _log_probability(logits[at.target], at.token)
+        log_p = log_probability(logits[at.target], at.token)
         nll = -sum_by_owner(log_p * at.weight, at.fact, len(self.facts))
-        now = _log_softmax(logits[at.drift].to(delta.dtype))
+        now = log_softmax(logits[at.drift].to(delta.dtype))
         if self.reference is None:
             self.reference = now.detach()
-        kl = (now.exp() * (now - self.reference)).sum(dim=-1)
-        decay = (_norm(delta) / self.start.norm(dim=-1) ** 2).sum(dim=0)
+        moved = (now.exp() * (now - self.reference)).sum(dim=-1) * at.drift_share
+        kl = sum_by_owner(moved * at.drift_main, at.drift_fact, len(self.facts))
+        decay = (norm(delta) / self.start.norm(dim=-1) ** 2).sum(dim=0)
         loss = self.weight * nll + self.objective.kl_factor * kl + self.objective.weight_decay * decay
+        if self.objective.others:
+            others = sum_by_owner(moved * ~at.drift_main, at.drift_fact, len(self.facts))
+            loss = loss + self.objective.others_factor * others
+        loss = loss + self._untaught(part, at, logits) + self._spread(part, at)
         return loss, self._done(at, logits.detach(), kl.detach())
+
+    def _untaught(self, part: int, at: Positions, logits: Tensor) -> Tensor | float:
+        """The teacher term of each fact: KL(teacher || model), mean over the target's tokens; 0 without a teacher."""
+        if part not in self.lessons:
+            return 0.0
+        teacher = self.lessons[part]
+        now = log_softmax(logits[at.target[at.taught]].to(teacher.dtype))
+        apart = (teacher.exp() * (teacher - now)).sum(dim=-1) * at.taught_weight
+        return self.objective.teacher * sum_by_owner(apart, at.fact[at.taught], len(self.facts))
+
+    def _spread(self, part: int, at: Positions) -> Tensor | float:
+        """CoRE's term of each fact (arXiv 2505.23026): the variance over its contexts, mean over watched layers and dimensions; 0 without."""
+        if not self.parts[part].watch:
+            return 0.0
+        states = self.parts[part].watched[:, at.context].to(self.start.dtype).transpose(0, 1)
+        owner, facts = at.owner[at.context], len(self.facts)
+        count = sum_by_owner(torch.ones_like(states[:, 0, 0]), owner, facts)[:, None, None].clamp(min=1)
+        squares = sum_by_owner(states * states, owner, facts) / count
+        means = sum_by_owner(states, owner, facts) / count
+        return self.objective.variance * (squares - means * means).mean(dim=(1, 2))
 
     def _done(
         self, at: Positions, logits: Float[Tensor, "positions vocabulary"], kl: Float[Tensor, "n"]
@@ -222,51 +271,18 @@ class ChunkOptimiser:
         self.start, self.delta = self.start[:, going], self.delta[:, going]
         self.weight, self.clamp = self.weight[going], self.clamp[going]
         self.descent.keep(going)
-        self.reference = None if self.reference is None else self.reference[going]
+        kept_rows = torch.isin(self.positions[0].drift_fact, going)
+        self.reference = None if self.reference is None else self.reference[kept_rows]
+        self.lessons = {
+            number: said[torch.isin(self.positions[number].fact[self.positions[number].taught], going)]
+            for number, said in self.lessons.items()
+        }
         self.recent = self.recent[:, going]
         self.positions = [Positions.of(part.rows, self.facts, self.start) for part in self.parts]
 
 
-def _log_probability(
-    logits: Float[Tensor, "positions vocabulary"], tokens: Int[Tensor, "positions"]
-) -> Float[Tensor, "positions"]:
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return -torch.nn.functional.cross_entropy(wide, tokens, reduction="none")
-
-
-def _log_softmax(logits: Float[Tensor, "n vocabulary"]) -> Float[Tensor, "n vocabulary"]:
-    """Finite also where the model rules a token out (logit -inf): in KL, 0 log 0 is then 0."""
-    return logits.log_softmax(dim=-1).clamp(min=torch.finfo(logits.dtype).min)
-
-
-def _norm(delta: Float[Tensor, "sites n d_value"]) -> Float[Tensor, "sites n"]:
-    """|delta| with gradient 0, not NaN, at 0."""
-    squared = (delta * delta).sum(dim=-1)
-    return torch.where(squared > 0, squared.clamp(min=torch.finfo(delta.dtype).tiny).sqrt(), squared)
-
-
-def written_values(targets: Targets, mlp: Float[Tensor, "d_value n"]) -> Float[Tensor, "d_value n"]:
-    """v*: what the MLP must put out, its present output plus what the target adds."""
-    return mlp + (targets.z - targets.start)
-
-
-def hold_norm(targets: Targets, mlp: Float[Tensor, "d_value n"], norm: float) -> Targets:
-    """Targets whose v* keep their direction and have length `norm`.
-
-    NAS's public code leaves out facts whose v* is over twice as long; here every fact is written. A v* of zero, which has no direction,
-    stays zero.
-
-    Args:
-        targets: as optimised.
-        mlp: the MLP's output on the bare prompts.
-        norm: mean |v*| on the unedited model.
-    """
-    v = written_values(targets, mlp)
-    size = v.norm(dim=0)
-    return replace(targets, z=targets.start + v * torch.where(size > 0, norm / size, 1.0) - mlp)
-
-
-def anchor_norm(values: Float[Tensor, "d_value n"]) -> float:
-    """Mean |v*| without the longest twentieth, as NAS's public code measures it."""
-    sizes = values.norm(dim=0).sort().values
-    return float(sizes[: len(sizes) - len(sizes) // 20].mean())
+def _lesson(runner: Runner, rows: Sequence[Row], like: Tensor) -> Float[Tensor, "taught vocabulary"]:
+    """Log-probabilities at the targets of rows, in their order and not in the runner's."""
+    parts = runner.logits(torch.zeros_like(runner.values)).split([len(row.targets) for row in runner.rows])
+    places = {id(row): i for i, row in enumerate(runner.rows)}
+    return log_softmax(torch.cat([parts[places[id(row)]] for row in rows]).to(like.dtype))

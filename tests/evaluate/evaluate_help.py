@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import torch
 
-from bluedit.evaluate.data import Answer
+from bluedit.evaluate.data import Answer, Drift
 
 
 @contextmanager
@@ -62,7 +62,10 @@ class CannedModel:
         return None if self._chat is None else self._chat(prompt)
 
     def next_token_drift(self, prompts):
-        return dict.fromkeys(prompts, (0.0, 1.0))
+        return dict.fromkeys(prompts, Drift(0.0, 1.0, 1.0, 1.0))
 
     def passage_drift(self, texts, tokens):
         return {"passage_kl": 0.0, "passage_same": 1.0}
+
+    def chat_drift(self):
+        return {}

@@ -7,8 +7,9 @@ import torch
 from evaluate_help import other_weights
 
 from bluedit.errors import BenchmarkError
-from bluedit.evaluate._drift import passage_drift
+from bluedit.evaluate._drift import chat_drift, next_token_drift, passage_drift
 from bluedit.evaluate.answers import perplexity
+from bluedit.evaluate.bystanders import encoded_turns
 from bluedit.evaluate.data import Training
 from bluedit.evaluate.hidden import hidden_drift
 from bluedit.evaluate.passages import passage_rows, passages_beyond
@@ -27,7 +28,7 @@ def lm():
 
 
 def drift_by_definition(lm, texts, tokens):
-    kl, same = [], []
+    kl, same, tops = [], [], {5: [], 10: []}
     for row in passage_rows(lm, texts, tokens):
         with torch.no_grad():
             now = lm.model(torch.tensor([row])).logits[0, :-1].log_softmax(dim=-1)
@@ -36,15 +37,60 @@ def drift_by_definition(lm, texts, tokens):
         terms = before.exp() * (before - now)
         kl += terms.nan_to_num(nan=0.0).sum(dim=-1).tolist()
         same += (before.argmax(-1) == now.argmax(-1)).tolist()
+        for k, found in tops.items():
+            both = zip(before.topk(k)[1].tolist(), now.topk(k)[1].tolist(), strict=True)
+            found += [len(set(one) & set(other)) / k for one, other in both]
     return {
         "passage_kl": pytest.approx(sum(kl) / len(kl), rel=1e-4),
         "passage_same": pytest.approx(sum(same) / len(same)),
+        **{f"passage_top{k}": pytest.approx(sum(found) / len(found)) for k, found in tops.items()},
     }
 
 
 def test_passages_by_the_definition(lm):
-    assert passage_drift(lm, TEXTS, 40, nullcontext) == {"passage_kl": 0.0, "passage_same": 1.0}
+    still = {"passage_kl": 0.0, "passage_same": 1.0, "passage_top5": 1.0, "passage_top10": 1.0}
+    assert passage_drift(lm, TEXTS, 40, nullcontext) == still
     assert passage_drift(lm, TEXTS, 40, lambda: other_weights(lm)) == drift_by_definition(lm, TEXTS, 40)
+
+
+def test_chat_answers_by_the_definition():
+    tokenizer = toy_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m['content'] }}]{% endfor %}{% if add_generation_prompt %}[{% endif %}"
+    )
+    model = toy_gpt2()
+    lm = EditableModel.of(model, tokenizer)
+    turns = encoded_turns(lm)
+    kl = []
+    for before, reply in turns:
+        with torch.no_grad():
+            now = model(torch.tensor([[*before, *reply]])).logits[0, len(before) - 1 : -1].log_softmax(dim=-1)
+            with other_weights(lm):
+                then = model(torch.tensor([[*before, *reply]])).logits[0, len(before) - 1 : -1].log_softmax(dim=-1)
+        kl += (then.exp() * (then - now)).sum(dim=-1).tolist()
+    assert turns and all(reply for _, reply in turns)
+    found = chat_drift(lm, lambda: other_weights(lm))
+    assert found["chat_kl"] == pytest.approx(sum(kl) / len(kl), rel=1e-4) and 0 <= found["chat_top5"] < 1
+    assert chat_drift(lm, nullcontext) == {"chat_kl": 0.0, "chat_same": 1.0, "chat_top5": 1.0, "chat_top10": 1.0}
+
+
+def test_a_model_without_a_chat_template_has_no_chat_answers(lm):
+    assert chat_drift(lm, nullcontext) == {}
+
+
+def test_a_prompt_may_be_compared_with_another_text(lm):
+    """What is read before and after may differ: a statement stands before the prompt."""
+    prompts = ["The capital of France is", "London is in"]
+    told = [f"The capital of France is Rome. {prompt}" for prompt in prompts]
+    assert next_token_drift(lm, prompts, nullcontext) == dict.fromkeys(prompts, (0.0, 1.0, 1.0, 1.0))
+    found = next_token_drift(lm, prompts, nullcontext, now=told)
+    for prompt, text in zip(prompts, told, strict=True):
+        with torch.no_grad():
+            then, now = (
+                lm.model(torch.tensor([lm.tokenizer(t)["input_ids"]])).logits[0, -1].log_softmax(-1)
+                for t in (prompt, text)
+            )
+        assert found[prompt].kl == pytest.approx(float((then.exp() * (then - now)).sum()), rel=1e-5)
 
 
 def test_words_that_a_model_never_says(lm):

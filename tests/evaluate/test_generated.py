@@ -52,7 +52,7 @@ def test_generation_compares_words_not_tokens():
     found = SUITES["generation"].measure(says(texts), [fact])
     assert found["generated"] == [1] and found["generated_contains"] == [1]
     assert found["generated_paraphrase"] == [0]
-    assert math.isnan(found["generated_chat"][0])
+    assert math.isnan(found["generated_chat"][0]) and found["generated_unseen"] == [0]
     assert means(found)["forcing_gap"] == found["accuracy"][0] - 1
 
 

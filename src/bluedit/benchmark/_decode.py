@@ -102,7 +102,8 @@ def decode(kind: Any, value: Any, place: str = "") -> Any:
 def _dataclass(kind: type[T], value: Any, place: str) -> T:
     found = _typed(dict, "an object", value, place)
     fields = _fields(kind)
-    missing, unknown = [n for n in fields if n not in found], [n for n in found if n not in fields]
+    missing = [n for n in fields if n not in found and n not in _optional(kind)]
+    unknown = [n for n in found if n not in fields]
     if missing or unknown:
         what = f"lacks {missing[0]!r}" if missing else f"has the unknown key {unknown[0]!r}"
         raise Damage(f"{place or 'it'} {what}")
@@ -118,6 +119,12 @@ def _dataclass(kind: type[T], value: Any, place: str) -> T:
 def _fields(kind: type) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {f.name: hints[f.name] for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+
+
+@cache
+def _optional(kind: type) -> set[str]:
+    """Fields that earlier versions did not write: they have a default."""
+    return {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}  # pyright: ignore[reportArgumentType]
 
 
 def _key(kind: type, key: str, place: str) -> Any:

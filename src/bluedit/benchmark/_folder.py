@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from filelock import FileLock, Timeout
 
-from bluedit.benchmark.entry import TARGETS
+from bluedit.benchmark.entry import TARGETS, entries_of
 from bluedit.benchmark.record import (
     CONFIGURATION,
     FILES,
@@ -30,8 +30,8 @@ from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint
 from bluedit.text.corpus import Corpus
 
 if TYPE_CHECKING:
+    from bluedit.benchmark.approach import Approach
     from bluedit.benchmark.plan import Benchmark
-    from bluedit.methods.recipe import Recipe
     from bluedit.model.editable import EditableModel
 
 log = logging.getLogger(__name__)
@@ -40,18 +40,23 @@ _LOCK = ".lock"
 
 
 def configuration_of(
-    lm: EditableModel, weights: str, benchmark: Benchmark, recipes: Mapping[str, Recipe | None]
+    lm: EditableModel, weights: str, benchmark: Benchmark, chosen: Mapping[str, Approach]
 ) -> Configuration:
     """The configuration of a benchmark on a model.
 
     Args:
         weights: fingerprint of the model's weights.
-        recipes: of each entry by its name, as the model runs it; None for the unedited model.
+        chosen: what each entry does by its name, as the model runs it.
 
     Raises:
         FactError, StatisticsError: items of a task or the corpus cannot be read.
     """
     facts = [fact_record(fact) for fact in benchmark.facts]
+    groups = {entry.name: entry.group for entry in entries_of(benchmark.entries)}
+    settings = {name: approach.settings() for name, approach in chosen.items()}
+    settings = {
+        name: own | ({"targets": groups[name]} if groups[name] else {}) for name, own in settings.items() if own
+    }
     return Configuration(
         model=lm.name,
         weights=weights,
@@ -70,11 +75,12 @@ def configuration_of(
         shots=SHOTS,
         sampling=SAMPLED_TEXT,
         versions={name: version(name) for name in ("bluedit", "torch", "transformers")},
-        entries=tuple(recipes),
-        settings={name: recipe.settings() for name, recipe in recipes.items() if recipe},
+        entries=tuple(chosen),
+        settings=settings,
         source=benchmark.source,
         device=str(lm.device),
         threads=torch.get_num_threads(),
+        at=tuple(benchmark.at),
     )
 
 

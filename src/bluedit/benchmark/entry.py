@@ -1,4 +1,4 @@
-"""The entries of a benchmark: its rows, each a recipe with settings, or the unedited model."""
+"""The entries of a benchmark: its rows, each a recipe or another approach with settings, or the unedited model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bluedit.errors import BenchmarkError, RecipeError
+from bluedit.benchmark.approach import Approach, Written, approaches
+from bluedit.errors import BenchmarkError, RecipeError, did_you_mean
+from bluedit.methods.presets import BENCHMARKED, PRESETS, preset
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.schedules import Boundary
 
 UNEDITED = "unedited"
+LISTS: Mapping[str, tuple[str, ...]] = {
+    "default": (UNEDITED, BENCHMARKED),
+    # with BLUE, what it is often not compared with: memory alone, one layer alone, one target alone, fine-tuning, and not editing at all
+    "honest": (
+        *(UNEDITED, BENCHMARKED, "memit-seq", "memit-seq:schedule=single", "memit-seq-replay", "natural-blue"),
+        *("ft-local", "lora", "in-context", "retrieval"),
+    ),
+}  # ready-made lists of entries
 TARGETS = "targets"  # folder of optimised targets, beside those of the entries
 _LONGEST_NAME = 200  # characters of a folder's name; file systems allow 255 bytes
 
@@ -22,19 +32,23 @@ class Entry:
 
     Attributes:
         name: what the row is called; its folder is named after it.
-        recipe: name of a recipe, or a Recipe; None for the unedited model.
-        settings: options of the recipe by path, e.g. {"preserve.lambda": 500}.
+        recipe: a Recipe or another `Approach`, or the name of one; None for the unedited model.
+        settings: options of it by path, e.g. {"preserve.lambda": 500}.
+        group: entries of one group share the targets that its first one optimises; empty for none (see `bluedit.benchmark.sweep`).
     """
 
     name: str
-    recipe: str | Recipe | None
+    recipe: str | Recipe | Approach | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
 
     @classmethod
-    def of(cls, row: Entry | Recipe | str) -> Entry:
-        """An entry for a recipe, or for text as in `parse`; an entry is returned as it is."""
+    def of(cls, row: Entry | Recipe | Approach | str) -> Entry:
+        """An entry for a recipe or another approach, or for text as in `parse`; an entry is returned as it is."""
         if isinstance(row, Entry):
             return row
+        if isinstance(row, Approach):
+            return cls(row.kind, row)
         return cls(row.name, row) if isinstance(row, Recipe) else cls.parse(row)
 
     @classmethod
@@ -54,6 +68,24 @@ class Entry:
         return cls(text, None if text == UNEDITED else recipe, settings)
 
     @property
+    def approach(self) -> Approach:
+        """What it does, without the settings.
+
+        Raises:
+            RecipeError: neither a recipe nor another approach is called so.
+        """
+        if isinstance(self.recipe, Approach):
+            return self.recipe
+        if isinstance(self.recipe, Recipe):
+            return Written(recipe=self.recipe)
+        name = UNEDITED if self.recipe is None else self.recipe
+        if name in approaches():
+            return approaches()[name]()
+        if name not in PRESETS:
+            raise RecipeError(f"unknown recipe {name!r}; {did_you_mean(str(name), [*PRESETS, *approaches()])}")
+        return Written(recipe=preset(name))
+
+    @property
     def folder(self) -> str:
         """Name of the entry's folder within the benchmark's."""
         safe = "".join(c if c.isalnum() or c in "-.+" else "_" for c in self.name)
@@ -63,7 +95,7 @@ class Entry:
         return f"{safe.encode()[: _LONGEST_NAME - 13].decode(errors='ignore')}-{digest}"
 
 
-def entries_of(rows: Iterable[Entry | Recipe | str]) -> list[Entry]:
+def entries_of(rows: Iterable[Entry | Recipe | Approach | str]) -> list[Entry]:
     """The entries of some rows, each once.
 
     Raises:
@@ -84,6 +116,13 @@ def entries_of(rows: Iterable[Entry | Recipe | str]) -> list[Entry]:
                 "give one of them another name: Entry(name, recipe)"
             )
     return list(by_folder.values())
+
+
+def entry_list(name: str) -> tuple[str, ...]:
+    """A ready-made list of entries. Raises BenchmarkError for an unknown one."""
+    if name not in LISTS:
+        raise BenchmarkError(f"unknown list of entries {name!r}; {did_you_mean(name, LISTS)}")
+    return LISTS[name]
 
 
 def family(name: str) -> tuple[str, bool]:

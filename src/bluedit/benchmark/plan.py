@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluedit.benchmark.entry import UNEDITED, Entry, entries_of
+from bluedit.benchmark.front import check_front
+from bluedit.benchmark.sweep import check_sweeps
 from bluedit.errors import BenchmarkError, FactError
 from bluedit.evaluate.ability import read_items, task_texts
 from bluedit.evaluate.passages import ordinary_passages, passage_rows, passages_beyond
@@ -16,6 +18,7 @@ from bluedit.evaluate.training import training_rows
 from bluedit.text.prompts import encode
 
 if TYPE_CHECKING:
+    from bluedit.benchmark.approach import Approach
     from bluedit.evaluate.data import Training
     from bluedit.evaluate.model_queries import ModelQueries
     from bluedit.facts.fact import Fact
@@ -28,10 +31,11 @@ class Benchmark:
 
     Attributes:
         facts: what is written, in order.
-        entries: the rows of the table, each an `Entry`, a Recipe, or text: "NAME", "NAME:option=value,option=value" (layers as 4+8), or
-            "unedited" for the unedited model.
+        entries: the rows of the table, each an `Entry`, a Recipe, another `Approach`, or text: "NAME", "NAME:option=value,option=value"
+            (layers as 4+8), or "unedited" for the unedited model.
         batch_size: facts written at once.
         every: batches between measurements; the last batch is always measured.
+        at: numbers of facts after which to measure, instead of `every`.
         suites: names of `bluedit.evaluate.suites.SUITES`.
         passages: ordinary text for perplexity; None means the bundled passages.
         passage_tokens: how many tokens of it.
@@ -42,10 +46,13 @@ class Benchmark:
         source: where the facts come from, for the page, e.g. the name of a file.
         then_finetune: after the last measurement, fine-tune the model on the passages beyond those of the perplexity and measure again
             (BLUE's paper claims that models it edited stay fit for that); None leaves it out.
+        front: what is varied in each recipe to draw the front: "strength", "lambda", or both (`bluedit.benchmark.sweep`). Needs the suites
+            generation and locality.
+        front_values: at which values; none means the usual ones. 1 is the recipe as it is.
     """
 
     facts: Sequence[Fact]
-    entries: Sequence[Entry | Recipe | str] = (UNEDITED, "memit-seq-blue")
+    entries: Sequence[Entry | Recipe | Approach | str] = (UNEDITED, "memit-seq-blue")
     batch_size: int = 100
     every: int = 1
     suites: Sequence[str] = ("counterfact",)
@@ -57,11 +64,20 @@ class Benchmark:
     abilities: Mapping[str, Path] = field(default_factory=dict)
     source: str = ""
     then_finetune: Training | None = None
+    at: Sequence[int] = ()
+    front: Sequence[str] = ()
+    front_values: Sequence[float] = ()
 
     @property
     def text(self) -> Sequence[str]:
         """The ordinary passages."""
         return ordinary_passages() if self.passages is None else self.passages
+
+    def is_due(self, before: int, after: int, number: int) -> bool:
+        """Whether to measure after batch `number`, which raised the number of facts from `before` to `after`."""
+        if self.at:
+            return any(before < count <= after for count in self.at)
+        return number % self.every == 0
 
     def check(self) -> None:
         """Check everything that does not need the model.
@@ -76,6 +92,14 @@ class Benchmark:
             raise BenchmarkError(
                 f"batch size and every must be at least 1, and they are {self.batch_size} and {self.every}"
             )
+        if any(number < 1 for number in self.at) or max(self.at, default=0) > len(self.facts):
+            raise BenchmarkError(
+                f"there are {len(self.facts)} facts, and measuring is asked for after {', '.join(map(str, self.at))}; "
+                "give more facts, or other numbers"
+            )
+        if self.front:
+            check_front(self.suites)
+            check_sweeps(self.front, self.front_values)
         training = self.then_finetune
         if training and (training.steps < 1 or not training.learning_rate > 0):
             raise BenchmarkError(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluedit.benchmark._entry_run import EntryRun
 from bluedit.benchmark._folder import claimed, configuration_of
 from bluedit.benchmark.entry import TARGETS, Entry, entries_of
+from bluedit.benchmark.front import write_front
 from bluedit.benchmark.record import FILES, EntryLog, Failure, read, write
 from bluedit.benchmark.results import Row, rows_of, write_table
+from bluedit.benchmark.running import Work
+from bluedit.benchmark.sweep import swept
 from bluedit.benchmark.trace import BenchmarkTrace
 from bluedit.editing.editor import Editor
 from bluedit.errors import BenchmarkError, BluEditError
@@ -59,30 +63,29 @@ def run_benchmark(
     benchmark.check_for(ModelQueries(lm))
     if clashes := conflicts(benchmark.facts):
         log.warning("%d facts repeat or contradict earlier ones, and the later one wins: %s", len(clashes), clashes[0])
-    entries = entries_of(benchmark.entries)
     weights = weights_fingerprint(lm.model)
     store = TargetStore(benchmark.targets or folder / TARGETS, weights)
     editor = Editor(
         lm, corpus=benchmark.corpus, tokens=benchmark.tokens, targets=store, execution=execution, progress=progress
     )
-    recipes = {e.name: None if e.recipe is None else editor.recipe(e.recipe, e.settings) for e in entries}
+    entries = entries_of(benchmark.entries)
+    if benchmark.front:
+        entries = entries_of(swept(editor, entries, benchmark.front, benchmark.front_values))
+        benchmark = replace(benchmark, entries=entries)
+    chosen = {entry.name: entry.approach.prepared(editor, entry.settings) for entry in entries}
     failures: dict[str, BluEditError] = {}
     try:
-        with claimed(folder, configuration_of(lm, weights, benchmark, recipes)) as configuration:
+        with claimed(folder, configuration_of(lm, weights, benchmark, chosen)) as configuration:
             for entry in entries:
-                run = EntryRun(
-                    editor,
-                    store,
-                    benchmark,
-                    entry,
-                    recipes[entry.name],
-                    folder / entry.folder,
-                    trace or BenchmarkTrace(),
-                )
+                store.group = entry.group
+                work = Work(editor, store, folder / entry.folder)
+                run = EntryRun(benchmark, entry, chosen[entry.name], work, trace or BenchmarkTrace())
                 failure = _finish(run)
                 if failure:
                     failures[entry.name] = failure
-                write_table(rows_of(_logs(folder, configuration.entries)), folder)
+                rows = rows_of(_logs(folder, configuration.entries))
+                write_table(rows, folder)
+                write_front(rows, folder)
     except OSError as error:
         raise BenchmarkError(
             f"cannot write to {folder}: {error.strerror or error}; make room or choose another place, and run the same again: "
@@ -93,7 +96,7 @@ def run_benchmark(
         raise BenchmarkError(
             f"{len(failures)} of {len(entries)} entries could not be finished ({reasons}). What was measured before is kept"
         )
-    return rows_of(_logs(folder, dict.fromkeys([*recipes, *configuration.entries])))
+    return rows_of(_logs(folder, dict.fromkeys([*chosen, *configuration.entries])))
 
 
 def _finish(run: EntryRun) -> BluEditError | None:
@@ -104,8 +107,6 @@ def _finish(run: EntryRun) -> BluEditError | None:
         log.warning("%s is given up, the others go on: %s", run.entry.name, error)
         write(Failure(run.entry.name, str(error)), run.folder)
         return error
-    finally:
-        run.editor.reset()
     (run.folder / FILES[Failure]).unlink(missing_ok=True)
     return None
 

@@ -29,6 +29,7 @@ from bluedit.cli.common import (
     bars,
     execution_of,
     load_model,
+    numbers_of,
     read_source,
     settings_of,
 )
@@ -53,10 +54,34 @@ def benchmark(
             "--recipe",
             "-r",
             metavar="RECIPE",
-            help=f"NAME, NAME:option=value,option=value (layers as 4+8), or 'unedited'. May be repeated. Default: unedited and {BENCHMARKED}.",
+            help=f"NAME, NAME:option=value,option=value (layers as 4+8), 'unedited', or what people do instead of editing: in-context, retrieval, lora. May be repeated. Default: unedited and {BENCHMARKED}.",
             rich_help_panel=METHOD,
         ),
     ] = None,
+    entries: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="A ready-made list of rows: honest (BLUE, memory alone, one layer alone, replay, fine-tuning, LoRA, in-context, retrieval). Rows of --recipe are added.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    front: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Vary one number of each recipe, with the same targets, and draw what is said on unseen phrasings against the drift elsewhere: strength or lambda. May be repeated.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    front_values: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N,...",
+            help="Values for --front: shares of the update, or multiples of lambda. 1, the recipe as it is, is always among them.",
+            rich_help_panel=METHOD,
+        ),
+    ] = "",
     batch_size: Annotated[
         int, typer.Option(metavar="N", help="Number of facts written at once.", rich_help_panel=METHOD)
     ] = 100,
@@ -64,13 +89,21 @@ def benchmark(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help=f"What to measure: {', '.join(SUITES)}. May be repeated. Default: counterfact.",
+            help=f"What to measure: {', '.join(SUITES)}. May be repeated. Default: counterfact; with --entries also generation and locality; with --front these two alone.",
             rich_help_panel=MEASURED,
         ),
     ] = None,
     every: Annotated[
         int, typer.Option(metavar="N", help="Measure after every N batches.", rich_help_panel=MEASURED)
     ] = 1,
+    at: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N,...",
+            help="Measure after these numbers of facts instead, e.g. 100,300,1000.",
+            rich_help_panel=MEASURED,
+        ),
+    ] = "",
     passages: Annotated[
         Path | None,
         typer.Option(
@@ -120,6 +153,14 @@ def benchmark(
             rich_help_panel=RESULT,
         ),
     ],
+    plots: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT,...",
+            help="Write the charts of --front into the folder: png, svg or pdf. Needs matplotlib.",
+            rich_help_panel=RESULT,
+        ),
+    ] = "",
     targets: Annotated[
         Path | None,
         typer.Option(
@@ -129,25 +170,31 @@ def benchmark(
         ),
     ] = None,
 ) -> None:
-    """Compare recipes: write many facts and measure on the way.
+    """Compare recipes, and what people do instead of editing: write many facts and measure on the way.
 
     Each recipe writes the same facts, batch after batch. You can interrupt a benchmark at any time. The same command then continues after
     the last finished batch.
     """
-    from bluedit.benchmark.entry import UNEDITED
+    from bluedit.benchmark.front import front_charts, points_of
     from bluedit.benchmark.plan import Benchmark
     from bluedit.benchmark.run import run_benchmark
     from bluedit.evaluate.data import Training
+    from bluedit.page.plots import check_plots, write_plots
     from bluedit.progress import as_progress
     from bluedit.text.corpus import passages_of
 
     execution = execution_of(precision, tokens_per_step, statistics_device)
+    formats = [name.strip() for name in plots.split(",") if name.strip()]
+    check_plots(formats)
     plan = Benchmark(
         facts=read_source(facts, format, limit, skip, seed, bad_records),
-        entries=recipe or (UNEDITED, BENCHMARKED),
+        entries=_rows(recipe, entries),
         batch_size=batch_size,
         every=every,
-        suites=suite or ("counterfact",),
+        at=numbers_of(at, int, "--at"),
+        suites=suite or _suites(front, entries),
+        front=front or (),
+        front_values=numbers_of(front_values, float, "--front-values"),
         passages=passages_of(passages) if passages else None,
         passage_tokens=passage_tokens,
         corpus=corpus,
@@ -160,10 +207,26 @@ def benchmark(
     plan.check()
     lm = load_model(model, dtype, device, trust_remote_code)
     try:
-        run_benchmark(lm, plan, out, as_progress(bars()), execution=execution)
+        rows = run_benchmark(lm, plan, out, as_progress(bars()), execution=execution)
     except KeyboardInterrupt:
         fail("interrupted; finished batches are kept. Run the same command again to continue", 130)
+    write_plots(front_charts(points_of(rows)) if front else (), out, formats)
     say((out / "results.md").read_text("utf-8").rstrip("\n"))
+
+
+def _rows(recipe: list[str] | None, entries: str | None) -> list[str]:
+    from bluedit.benchmark.entry import entry_list
+
+    named = entry_list(entries) if entries else () if recipe else entry_list("default")
+    return list(dict.fromkeys([*named, *(recipe or ())]))
+
+
+def _suites(front: list[str] | None, entries: str | None) -> tuple[str, ...]:
+    from bluedit.benchmark.front import SUITES as NEEDED
+
+    if front:
+        return NEEDED
+    return (*NEEDED, "counterfact") if entries else ("counterfact",)
 
 
 def report(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bluedit.errors import FactError, RecipeError
+from bluedit.errors import BenchmarkError, FactError, RecipeError
 from bluedit.facts import formats
 
 if TYPE_CHECKING:
@@ -210,6 +210,17 @@ def read_source(
     check_bad_records(bad_records)
     bounds = [bound for bound in (int(number) if number else None, limit) if bound is not None]
     return world_facts(min(bounds) + skip if bounds else None, seed=seed)[skip:]
+
+
+def numbers_of(text: str, kind: type[int] | type[float], option: str) -> tuple[Any, ...]:
+    """The numbers of an option such as --at 100,300. Raises BenchmarkError for anything else."""
+    try:
+        return tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        example = "100,300,1000" if kind is int else "0.5,0.75,1"
+        raise BenchmarkError(
+            f"{option} {text!r} is not a list of numbers; write for example {option} {example}"
+        ) from None
 
 
 def settings_of(pairs: list[str] | None, option: str = "--set") -> dict[str, str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from bluedit.evaluate.answers import TOKENS_PER_PASS, logits_at
+from bluedit.evaluate.bystanders import encoded_turns
+from bluedit.evaluate.data import Drift
 from bluedit.evaluate.passages import passage_rows
 from bluedit.progress import Progress
 from bluedit.text.prompts import encode
@@ -28,44 +31,94 @@ def next_token_drift(
     unedited: Unedited,
     progress: Progress | None = None,
     *,
+    now: Sequence[str] | None = None,
     tokens_per_pass: int = TOKENS_PER_PASS,
-) -> dict[str, tuple[float, float]]:
-    """For each prompt: KL(unedited || edited) of the next token in nats, and 1 if both models have the same first choice, else 0.
+) -> dict[str, Drift]:
+    """For each prompt, how far the distribution of the next token has moved.
 
     Args:
         unedited: gives a context manager inside which the model has its unedited weights.
+        now: what the edited model reads in place of each prompt; None means the same.
     """
-    rows = [encode(lm.tokenizer, prompt)[0] for prompt in prompts]
-    found: dict[str, tuple[float, float]] = {}
+    before = [encode(lm.tokenizer, prompt)[0] for prompt in prompts]
+    after = before if now is None else [encode(lm.tokenizer, prompt)[0] for prompt in now]
+    found: dict[str, Drift] = {}
     with (progress or Progress()).task("comparing with the unedited model", len(prompts), "prompts") as advance:
-        for chunk in chunks_by_cost([len(row) for row in rows], tokens_per_pass):
-            part = [rows[i] for i in chunk]
-            kl, same = _compare(lm, part, range(len(part)), [len(row) - 1 for row in part], unedited)
-            found.update({prompts[i]: (k, s) for i, k, s in zip(chunk, kl.tolist(), same.tolist(), strict=True)})
+        for chunk in chunks_by_cost([max(map(len, pair)) for pair in zip(before, after, strict=True)], tokens_per_pass):
+            ends = [_Tokens.at_end([rows[i] for i in chunk]) for rows in (after, before)]
+            columns = (values.tolist() for values in _compare(lm, *ends, unedited))
+            found.update({prompts[i]: Drift(*own) for i, *own in zip(chunk, *columns, strict=True)})
             advance(len(chunk))
     return found
 
 
 def passage_drift(lm: EditableModel, texts: Sequence[str], tokens: int, unedited: Unedited) -> dict[str, float]:
-    """The metrics passage_kl and passage_same: means over all positions of the first `tokens` tokens of the texts."""
+    """The metrics passage_kl, passage_same, ...: means over all positions of the first `tokens` tokens of the texts."""
     rows = passage_rows(lm, texts, tokens)
-    total, agree, count = 0.0, 0.0, 0
+    drift = _mean_drift(lm, rows, [range(len(row) - 1) for row in rows], unedited)
+    return named("passage", drift)
+
+
+def chat_drift(lm: EditableModel, unedited: Unedited) -> dict[str, float]:
+    """The metrics chat_kl, chat_same, ...: means over the assistant's tokens of the bundled chat turns, in the model's template. Empty
+    if it has none, or if no turn fits its context."""
+    encoded = encoded_turns(lm)
+    if not encoded:
+        return {}
+    rows = [[*before, *reply] for before, reply in encoded]
+    spans = [range(len(before) - 1, len(before) + len(reply) - 1) for before, reply in encoded]
+    return named("chat", _mean_drift(lm, rows, spans, unedited))
+
+
+def named(what: str, drift: Drift) -> dict[str, float]:
+    """The metrics of a drift: "passage" gives passage_kl, passage_same, ..."""
+    return {f"{what}_{name}": value for name, value in drift._asdict().items()}
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Token rows, and the positions in them that are compared: `lanes` says in which row each lies."""
+
+    rows: Sequence[Sequence[int]]
+    lanes: Sequence[int]
+    positions: Sequence[int]
+
+    @classmethod
+    def at_end(cls, rows: Sequence[Sequence[int]]) -> _Tokens:
+        """The last token of each row."""
+        return cls(rows, range(len(rows)), [len(row) - 1 for row in rows])
+
+    def logprobs(self, lm: EditableModel) -> Tensor:
+        return logits_at(lm, self.rows, self.lanes, self.positions).log_softmax(dim=-1)
+
+
+def _mean_drift(lm: EditableModel, rows: Sequence[Sequence[int]], spans: Sequence[range], unedited: Unedited) -> Drift:
+    """The mean over the positions in each row's span."""
+    totals, count = [0.0] * len(Drift._fields), 0
     for chunk in chunks_by_cost([len(row) for row in rows], TOKENS_PER_PASS // 4):
-        part = [rows[i] for i in chunk]
-        lanes = [lane for lane, row in enumerate(part) for _ in row[1:]]
-        kl, same = _compare(lm, part, lanes, [t for row in part for t in range(len(row) - 1)], unedited)
-        total, agree, count = total + float(kl.sum()), agree + float(same.sum()), count + len(kl)
-    return {"passage_kl": total / max(1, count), "passage_same": agree / max(1, count)}
+        lanes = [lane for lane, i in enumerate(chunk) for _ in spans[i]]
+        tokens = _Tokens([rows[i] for i in chunk], lanes, [t for i in chunk for t in spans[i]])
+        totals = [
+            total + float(values.sum())
+            for total, values in zip(totals, _compare(lm, tokens, tokens, unedited), strict=True)
+        ]
+        count += len(lanes)
+    return Drift(*(total / max(1, count) for total in totals))
 
 
 @torch.no_grad()
-def _compare(
-    lm: EditableModel, rows: Sequence[Sequence[int]], lanes: Sequence[int], positions: Sequence[int], unedited: Unedited
-) -> tuple[Tensor, Tensor]:
-    """KL(unedited || edited) and whether the first choices agree, at each position."""
-    now = logits_at(lm, rows, lanes, positions).log_softmax(dim=-1)
+def _compare(lm: EditableModel, after: _Tokens, before: _Tokens, unedited: Unedited) -> list[Tensor]:
+    """The parts of `Drift`, each with one value for every position."""
+    now = after.logprobs(lm)
     with unedited():
-        before = logits_at(lm, rows, lanes, positions).log_softmax(dim=-1)
-    terms = torch.where(before == -torch.inf, 0, before.exp() * (before - now))  # 0 log 0 is 0
+        then = before.logprobs(lm)
+    terms = torch.where(then == -torch.inf, 0, then.exp() * (then - now))  # 0 log 0 is 0
     kl = terms.sum(dim=-1).clamp(min=0)
-    return kl, (before.argmax(dim=-1) == now.argmax(dim=-1)).to(kl.dtype)
+    return [kl, *(_overlap(then, now, k).to(kl.dtype) for k in (1, 5, 10))]
+
+
+def _overlap(then: Tensor, now: Tensor, k: int) -> Tensor:
+    """The share of the k most probable tokens that both have, position by position."""
+    k = min(k, then.shape[-1])
+    one, other = (values.topk(k, dim=-1).indices for values in (then, now))
+    return (one[:, :, None] == other[:, None, :]).sum(dim=(1, 2)) / k

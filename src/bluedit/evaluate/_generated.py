@@ -31,7 +31,7 @@ class Generation(Suite):
     needs = "nothing"
     metrics = (
         *("strict", "accuracy", "generated", "generated_exact", "generated_contains", "generated_paraphrase"),
-        *("generated_chat", "generated_chat_exact", "forcing_gap"),
+        *("generated_chat", "generated_chat_exact", "generated_unseen", "forcing_gap"),
     )
 
     def texts(self, queries: Queries, fact: Fact) -> Iterator[str]:
@@ -56,10 +56,13 @@ class Generation(Suite):
             put(columns, "generated", [starts_with(said, fact.target)])
             put(columns, "generated_exact", [same_text(said, fact.target)])
             put(columns, "generated_contains", [contains(said, fact.target)])
-            put(columns, "generated_paraphrase", [starts_with(text, fact.target) for text in paraphrased])
+            unseen = [starts_with(text, fact.target) for text in paraphrased]
+            put(columns, "generated_paraphrase", unseen)
             answer = [next(chats)] if chat_prompts else []
-            put(columns, "generated_chat", [contains(text, fact.target) for text in answer])
+            in_chat = [contains(text, fact.target) for text in answer]
+            put(columns, "generated_chat", in_chat)
             put(columns, "generated_chat_exact", [same_text(text, fact.target) for text in answer])
+            put(columns, "generated_unseen", [sum(own) / len(own) for own in (unseen, in_chat) if own])
         return columns
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bluedit.evaluate._suite import Suite, probes_of
-from bluedit.evaluate.metrics import Columns, put
+from bluedit.evaluate.data import Drift
+from bluedit.evaluate.metrics import DRIFTS, Columns, put
 
 if TYPE_CHECKING:
     from bluedit.evaluate.queries import Queries
@@ -17,12 +18,12 @@ _ABOUT_ANY_SUBJECT = ("The most surprising thing about {} is", "{} is best known
 
 class Locality(Suite):
     """How far next-token distributions have moved: after neighbours, after prompts about other relations of the subject (the fact's
-    probes of kind "subject"; without any, two prompts that fit every subject), and on ordinary passages."""
+    probes of kind "subject"; without any, two prompts that fit every subject), on ordinary passages, and in ordinary chat answers."""
 
     name = "locality"
-    measures = "drift of next-token distributions after neighbours, after prompts about the same subject, and on the ordinary passages"
+    measures = "drift of next-token distributions after neighbours, after prompts about the same subject, on the ordinary passages and in chat answers"
     needs = "neighbours"
-    metrics = ("neighbour_kl", "neighbour_same", "subject_kl", "subject_same", "passage_kl", "passage_same")
+    metrics = tuple(f"{what}_{part}" for what in DRIFTS for part in Drift._fields)
 
     def texts(self, queries: Queries, fact: Fact) -> Iterator[str]:
         del queries
@@ -36,12 +37,12 @@ class Locality(Suite):
         columns: Columns = {}
         for name, plan in (("neighbour", near), ("subject", same)):
             for prompts in plan:
-                put(columns, f"{name}_kl", [moved[prompt][0] for prompt in prompts])
-                put(columns, f"{name}_same", [moved[prompt][1] for prompt in prompts])
+                for part in Drift._fields:
+                    put(columns, f"{name}_{part}", [getattr(moved[prompt], part) for prompt in prompts])
         return columns
 
     def measure_passages(self, queries: Queries, texts: Sequence[str], tokens: int) -> dict[str, float]:
-        return queries.passage_drift(texts, tokens)
+        return queries.passage_drift(texts, tokens) | queries.chat_drift()
 
 
 def _about_subject(fact: Fact) -> list[str]:

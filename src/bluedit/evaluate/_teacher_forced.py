@@ -87,7 +87,7 @@ class CounterFactPlus(Suite):
         columns: Columns = {}
         for own, kept in zip(prompts, plan, strict=True):
             put(columns, "specificity_plus", _wins(answers, kept))
-            put(columns, "plus_kl", [moved[prompt][0] for prompt in own])
+            put(columns, "plus_kl", [moved[prompt].kl for prompt in own])
         return columns
 
     @staticmethod

@@ -231,6 +231,15 @@ def _kl(before: Tensor, after: Tensor) -> float:
     return max(0.0, float(terms.sum()))
 
 
+def encoded_turns(lm: EditableModel) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each bundled chat turn, (up to the reply, the reply), in the model's template; those that fit its context. None
+    without a template."""
+    chat = chat_form(lm.tokenizer)
+    turns = [chat(user, assistant) for user, assistant in chat_turns()] if chat else []
+    encoded = [encode_exact(lm.tokenizer, before, reply) for before, reply in turns if reply]
+    return [(prompt, reply) for prompt, reply in encoded if len(prompt) + len(reply) <= lm.max_length]
+
+
 def chat_perplexity(lm: EditableModel, progress: Progress | None = None) -> float | None:
     """Perplexity of the assistant's tokens in the bundled chat turns, put through the model's template; None if it has none, or if none
     fits its context.
@@ -238,12 +247,7 @@ def chat_perplexity(lm: EditableModel, progress: Progress | None = None) -> floa
     Raises:
         ModelError: the model's logits are not finite.
     """
-    chat = chat_form(lm.tokenizer)
-    if chat is None:
-        return None
-    turns = [chat(user, assistant) for user, assistant in chat_turns()]
-    encoded = [encode_exact(lm.tokenizer, before, reply) for before, reply in turns if reply]
-    encoded = [(prompt, answer) for prompt, answer in encoded if len(prompt) + len(answer) <= lm.max_length]
+    encoded = encoded_turns(lm)
     if not encoded:
         return None
     answers = score_encoded(lm, encoded, progress)

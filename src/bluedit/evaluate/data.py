@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # (prompt, answer), or with a third part: whether the answer follows without a space; otherwise the text decides
 Pair = tuple[str, str] | tuple[str, str, bool | None]
@@ -39,6 +40,21 @@ class Answer:
     def mean_logprob(self) -> float:
         """Mean log p per token, which CounterFact's metrics compare."""
         return self.logprob / self.tokens
+
+
+class Drift(NamedTuple):
+    """How far an edited model's distribution of the next token is from the unedited model's.
+
+    Attributes:
+        kl: KL(unedited || edited) in nats.
+        same: 1 if both have the same first choice, else 0.
+        top5, top10: share of the 5 or 10 most probable tokens that both have.
+    """
+
+    kl: float
+    same: float
+    top5: float
+    top10: float
 
 
 @dataclass(frozen=True)

@@ -74,26 +74,51 @@ _MEND = "MEND, arXiv 2110.11309, section 4; as MEMIT (arXiv 2210.07229) runs it"
 _MIRAGE = "The Mirage of Model Editing, arXiv 2502.11177"
 _PLUS = "CounterFact+, arXiv 2305.17553"
 _HOPS = "MQuAKE, arXiv 2305.14795, and RippleEdits, arXiv 2307.12976"
+_LURES = "after arXiv 2505.12636, in bluedit's wording"
+_CHOICE = "after arXiv 2604.05995, in bluedit's wording"
 _BEYOND = "common measures of drift"
 
+# what is compared with the unedited model: in words, and whether the text is given (teacher-forced); each has the metrics of
+# `bluedit.evaluate.data.Drift`
+DRIFTS = {
+    "neighbour": ("after neighbours", False),
+    "subject": ("after prompts about other relations of the subject", False),
+    "passage": ("over the tokens of ordinary passages", True),
+    "chat": ("over the tokens of ordinary answers in chat", True),
+}
+
+
+def _drifts() -> dict[str, Metric]:
+    found = {}
+    for what, (where, forced) in DRIFTS.items():
+        found[f"{what}_kl"] = Metric(f"KL(unedited || edited) of the next token {where}", _BEYOND, forced, False, NATS)
+        found[f"{what}_same"] = Metric(f"how often both models have the same first choice {where}", _BEYOND, forced)
+        for k in (5, 10):
+            about = f"share of the {k} most probable next tokens that both models have {where}"
+            found[f"{what}_top{k}"] = Metric(about, _BEYOND, forced)
+    return found
+
+
 METRICS: dict[str, Metric] = {
-    "efficacy": Metric("prompts on which the new target is more probable than the old one, by mean log-probability per token", _ROME, True),
-    "generalisation": Metric("paraphrases on which the new target is more probable than the old one", _ROME, True),
-    "specificity": Metric("neighbours whose true answer is more probable than the new target", _ROME, True),
+    "generated": Metric("prompts whose greedy continuation starts with the new target", _MIRAGE, False),
+    "generated_paraphrase": Metric("paraphrases whose greedy continuation starts with the new target", _MIRAGE, False),
+    "generated_chat": Metric("prompts asked through the chat template whose greedy answer contains the new target", _MIRAGE, False),
+    "generated_unseen": Metric("the mean of generated_paraphrase and generated_chat, as far as a fact has them", _MIRAGE, False),
+    **_drifts(),
     "strict": Metric("prompts on which every token of the new target is the first choice (argmax)", _STRICT, True),
     "strict_paraphrase": Metric("paraphrases on which every token of the new target is the first choice", _STRICT, True),
     "strict_specificity": Metric("neighbours on which every token of the true answer is the first choice", _STRICT, True),
+    "efficacy": Metric("prompts on which the new target is more probable than the old one, by mean log-probability per token", _ROME, True),
+    "generalisation": Metric("paraphrases on which the new target is more probable than the old one", _ROME, True),
+    "specificity": Metric("neighbours whose true answer is more probable than the new target", _ROME, True),
     "specificity_plus": Metric("neighbours whose true answer is more probable than the new target when the edited sentence precedes the prompt", _PLUS, True),
     "plus_kl": Metric("KL(unedited || edited) of the next token after the same prompts", _PLUS, False, False, NATS),
     "accuracy": Metric("target tokens that are the first choice on the prompt", _MEND, True),
     "rephrase_accuracy": Metric("target tokens that are the first choice on the rephrased prompts", _MEND, True),
     "locality_answer": Metric("answer tokens that are the first choice on unrelated questions", _MEND, True),
     "locality_same": Metric("answer tokens of unrelated questions at which the edited and the unedited model have the same first choice", _MEND, True),
-    "generated": Metric("prompts whose greedy continuation starts with the new target", _MIRAGE, False),
     "generated_exact": Metric("prompts whose greedy continuation, up to the model's own stop, is exactly the new target", _MIRAGE, False),
     "generated_contains": Metric("prompts whose greedy continuation contains the new target", _MIRAGE, False),
-    "generated_paraphrase": Metric("paraphrases whose greedy continuation starts with the new target", _MIRAGE, False),
-    "generated_chat": Metric("prompts asked through the chat template whose greedy answer contains the new target", _MIRAGE, False),
     "generated_chat_exact": Metric("the same, where the greedy answer is exactly the new target", _MIRAGE, False),
     "forcing_gap": Metric("accuracy minus generated: how far teacher forcing overstates what the model generates", _MIRAGE, False, False),
     "portability": Metric("questions one reasoning step away from the edit whose greedy continuation contains the right answer", _HOPS, False),
@@ -102,12 +127,12 @@ METRICS: dict[str, Metric] = {
     "alias": Metric("the edited fact asked under another name of the subject and answered correctly in a greedy continuation", _HOPS, False),
     "portability_accuracy": Metric("answer tokens that are the first choice, over all of these questions", "EasyEdit, arXiv 2308.07269", True),
     "subject_kept": Metric("questions about other relations of the subject answered correctly in a greedy continuation", _HOPS, False),
-    "neighbour_kl": Metric("KL(unedited || edited) of the next token after neighbours", _BEYOND, False, False, NATS),
-    "neighbour_same": Metric("neighbours after which the edited and the unedited model have the same first choice", _BEYOND, False),
-    "subject_kl": Metric("KL(unedited || edited) of the next token after prompts about other relations of the subject", _BEYOND, False, False, NATS),
-    "subject_same": Metric("such prompts after which the edited and the unedited model have the same first choice", _BEYOND, False),
-    "passage_kl": Metric("KL(unedited || edited) of the next token, mean over the tokens of ordinary passages", _BEYOND, True, False, NATS),
-    "passage_same": Metric("tokens of ordinary passages at which the edited and the unedited model have the same first choice", _BEYOND, True),
+    "lured_new": Metric("prompts after a text that may bring the old answer back, whose greedy continuation starts with the new target", _LURES, False),
+    "lured_old": Metric("such prompts whose greedy continuation starts with the old answer", _LURES, False, False),
+    "lured_efficacy": Metric("such prompts on which the new target is more probable than the old one, by mean log-probability per token", _LURES, True),
+    "choice_new": Metric("orders of the choice 'new, old, not sure' in which the letter of the new target is the most probable one", _CHOICE, False),
+    "choice_old": Metric("orders in which the old answer's is", _CHOICE, False, False),
+    "choice_unsure": Metric("orders in which that of 'I am not sure' is", _CHOICE, False, False),
     "fluency": Metric("entropy of word bigrams and trigrams in sampled text, weighted 2/3 and 4/3 and averaged; low means repetition", _ROME, False, True, BITS),
     "consistency": Metric("cosine similarity of the TF-IDF vectors of sampled text and of reference texts about the new target", _ROME, False),
 }  # fmt: skip

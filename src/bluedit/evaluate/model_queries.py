@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bluedit.evaluate._drift import Unedited, next_token_drift, passage_drift
+from bluedit.evaluate._drift import Unedited, chat_drift, next_token_drift, passage_drift
 from bluedit.evaluate.answers import TOKENS_PER_PASS, perplexity, score, score_encoded
-from bluedit.evaluate.data import Answer, Pair, Sampling
+from bluedit.evaluate.data import Answer, Drift, Pair, Sampling
 from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
 from bluedit.forward import past_of, shared_length
 from bluedit.progress import Progress
@@ -73,11 +73,16 @@ class ModelQueries:
     def in_chat(self, prompt: str) -> str | None:
         return in_chat(self.lm, prompt) if getattr(self.lm.tokenizer, "chat_template", None) else None
 
-    def next_token_drift(self, prompts: Sequence[str]) -> dict[str, tuple[float, float]]:
-        return next_token_drift(self.lm, prompts, self.unedited, self.progress, tokens_per_pass=self.tokens_per_pass)
+    def next_token_drift(self, prompts: Sequence[str], now: Sequence[str] | None = None) -> dict[str, Drift]:
+        """As the protocol says; `now` is what the edited model reads in place of each prompt."""
+        most = self.tokens_per_pass
+        return next_token_drift(self.lm, prompts, self.unedited, self.progress, now=now, tokens_per_pass=most)
 
     def passage_drift(self, texts: Sequence[str], tokens: int) -> dict[str, float]:
         return passage_drift(self.lm, texts, tokens, self.unedited)
+
+    def chat_drift(self) -> dict[str, float]:
+        return chat_drift(self.lm, self.unedited)
 
     def perplexity(self, texts: Sequence[str], tokens: int) -> float:
         """Perplexity of the first `tokens` tokens of some texts."""

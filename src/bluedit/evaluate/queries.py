@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from bluedit.evaluate.data import Answer, Pair, Sampling
+from bluedit.evaluate.data import Answer, Drift, Pair, Sampling
 
 
 class Queries(Protocol):
@@ -35,12 +35,21 @@ class Queries(Protocol):
         """The prompt in the model's chat template; None if it has none."""
         ...
 
-    def next_token_drift(self, prompts: Sequence[str]) -> Mapping[str, tuple[float, float]]:
-        """For each prompt: KL(unedited || edited) of the next token in nats, and 1 if both models have the same first choice, else 0."""
+    def next_token_drift(self, prompts: Sequence[str]) -> Mapping[str, Drift]:
+        """For each prompt, how far the distribution of the next token has moved from the unedited model's."""
         ...
 
     def passage_drift(self, texts: Sequence[str], tokens: int) -> dict[str, float]:
-        """`passage_kl` and `passage_same` over the first `tokens` tokens of some texts."""
+        """The same as metrics (`passage_kl`, ...), mean over the first `tokens` tokens of some texts."""
+        ...
+
+    def chat_drift(self) -> dict[str, float]:
+        """The same as metrics (`chat_kl`, ...), mean over the assistant's tokens of the bundled chat turns; empty without a chat
+        template."""
+        ...
+
+    def perplexity(self, texts: Sequence[str], tokens: int) -> float:
+        """Perplexity of the first `tokens` tokens of some texts."""
         ...
 
 

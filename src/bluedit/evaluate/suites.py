@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from bluedit.errors import BenchmarkError, did_you_mean
+from bluedit.evaluate._firm import Choice, Lures
 from bluedit.evaluate._generated import Fluency, Generation, Portability
 from bluedit.evaluate._locality import Locality
 from bluedit.evaluate._suite import Suite
@@ -17,7 +18,10 @@ __all__ = ["SUITES", "Suite", "suites_of"]
 
 SUITES: Mapping[str, Suite] = {
     suite.name: suite
-    for suite in (CounterFact(), CounterFactPlus(), ZsRE(), Generation(), Portability(), Fluency(), Locality())
+    for suite in (
+        *(CounterFact(), CounterFactPlus(), ZsRE(), Generation(), Portability(), Fluency(), Locality()),
+        *(Lures(), Choice()),
+    )
 }
 
 

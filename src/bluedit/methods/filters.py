@@ -1,4 +1,4 @@
-"""Post-processing of updates (RECT, PRUNE, REVIVE, SPHERE)."""
+"""Post-processing of updates (RECT, PRUNE, strength, REVIVE, SPHERE)."""
 
 from __future__ import annotations
 
@@ -72,6 +72,17 @@ class CapSpectrum(Filter, kind="prune"):
         from bluedit.maths.filters import prune
 
         return prune(W0, total, self.base)
+
+
+@dataclass(frozen=True)
+class Strength(Filter, kind="strength"):
+    """Shows only a share of the sum of all updates; later batches are written as if all of it was shown."""
+
+    shown_only: ClassVar[bool] = True
+    share: float = number(1.0, "share of the sum of all updates that is shown", high=10.0)
+
+    def apply(self, W0: Tensor, before: Tensor, total: Tensor) -> Tensor:  # noqa: ARG002
+        return self.share * total
 
 
 class WriteFilter(Filter):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bluedit.methods._paths import known
 from bluedit.methods.part import Part
+from bluedit.methods.paths import known
 from bluedit.methods.recipe import Recipe
 from bluedit.options import Option, options_of
 

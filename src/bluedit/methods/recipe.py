@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bluedit.errors import RecipeError
 from bluedit.maths.schedule import Step
-from bluedit.methods._paths import known, options_in, with_option, with_part
 from bluedit.methods.contexts import Contexts, Neutral
 from bluedit.methods.objective import Objective
-from bluedit.methods.part import Composed, part
+from bluedit.methods.part import part
+from bluedit.methods.paths import Adjustable
 from bluedit.methods.schedules import Boundary, Schedule, Spread
 from bluedit.methods.subjects import Split, Subjects
 from bluedit.methods.update import ClosedForm, Update
@@ -44,7 +42,7 @@ class Layers(Option):
 
 
 @dataclass(frozen=True)
-class Recipe(Composed):
+class Recipe(Adjustable):
     """One method, ready to run once it has layers.
 
     Attributes:
@@ -91,35 +89,6 @@ class Recipe(Composed):
     def written(self) -> tuple[int, ...]:
         """Layers whose weight changes."""
         return tuple(sorted({step.layer for step in self.steps()}))
-
-    def override(self, values: Mapping[str, Any], source: str = "--set") -> Recipe:
-        """This recipe with parts and options replaced by path: {"preserve": "null-space", "preserve.threshold": 0.02}.
-
-        Parts are replaced first, whatever the order; a part that is of the asked kind already keeps its numbers.
-
-        Raises:
-            RecipeError: a path that the chosen parts do not have (the nearest one is named) or a value out of range; all of them together.
-        """
-        faults: list[str] = []
-        recipe: Recipe = self
-        slots = known(Recipe).slots
-        for path, value in sorted(values.items(), key=lambda item: item[0] not in slots):
-            try:
-                recipe = with_part(recipe, path, value) if path in slots else with_option(recipe, path, value)
-            except ValueError as error:
-                faults.append(f"{source}: {error}")
-            except RecipeError as error:
-                faults += [f"{source}: {line}" for line in str(error).split("\n")]
-        if faults:
-            order = list(values)
-            faults.sort(key=lambda fault: next((i for i, path in enumerate(order) if path in fault), len(order)))
-            raise RecipeError("\n".join(faults))
-        return recipe
-
-    def settings(self) -> dict[str, Any]:
-        """Kinds of parts and values of options by path, as JSON can write them; `override` reads them back."""
-        found = options_in(self)
-        return {path: list(value) if isinstance(value, tuple) else value for path, value in found.items()}
 
 
 def blue(recipe: Recipe) -> Recipe:

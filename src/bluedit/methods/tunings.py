@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from bluedit.errors import RecipeError, did_you_mean
-from bluedit.methods._paths import known
+from bluedit.methods.paths import known
 from bluedit.methods.recipe import Recipe
 
 Numbers = Mapping[str, Any]

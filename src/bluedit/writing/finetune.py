@@ -91,25 +91,34 @@ def _summed(
 
 
 def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, settings: FineTune) -> Tensor:
-    """Mean over facts of the mean -log p of their target tokens, in nats."""
+    """The loss with dW added to a layer's projection."""
 
     def changed(_module: nn.Module, args: Any, output: Tensor) -> Tensor:
         return output + nn.functional.linear(args[0], dW.to(args[0].dtype))
 
+    with hooked([(lm.projection(layer).module, "forward", changed)]):
+        return target_loss(lm, rows, dW.dtype, at_prompt_end=settings.at_prompt_end)
+
+
+def target_loss(lm: EditableModel, rows: Sequence[Row], dtype: torch.dtype, *, at_prompt_end: bool = False) -> Tensor:
+    """Mean over rows of the mean -log p of their target tokens, in nats, on the model as it is.
+
+    Args:
+        dtype: of the loss.
+        at_prompt_end: every target token is predicted at the prompt's last token (FT-L), not at its own position.
+    """
     ids, mask = lm.pad([row.ids for row in rows])
     lanes = [lane for lane, row in enumerate(rows) for _ in row.targets]
-    steps = [0 if settings.at_prompt_end else t for row in rows for t in range(len(row.targets))]
+    steps = [0 if at_prompt_end else t for row in rows for t in range(len(row.targets))]
     at = [rows[lane].target_start - 1 + t for lane, t in zip(lanes, steps, strict=True)]
     lane, place = torch.tensor(lanes, device=ids.device), torch.tensor(at, device=ids.device)
-    hooks: list[Hook] = [(lm.projection(layer).module, "forward", changed)]
     head = lm.anatomy.head
+    hooks: list[Hook] = []
     if head is not None:
-        hooks.append((head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:])))
+        hooks = [(head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:]))]
     with hooked(hooks):
         logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    predicted = (logits[lane, place] if head is None else logits[0]).to(dW.dtype)
+    predicted = (logits[lane, place] if head is None else logits[0]).to(dtype)
     tokens = torch.tensor([token for row in rows for token in row.targets], device=ids.device)
-    weight = torch.tensor(
-        [1 / len(row.targets) for row in rows for _ in row.targets], dtype=dW.dtype, device=ids.device
-    )
+    weight = torch.tensor([1 / len(row.targets) for row in rows for _ in row.targets], dtype=dtype, device=ids.device)
     return (nn.functional.cross_entropy(predicted, tokens, reduction="none") * weight).sum() / len(rows)

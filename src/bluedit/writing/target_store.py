@@ -37,11 +37,14 @@ class TargetStore:
         folder: where they are.
         unedited: fingerprint of the unedited weights, which some objectives hold on to.
         spared: seconds that targets found here took when they were optimised; a fair timing adds them.
+        group: while it is not empty, targets are kept under this name instead of the model's weights: those that the first recipe of a
+            group optimises are used by its others, too, though their weights differ.
     """
 
     folder: Path
     unedited: str
     spared: float = 0.0
+    group: str = ""
 
     def get(
         self,
@@ -61,7 +64,8 @@ class TargetStore:
         # the weights that z* is optimised on are in the fingerprint, and norms are anchored afterwards
         asked = replace(objective, weights="current", norm_anchor=False)
         sites = [asdict(one) for one in (site, *later)]
-        name = text_fingerprint(weights_fingerprint(lm.model), self.unedited, prompts, sites, _described(asked))
+        weights = f"group {self.group}" if self.group else weights_fingerprint(lm.model)
+        name = text_fingerprint(weights, self.unedited, prompts, sites, _described(asked))
         file = self.folder / f"{name}.safetensors"
         try:
             if file.is_file():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _INTRODUCTION = (
     "<p>Each recipe wrote the same facts into the weights of a language model, batch after batch; then the model was "
-    "questioned. A name ending in <b>-blue</b> is the recipe of that name with BLUE (boundary layer update), which writes only the first and "
+    "questioned. <b>in-context</b> and <b>retrieval</b> leave the weights alone, and <b>lora</b> trains adapters. A name ending in <b>-blue</b> is the recipe of that name with BLUE (boundary layer update), which writes only the first and "
     "the last of the layers, each with its own target. Each form of a recipe runs with the settings tuned for it.</p>"
 )
 _RESULTS = (
@@ -69,7 +69,7 @@ def _section(place: int, record: BenchmarkRecord) -> str:
         f'<section id="run-{place}"><h2>{html.escape(_title(record))}</h2>{sections.headline(record)}'
         f"{sections.results(place, record, record.names(sections.MAIN), 'Results', _RESULTS, speed=True)}"
         f"<details><summary>What the numbers mean</summary>{_definitions(names)}</details>{comparison.differences(record)}"
-        f"{sections.forcing(record)}{sections.drawings(record)}{sections.hidden(record)}{sections.abilities(record)}"
+        f"{sections.fronts(record)}{sections.forcing(record)}{sections.drawings(record)}{sections.hidden(record)}{sections.abilities(record)}"
         f"{sections.finetuned(record)}"
         f"{sections.results(place, record, rest, 'Further metrics', '')}<h3>Every fact</h3>"
         f'<div class="explorer" data-run="{place}"><noscript>This list needs JavaScript.</noscript></div>'

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from bluedit.benchmark.front import front_charts, points_of
 from bluedit.benchmark.page import _comparison as comparison
 from bluedit.benchmark.page import _figures as figures
 from bluedit.benchmark.page._markup import COLUMNS, head, label, shown
 from bluedit.benchmark.reading import finite
+from bluedit.benchmark.results import rows_of
 from bluedit.evaluate.metrics import NUMBER
 from bluedit.page import signed, table
 
@@ -20,15 +22,19 @@ if TYPE_CHECKING:
     from bluedit.evaluate.data import Ability, Training
 
 MAIN = (
-    *("score", "efficacy", "generalisation", "specificity", "strict", "strict_paraphrase", "strict_specificity"),
-    *("accuracy", "rephrase_accuracy", "locality_answer", "generated", "perplexity", "passage_kl", "passage_same"),
+    *("generated", "generated_paraphrase", "generated_chat", "strict", "strict_paraphrase"),
+    *("neighbour_kl", "neighbour_same", "subject_kl", "passage_kl", "passage_same", "chat_kl", "perplexity"),
+    *("score", "efficacy", "generalisation", "specificity", "strict_specificity"),
+    *("accuracy", "rephrase_accuracy", "locality_answer"),
 )  # the columns of the first table; the others are in a second one
 _HEADLINE = {
-    "score": "score",
-    "strict": "share of strict answers",
-    "accuracy": "accuracy",
+    "generated_unseen": "share of generated answers on unseen phrasings",
     "generated": "share of generated answers",
+    "strict": "share of strict answers",
+    "score": "score",
+    "accuracy": "accuracy",
 }  # entries are ranked by the first of these that was measured
+_BESIDE = ("generated", "generated_chat", "neighbour_same", "efficacy", "specificity")  # named beside it
 _TRADED = (
     ("specificity", "generalisation"),
     ("locality_same", "rephrase_accuracy"),
@@ -44,7 +50,7 @@ def headline(record: BenchmarkRecord) -> str:
     ranked = sorted((e for e in record.edited if name and finite(e.value(name))), key=lambda e: -e.value(name))
     if ranked:
         best = ranked[0]
-        others = [f"{label(n)} {shown(best.value(n), n)}" for n in MAIN[1:5] if n != name and finite(best.value(n))]
+        others = [f"{label(n)} {shown(best.value(n), n)}" for n in _BESIDE if n != name and finite(best.value(n))]
         verb = "has the highest" if len(ranked) > 1 else "reaches a"
         text = f"<b>{html.escape(best.name)}</b> {verb} {_HEADLINE[name]} of {shown(best.value(name), name)}"
         text += f" ({', '.join(others)})" if others else ""
@@ -137,6 +143,20 @@ def drawings(record: BenchmarkRecord) -> str:
     if not any(drawn):
         return ""
     return f'<h3>Figures</h3><div class="figures">{figures.legend(look)}<div class="grid">{"".join(drawn)}</div></div>'
+
+
+def fronts(record: BenchmarkRecord) -> str:
+    """What is said on unseen phrasings against what moved elsewhere, at each number of facts."""
+    rows = rows_of(entry.log for entry in record.edited)
+    drawn = "".join(chart.html() for chart in front_charts(points_of(rows)))
+    if not drawn:
+        return ""
+    about = (
+        "Up: the mean of the shares of paraphrases and of chat questions on which the model generates the new target. Right: the mean KL "
+        "(unedited || edited) on ordinary passages, in ordinary chat answers and after neighbours. A line varies one number of a recipe, with "
+        "the same targets; hollow marks are entries as they are."
+    )
+    return f"<h3>The front</h3><p>{about}</p>{drawn}"
 
 
 def hidden(record: BenchmarkRecord) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
-from bluedit.errors import did_you_mean
-from bluedit.methods.part import NO_PARTS, Part, filled, slots_of
+from bluedit.errors import RecipeError, did_you_mean
+from bluedit.methods.part import NO_PARTS, Composed, Part, filled, slots_of
 from bluedit.options import Option, options_of
 
 
@@ -102,3 +102,36 @@ def with_part(root: Any, path: str, value: Any) -> Any:
         if slot is not None:
             return _changed(root, trail, path, filled(slot, getattr(holder, path), value))
     raise ValueError(f"this recipe has no part {path!r}; {did_you_mean(path, options_in(root))}")
+
+
+class Adjustable(Composed):
+    """A frozen dataclass of options and parts that can be changed by path, and listed."""
+
+    def override(self, values: Mapping[str, Any], source: str = "--set") -> Self:
+        """A copy with parts and options replaced by path: {"preserve": "null-space", "preserve.threshold": 0.02}.
+
+        Parts are replaced first, whatever the order; a part that is of the asked kind already keeps its numbers.
+
+        Raises:
+            RecipeError: a path that the chosen parts do not have (the nearest one is named) or a value out of range; all of them together.
+        """
+        faults: list[str] = []
+        changed = self
+        slots = known(type(self)).slots
+        for path, value in sorted(values.items(), key=lambda item: item[0] not in slots):
+            try:
+                changed = with_part(changed, path, value) if path in slots else with_option(changed, path, value)
+            except ValueError as error:
+                faults.append(f"{source}: {error}")
+            except RecipeError as error:
+                faults += [f"{source}: {line}" for line in str(error).split("\n")]
+        if faults:
+            order = list(values)
+            faults.sort(key=lambda fault: next((i for i, path in enumerate(order) if path in fault), len(order)))
+            raise RecipeError("\n".join(faults))
+        return changed
+
+    def settings(self) -> dict[str, Any]:
+        """Kinds of parts and values of options by path, as JSON can write them; `override` reads them back."""
+        found = options_in(self)
+        return {path: list(value) if isinstance(value, tuple) else value for path, value in found.items()}

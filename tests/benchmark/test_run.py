@@ -31,7 +31,7 @@ def test_every_entry_is_measured_after_every_batch(lm, whole):
     assert [entry["fact"]["subject"] for entry in facts] == list(NAMES)
     assert all(0 <= entry["scores"]["efficacy"] <= 1 for entry in facts)
     text = (folder / "results.md").read_text()
-    assert "| recipe | facts | efficacy | generalisation | specificity | strict |" in text
+    assert "| recipe | facts | strict | strict_paraphrase | strict_specificity | efficacy |" in text
     assert text.count("first batch") == 2
     assert (folder / "results.csv").read_text().count("\n") == text.count("\n") - 1
     assert same_weights(lm)

@@ -85,3 +85,21 @@ def test_the_time_that_stored_targets_saved_is_counted(lm, tmp_path):
     assert store.spared == 0
     get(store, lm)
     assert store.spared > 0
+
+
+def test_a_group_shares_targets_though_weights_differ(lm, tmp_path):
+    """Within a recipe a second request for the same targets has its own; the next recipe finds both in the same order."""
+    store = TargetStore(tmp_path, "base")
+    store.share("one")
+    first, second = get(store, lm), get(store, lm)
+    assert first[1] and second[1] and not torch.equal(first[0].z, second[0].z)
+    with torch.no_grad():
+        lm.projection(0).matrix()[0, 0] += 1e-9
+    store.share("one")
+    for wanted in (first, second):
+        found, optimised = get(store, lm)
+        assert not optimised and torch.equal(found.z, wanted[0].z)
+    store.share("other")
+    assert get(store, lm)[1]
+    store.share("")
+    assert get(store, lm)[1] and not get(store, lm)[1]

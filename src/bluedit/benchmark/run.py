@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from bluedit.benchmark._entry_run import EntryRun
 from bluedit.benchmark._folder import claimed, configuration_of
 from bluedit.benchmark.entry import TARGETS, Entry, entries_of
 from bluedit.benchmark.front import write_front
-from bluedit.benchmark.record import FILES, EntryLog, Failure, read, write
+from bluedit.benchmark.record import FILES, Configuration, EntryLog, Failure, read, write
 from bluedit.benchmark.results import Row, rows_of, write_table
 from bluedit.benchmark.running import Work
 from bluedit.benchmark.sweep import swept
@@ -22,10 +22,11 @@ from bluedit.editing.editor import Editor
 from bluedit.errors import BenchmarkError, BluEditError
 from bluedit.evaluate.model_queries import ModelQueries
 from bluedit.facts.fact import conflicts
-from bluedit.model.fingerprint import weights_fingerprint
+from bluedit.model.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.writing.target_store import TargetStore
 
 if TYPE_CHECKING:
+    from bluedit.benchmark.approach import Approach
     from bluedit.benchmark.plan import Benchmark
     from bluedit.execution import Execution
     from bluedit.model.editable import EditableModel
@@ -77,7 +78,7 @@ def run_benchmark(
     try:
         with claimed(folder, configuration_of(lm, weights, benchmark, chosen)) as configuration:
             for entry in entries:
-                store.group = entry.group
+                store.share(_shared(entry, entries, chosen, configuration))
                 work = Work(editor, store, folder / entry.folder)
                 run = EntryRun(benchmark, entry, chosen[entry.name], work, trace or BenchmarkTrace())
                 failure = _finish(run)
@@ -97,6 +98,17 @@ def run_benchmark(
             f"{len(failures)} of {len(entries)} entries could not be finished ({reasons}). What was measured before is kept"
         )
     return rows_of(_logs(folder, dict.fromkeys([*chosen, *configuration.entries])))
+
+
+def _shared(
+    entry: Entry, entries: Sequence[Entry], chosen: Mapping[str, Approach], configuration: Configuration
+) -> str:
+    """The name under which the entries of a group share targets: all that these depend on. Empty for an entry without a group."""
+    if not entry.group:
+        return ""
+    first = next(other for other in entries if other.group == entry.group)
+    depends = (configuration.facts_fingerprint, configuration.batch_size, configuration.corpus_fingerprint)
+    return text_fingerprint(entry.group, chosen[first.name].settings(), *depends)
 
 
 def _finish(run: EntryRun) -> BluEditError | None:

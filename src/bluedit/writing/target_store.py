@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -37,14 +38,20 @@ class TargetStore:
         folder: where they are.
         unedited: fingerprint of the unedited weights, which some objectives hold on to.
         spared: seconds that targets found here took when they were optimised; a fair timing adds them.
-        group: while it is not empty, targets are kept under this name instead of the model's weights: those that the first recipe of a
-            group optimises are used by its others, too, though their weights differ.
+        group: see `share`.
     """
 
     folder: Path
     unedited: str
     spared: float = 0.0
     group: str = ""
+    _asked: Counter[str] = field(default_factory=Counter)
+
+    def share(self, group: str) -> None:
+        """From now on targets are kept under the name of a group instead of the model's weights: those that the first recipe of a group
+        optimises are used by its others, too, though their weights differ. An empty name ends that."""
+        self.group = group
+        self._asked.clear()
 
     def get(
         self,
@@ -66,6 +73,9 @@ class TargetStore:
         sites = [asdict(one) for one in (site, *later)]
         weights = f"group {self.group}" if self.group else weights_fingerprint(lm.model)
         name = text_fingerprint(weights, self.unedited, prompts, sites, _described(asked))
+        if self.group:  # a recipe may ask for the same targets again, when it has changed the weights
+            self._asked[name] += 1
+            name = text_fingerprint(name, self._asked[name])
         file = self.folder / f"{name}.safetensors"
         try:
             if file.is_file():

@@ -37,7 +37,9 @@ _MODULES: dict[str, Callable[[EditableModel], str | list[str]]] = {
 def check_peft() -> None:
     """Raises BenchmarkError when PEFT is not installed."""
     if importlib.util.find_spec("peft") is None:
-        raise BenchmarkError("the entry 'lora' needs PEFT, which is not installed; pip install 'bluedit[lora]'")
+        raise BenchmarkError(
+            "the entry 'lora' needs PEFT, which is not installed; pip install 'bluedit[lora]', or leave it out"
+        )
 
 
 class LoraRun(Running):

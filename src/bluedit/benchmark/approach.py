@@ -6,14 +6,13 @@ An approach is a frozen dataclass of options, registered by name. Importing this
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from bluedit.errors import RecipeError
 from bluedit.methods.part import Part, part
 from bluedit.methods.paths import Adjustable
-from bluedit.methods.recipe import Recipe
 from bluedit.methods.wordings import PromptOnly, Wordings
 from bluedit.options import Text, choice, flag, number, option, whole
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from bluedit.benchmark.running import Running, Work
     from bluedit.editing.editor import Editor
     from bluedit.facts.fact import Fact
+    from bluedit.methods.recipe import Recipe
 
 
 class Approach(Part, Adjustable, slot="approach"):
@@ -66,23 +66,35 @@ class Unedited(Approach, kind="unedited"):
         return [list(facts)]
 
 
-@dataclass(frozen=True)
-class Written(Approach):
-    """A recipe writes the facts into the weights, batch after batch."""
+class Edits(Approach):
+    """What needs a recipe.
 
-    runs: ClassVar[str] = "bluedit.benchmark._written:WrittenRun"
-    recipe: Recipe = field(default_factory=lambda: Recipe("recipe"))
+    Attributes:
+        recipe: as the model runs it; a field of the dataclasses.
+    """
 
-    def prepared(self, editor: Editor, settings: Mapping[str, Any]) -> Written:
-        return replace(self, recipe=editor.recipe(self.recipe, settings))
+    recipe: Recipe | None
 
     def parts(self, facts: Sequence[Fact], size: int) -> list[list[Fact]]:
         from bluedit.writing.batches import split_batches
 
+        assert self.recipe is not None
         return split_batches(facts, size, self.recipe.subjects)
 
+
+@dataclass(frozen=True)
+class Written(Edits):
+    """A recipe writes the facts into the weights, batch after batch."""
+
+    runs: ClassVar[str] = "bluedit.benchmark._written:WrittenRun"
+    recipe: Recipe | None = None
+
+    def prepared(self, editor: Editor, settings: Mapping[str, Any]) -> Written:
+        assert self.recipe is not None
+        return replace(self, recipe=editor.recipe(self.recipe, settings))
+
     def settings(self) -> dict[str, Any]:
-        return self.recipe.settings()
+        return self.recipe.settings() if self.recipe else {}
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,7 @@ class InContext(Approach, kind="in-context"):
 
 
 @dataclass(frozen=True)
-class Retrieval(Approach, kind="retrieval"):
+class Retrieval(Edits, kind="retrieval"):
     """Nothing is written: at run time the residual of the nearest stored key is added where a key matches (NeuralDB).
 
     Keys and residuals are those of a recipe, batch by batch on the unedited weights. Further settings are the recipe's.
@@ -121,9 +133,6 @@ class Retrieval(Approach, kind="retrieval"):
                 "choose a closed-form recipe (from=memit-seq-blue)"
             )
         return replace(chosen, recipe=recipe)
-
-    def parts(self, facts: Sequence[Fact], size: int) -> list[list[Fact]]:
-        return Written.parts(Written(recipe=self.recipe), facts, size) if self.recipe else super().parts(facts, size)
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | (self.recipe.settings() if self.recipe else {})

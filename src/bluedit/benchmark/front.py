@@ -68,12 +68,17 @@ def _point(row: Row) -> Point | None:
     if not moved or math.isnan(said):
         return None
     recipe, sweep, value = place_of(row.entry) or (row.entry, "", _NAN)
-    parts = {name: scores.get(name, _NAN) for name in MOVED}
     return Point(
-        *(row.entry, recipe, sweep, value, row.facts, said, sum(moved) / len(moved)),
+        entry=row.entry,
+        recipe=recipe,
+        sweep=sweep,
+        value=value,
+        facts=row.facts,
+        said=said,
+        kl=sum(moved) / len(moved),
         paraphrase=scores.get("generated_paraphrase", _NAN),
         chat=scores.get("generated_chat", _NAN),
-        **parts,
+        **{name: scores.get(name, _NAN) for name in MOVED},  # pyright: ignore[reportArgumentType]
     )
 
 

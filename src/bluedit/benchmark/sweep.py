@@ -110,6 +110,7 @@ def swept(
             found.append(entry)
             continue
         recipe = approach.prepared(editor, entry.settings).recipe
+        assert recipe is not None
         for name in sweeps:
             sweep = sweep_of(name)
             chosen = sorted({1.0, *(values or sweep.values)}, key=lambda value: (value != 1, value))

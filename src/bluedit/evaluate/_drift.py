@@ -45,9 +45,10 @@ def next_token_drift(
     found: dict[str, Drift] = {}
     with (progress or Progress()).task("comparing with the unedited model", len(prompts), "prompts") as advance:
         for chunk in chunks_by_cost([max(map(len, pair)) for pair in zip(before, after, strict=True)], tokens_per_pass):
-            ends = [_Tokens.at_end([rows[i] for i in chunk]) for rows in (after, before)]
-            columns = (values.tolist() for values in _compare(lm, *ends, unedited))
-            found.update({prompts[i]: Drift(*own) for i, *own in zip(chunk, *columns, strict=True)})
+            here = [[rows[i] for i in chunk] for rows in (after, before)]
+            columns = _compare(lm, _Tokens.at_end(here[0]), _Tokens.at_end(here[1]), unedited)
+            rows = zip(*(values.tolist() for values in columns), strict=True)
+            found.update({prompts[i]: Drift(*own) for i, own in zip(chunk, rows, strict=True)})
             advance(len(chunk))
     return found
 

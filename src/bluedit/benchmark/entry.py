@@ -9,16 +9,15 @@ from typing import Any
 
 from bluedit.benchmark.approach import Approach, Written, approaches
 from bluedit.errors import BenchmarkError, RecipeError, did_you_mean
-from bluedit.methods.presets import BENCHMARKED, PRESETS, preset
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.schedules import Boundary
 
 UNEDITED = "unedited"
 LISTS: Mapping[str, tuple[str, ...]] = {
-    "default": (UNEDITED, BENCHMARKED),
+    "default": (UNEDITED, "memit-seq-blue"),
     # with BLUE, what it is often not compared with: memory alone, one layer alone, one target alone, fine-tuning, and not editing at all
     "honest": (
-        *(UNEDITED, BENCHMARKED, "memit-seq", "memit-seq:schedule=single", "memit-seq-replay", "natural-blue"),
+        *(UNEDITED, "memit-seq-blue", "memit-seq", "memit-seq:schedule=single", "memit-seq-replay", "natural-blue"),
         *("ft-local", "lora", "in-context", "retrieval"),
     ),
 }  # ready-made lists of entries
@@ -74,6 +73,8 @@ class Entry:
         Raises:
             RecipeError: neither a recipe nor another approach is called so.
         """
+        from bluedit.methods.presets import PRESETS, preset
+
         if isinstance(self.recipe, Approach):
             return self.recipe
         if isinstance(self.recipe, Recipe):

@@ -170,9 +170,9 @@ def benchmark(
         ),
     ] = None,
 ) -> None:
-    """Compare recipes, and what people do instead of editing: write many facts and measure on the way.
+    """Compare recipes: write many facts and measure on the way.
 
-    Each recipe writes the same facts, batch after batch. You can interrupt a benchmark at any time. The same command then continues after
+    Each recipe writes the same facts, batch after batch, beside what people do instead of editing (--entries honest). You can interrupt a benchmark at any time. The same command then continues after
     the last finished batch.
     """
     from bluedit.benchmark.front import front_charts, points_of

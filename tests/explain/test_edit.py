@@ -191,6 +191,16 @@ def test_filters_change_what_is_delivered(statistics):
     assert all(abs(written.delivered - written.reach) > 0.01 for written in found.written)
 
 
+@pytest.mark.parametrize("name", ["revive-blue", "suit-keys-blue"])
+def test_spared_directions_leave_the_metric_unknown(name, statistics):
+    editor = make_editor(statistics=statistics)
+    edit(editor, FACTS[:2], name)
+    found = explain_edit(editor, 1)
+    assert found.reading_note.startswith("Every write spared directions, or was solved for a part of the keys")
+    assert found.filters is None and all(text.received is not None for text in found.asked)
+    assert sum(written.part for written in found.written) == pytest.approx(1.0, abs=1e-6)
+
+
 def test_facts_are_found_by_number_id_and_text():
     facts = (*FACTS, FACTS[1])
     assert find_fact(facts, 2) == 2

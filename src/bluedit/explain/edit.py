@@ -36,6 +36,7 @@ from bluedit.explain._residual_folder import FIGURES
 from bluedit.explain.residual_data import as_csv
 from bluedit.facts.fact import Fact
 from bluedit.files import write_file, write_json
+from bluedit.methods.update import ClosedForm
 from bluedit.page import write_document
 from bluedit.page.plots import check_plots, write_plots
 from bluedit.text.wordings import chat_form
@@ -69,6 +70,10 @@ _NAMED = 20  # facts in one error message
 _EXACT = (
     "The recipe meets its keys exactly (slack 0) and wrote several facts at once, so the patch does not tell the metric of the keys: "
     "no whitened match is given."
+)
+_SPARED = (
+    "Every write spared directions, or was solved for a part of the keys, so the patch does not tell the metric of the keys: no whitened "
+    "match is given. Residuals are given as they were written, without what was spared of them."
 )
 _UNKNOWN = (
     "The patch was written with parts that are not known here: the schedule and the metric of the keys are left out, and with them what "
@@ -229,7 +234,9 @@ def _note(columns: Columns, history: History, seen: Rewritten) -> str:
     if not columns.recipe.layers:
         return _UNKNOWN
     unknown = any(change.row is None for change in seen.main.changes.values())
-    return " ".join(filter(None, [_EXACT if unknown else "", _FILTERED if history.filtered else ""]))
+    update = columns.recipe.update
+    why = _EXACT if not isinstance(update, ClosedForm) or update.solved_as_recorded else _SPARED
+    return " ".join(filter(None, [why if unknown else "", _FILTERED if history.filtered else ""]))
 
 
 def write_edit(found: EditExplanation, folder: str | Path, plots: Sequence[str] = ()) -> Path:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from editing_help import Recorder, edit, make_editor
+from editing_help import Recorder, edit, make_editor, weight
 
 from bluedit import Execution
 from bluedit.methods.descent import Momentum
@@ -109,6 +109,46 @@ def test_the_loop_corrects_later_targets_from_where_they_were(statistics):
         report=False,
     )
     assert float(second.loss.mean()) < float(fresh.targets[1][1].loss.mean())
+
+
+OWN = {"schedule": "own", "layers": [1, 2, 3], "objective.together": True, "descent": "momentum"}
+
+
+def test_middle_layers_keep_the_vectors_found_with_the_first_ones(statistics):
+    trace = Recorder()
+    editor = make_editor(statistics=statistics, trace=trace)
+    edit(editor, FACTS, "memit-seq", settings={**OWN, "objective.stop_loss": 0.0, "objective.steps": 8})
+    first, middle, last = (found for _, found in trace.targets)
+    assert [site.layer for site, _ in trace.targets] == [1, 2, 3]
+    assert torch.allclose(middle.z - middle.start, first.later[0], atol=1e-6)
+    assert middle.loss.isnan().all() and (middle.steps == 0).all()
+    assert (last.steps == 4).all() and not torch.allclose(last.z - last.start, first.later[1], atol=1e-3)
+    assert [write.step.layer for write in trace.writes] == [1, 2, 3]
+
+
+def test_layers_with_own_targets_share_the_step_size_and_the_clamp(statistics):
+    trace = Recorder()
+    editor = make_editor(statistics=statistics, trace=trace)
+    numbers = {
+        "objective.stop_loss": 0.0,
+        "objective.steps": 30,
+        "objective.learning_rate": 9.0,
+        "objective.clamp": 0.6,
+    }
+    edit(editor, FACTS, "memit-seq", settings={**OWN, **numbers})
+    first = trace.targets[0][1]
+    bound = 0.6 * 2 / 3 * first.start.norm(dim=0)
+    assert torch.allclose((first.z - first.start).norm(dim=0), bound, rtol=1e-4)
+    assert (first.later[0].norm(dim=0) > 0.1).all()
+
+
+def test_two_layers_with_own_targets_are_blue(statistics):
+    weights = []
+    for schedule in ("own", "boundary"):
+        editor = make_editor(statistics=statistics)
+        edit(editor, FACTS, "memit-seq", settings={**OWN, "schedule": schedule, "layers": [1, 3], "objective.steps": 4})
+        weights.append([weight(editor, layer) for layer in (1, 3)])
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 
 def test_spread_has_one_target_and_needs_no_others(statistics):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluedit.maths.schedule import Step, boundary, single, spread
-from bluedit.methods.schedules import Boundary, Replay, Schedule, Single, Spread
+from bluedit.methods.schedules import Boundary, Own, Replay, Schedule, Single, Spread
 
 LAYERS = st.lists(st.integers(0, 60), min_size=1, max_size=12, unique=True).map(sorted)
 
@@ -41,7 +41,15 @@ def test_spread_consumes_the_whole_residual_evenly(layers, residual):
 @settings(max_examples=50, deadline=None)
 @given(LAYERS, st.floats(0.1, 3))
 def test_the_last_step_takes_all_that_is_left(layers, power):
-    for schedule in (Spread(power=power), Boundary(), Boundary(first=0.5), Single(), Replay(), Replay(every=True)):
+    for schedule in (
+        Spread(power=power),
+        Boundary(),
+        Boundary(first=0.5),
+        Single(),
+        Replay(),
+        Replay(every=True),
+        Own(),
+    ):
         steps = schedule.steps(layers)
         assert steps[-1].share == 1
         assert all(0 < step.share <= 1 and step.target >= step.layer for step in steps)
@@ -53,6 +61,11 @@ def test_partial_strength_and_replay():
     assert Boundary(first=0.75).steps([4]) == (Step(4, 4, 1.0),)
     assert Replay().steps([4, 5, 8]) == (Step(4, 4, 1.0), Step(8, 8, 1.0))
     assert Replay(every=True).steps([4, 5, 8]) == (Step(4, 4, 1.0), Step(5, 5, 1.0), Step(8, 8, 1.0))
+
+
+def test_each_layer_for_itself():
+    assert Own().steps([4, 5, 8]) == (Step(4, 4, 1.0), Step(5, 5, 1.0), Step(8, 8, 1.0))
+    assert (Own().portion(1), Own().portion(2), Own().portion(8), Boundary().portion(2)) == (1.0, 1.0, 0.25, 1.0)
 
 
 @settings(max_examples=50, deadline=None)
@@ -73,4 +86,4 @@ def test_the_parts_are_these_functions():
     layers = [2, 3, 5]
     assert Spread(power=0.5).steps(layers) == spread(layers, 0.5)
     assert (Boundary().steps(layers), Single().steps(layers)) == (boundary(layers), single(layers))
-    assert Schedule.choices == {"spread": Spread, "boundary": Boundary, "single": Single, "replay": Replay}
+    assert Schedule.choices == {"spread": Spread, "boundary": Boundary, "single": Single, "own": Own, "replay": Replay}

@@ -63,7 +63,15 @@ MEMIT = preset("memit")
 
 
 def test_methods_are_rows():
-    assert {*HOSTS, *(f"{host}-blue" for host in HOSTS), "memit-seq-replay", "ft", "ft-local"} == set(PRESETS)
+    assert {
+        *HOSTS,
+        *(f"{host}-blue" for host in HOSTS),
+        "memit-seq-joint",
+        "natural-joint",
+        "memit-seq-replay",
+        "ft",
+        "ft-local",
+    } == set(PRESETS)
     assert DEFAULT in PRESETS
     for name, recipe in PRESETS.items():
         assert recipe.name == name

@@ -45,10 +45,10 @@ class Objective(Part, slot="objective"):
     kl_anchor: str = choice(_CURRENT, "weights whose distribution the KL term stays close to", _CURRENT, _UNEDITED)
     norm_anchor: bool = flag(False, "rescale targets to the mean norm of values on the unedited model (NAS)")
     together: bool = flag(
-        False, "optimise the targets of all layers at once before the first write, then only correct the later ones"
+        False, "optimise the targets of all layers at once before the first write, then only correct the last one"
     )
     correction: int = whole(
-        5, "with together: largest number of evaluations for a later target, on the weights written so far", low=1.0
+        5, "with together: largest number of evaluations for the last target, on the weights written so far", low=1.0
     )
     rotate: bool = flag(False, "each evaluation takes one text of each group, in turn: more texts for the same time")
     variance: float = number(

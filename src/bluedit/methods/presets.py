@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bluedit.errors import RecipeError, did_you_mean
 from bluedit.methods.descent import Momentum
 from bluedit.methods.filters import CapSpectrum, SpareDominant, SpareNeurons, Sparsify
 from bluedit.methods.keys import SpecificKeys
 from bluedit.methods.objective import Objective
 from bluedit.methods.preserve import Controlled, Covariance, NullSpace, StrongNeurons
-from bluedit.methods.recipe import Recipe, blue
+from bluedit.methods.recipe import Recipe, blue, joint
 from bluedit.methods.schedules import Replay, Single, Spread
 from bluedit.methods.subjects import Unit
 from bluedit.methods.update import ClosedForm, FineTune, Rounds
@@ -17,7 +19,7 @@ from bluedit.methods.wordings import Natural
 _ARXIV = "https://arxiv.org/abs/"
 _MEMIT, _PMET, _RECT = _ARXIV + "2210.07229", _ARXIV + "2308.08742", _ARXIV + "2401.04700"
 BLUE_PAPER = _ARXIV + "2502.03748"
-_JOINT = Objective(site="mlp", attention=True, adaptive=True)
+_PMET_OBJECTIVE = Objective(site="mlp", attention=True, adaptive=True)
 
 _HOSTS = (
     Recipe(
@@ -56,7 +58,7 @@ _HOSTS = (
         "targets optimised jointly at the attention's and the MLP's output, square-root shares",
         "to compare with the paper; one batch",
         schedule=Spread(power=0.5),
-        objective=_JOINT,
+        objective=_PMET_OBJECTIVE,
     ),
     Recipe(
         "pmet-seq",
@@ -64,7 +66,7 @@ _HOSTS = (
         "pmet that also preserves the keys of earlier edits",
         "to compare with the paper; batch after batch",
         schedule=Spread(power=0.5),
-        objective=_JOINT,
+        objective=_PMET_OBJECTIVE,
         memory=True,
     ),
     Recipe(
@@ -141,7 +143,7 @@ _HOSTS = (
         "natural",
         _MEMIT,
         "memit-seq taught as people ask: other phrasings, questions, the chat form, the end of the answer; one target for all facts about a subject",
-        "when people will use the model; with BLUE the default of 'bluedit edit'",
+        "when people will use the model; natural-joint disturbs other answers least",
         objective=Objective(clamp_growth=0.5, together=True, rotate=True, learning_rate=0.1, descent=Momentum()),
         update=ClosedForm(preserve=Covariance(names=0.5)),
         memory=True,
@@ -188,11 +190,24 @@ _BASELINES = (
     ),
 )
 
+_BY_NAME = {host.name: host for host in _HOSTS}
+_JOINT = (
+    joint(
+        replace(
+            _BY_NAME["natural"],
+            objective=replace(_BY_NAME["natural"].objective, learning_rate=0.15),
+            wordings=Natural(statements=3, questions=2),
+        ),
+        "when people will use the model; the default of 'bluedit edit'",
+    ),
+    joint(_BY_NAME["memit-seq"], "to compare with BLUE; writes more layers, each of them less"),
+)
 PRESETS: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (*(r for host in _HOSTS for r in (host, blue(host))), *_OTHERS, *_BASELINES)
+    recipe.name: recipe
+    for recipe in (*(r for host in _HOSTS for r in (host, blue(host))), *_JOINT, *_OTHERS, *_BASELINES)
 }
 
-DEFAULT = "natural-blue"  # chosen by measurement: docs/use.md
+DEFAULT = "natural-joint"  # chosen by measurement: docs/tuning.md
 BENCHMARKED = (
     "memit-seq-blue"  # the best recipe that teaches the prompt alone, as published benchmarks do: docs/tuning.md
 )

@@ -11,7 +11,7 @@ from bluedit.methods.contexts import Contexts, Neutral
 from bluedit.methods.objective import Objective
 from bluedit.methods.part import part
 from bluedit.methods.paths import Adjustable
-from bluedit.methods.schedules import Boundary, Schedule, Spread
+from bluedit.methods.schedules import Boundary, Own, Schedule, Spread
 from bluedit.methods.subjects import Split, Subjects
 from bluedit.methods.update import ClosedForm, Update
 from bluedit.methods.wordings import PromptOnly, Wordings
@@ -95,4 +95,16 @@ def blue(recipe: Recipe) -> Recipe:
     """The same method with BLUE's schedule: only the boundary layers, each with its own target (arXiv 2502.03748)."""
     return replace(
         recipe, name=f"{recipe.name}-blue", schedule=Boundary(), about=f"{recipe.about}; boundary layers only"
+    )
+
+
+def joint(recipe: Recipe, use: str) -> Recipe:
+    """The same method with a target for every critical layer, all of them optimised in one pass."""
+    return replace(
+        recipe,
+        name=f"{recipe.name}-joint",
+        use=use,
+        schedule=Own(),
+        objective=replace(recipe.objective, together=True),
+        about=f"{recipe.about}; all layers, own targets, optimised together",
     )

@@ -28,6 +28,10 @@ class Schedule(Part, slot="schedule"):
         """
         raise NotImplementedError
 
+    def portion(self, layers: int) -> float:  # noqa: ARG002
+        """How much of the objective's step size and clamp a target has when those of so many layers are optimised together."""
+        return 1.0
+
     @property
     def summary(self) -> str:
         """Which layers, in a few words."""
@@ -60,6 +64,27 @@ class Boundary(Schedule, kind="boundary"):
     @property
     def summary(self) -> str:
         return "first and last layer, own targets" + ("" if self.first == 1 else f", {self.first:g} of the first")
+
+
+@dataclass(frozen=True)
+class Own(Schedule, kind="own"):
+    """All layers, each with its own target and all of its residual.
+
+    With `objective.together`, step size and clamp of a target are 2/(number of layers) of the objective's, so that all layers together move as far
+    as BLUE's two. What the layers write adds up at the subject, while what it does at unrelated keys differs from layer to layer: the same answer
+    costs less elsewhere.
+    """
+
+    def steps(self, layers: Sequence[int]) -> tuple[Step, ...]:
+        return own(layers)
+
+    def portion(self, layers: int) -> float:
+        """As `Schedule.portion`."""
+        return min(1.0, 2 / layers)
+
+    @property
+    def summary(self) -> str:
+        return "all layers, own targets"
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,18 @@ class Plan:
     Attributes:
         later: sites of later layers that are optimised at the same time.
         initial: vectors to start from, d_value x n; None for zero.
+        kept: the initial vectors are the target's; nothing is optimised.
     """
 
     site: Site
     objective: Objective
     later: tuple[Site, ...] = ()
     initial: Float[Tensor, "d_value n"] | None = None
+    kept: bool = False
 
     def get(self, context: WriteContext, rows: Sequence[Row], optimise: Callable[[], Targets]) -> Targets:
-        """The targets from the context's source, if it has one."""
-        if context.source is None:
+        """The targets from the context's source, if it has one and there is something to optimise."""
+        if context.source is None or self.kept:
             return optimise()
         more = {"later": self.later} if self.later else {}
         return context.source.get(context.lm, rows, self.site, self.objective, optimise, **more)

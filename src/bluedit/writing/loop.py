@@ -239,18 +239,22 @@ class _Writer:
         return {site.layer: target for site, target in targets.items()}
 
     def _plan(self, site: Site, known: Mapping[int, Targets]) -> Plan:
-        """How z* at a site is optimised: by itself, or with those of the later layers and then corrected there."""
+        """How z* at a site is optimised: by itself, or with those of the later layers. The last one is corrected on the weights written so far."""
         recipe, objective = self.context.recipe, self.context.recipe.objective
         layers = list(dict.fromkeys(step.target for step in recipe.steps()))
         if not objective.together or recipe.schedule.observes or len(layers) == 1:
             return Plan(site, objective)
+        portion = recipe.schedule.portion(len(layers))
+        shared = replace(objective, learning_rate=portion * objective.learning_rate, clamp=portion * objective.clamp)
         if site.layer == layers[0]:
-            return Plan(site, objective, later=tuple(self._site(layer) for layer in layers[1:]))
+            return Plan(site, shared, later=tuple(self._site(layer) for layer in layers[1:]))
         ahead = known[layers[0]].later
         if ahead is None:  # from a source that has no vectors of later layers
             return Plan(site, objective)
         initial = ahead[layers.index(site.layer) - 1]
-        return Plan(site, replace(objective, steps=objective.correction), initial=initial)
+        if site.layer != layers[-1]:
+            return Plan(site, objective, initial=initial, kept=True)
+        return Plan(site, replace(shared, steps=objective.correction), initial=initial)
 
     def _optimised(self, plan: Plan, *, unedited: bool) -> tuple[Targets, Tensor]:
         """Targets, and the MLP's output on the bare prompts, on the weights as they are or as they were before any edit."""
@@ -259,6 +263,9 @@ class _Writer:
         with weights, context.progress.task(f"targets at layer {site.layer}", self.n, "facts") as advance:
 
             def optimise() -> Targets:
+                if plan.kept and plan.initial is not None:
+                    start = read_values(context.lm, self.rows, site, self.n)
+                    return fixed(start + plan.initial.to(start), start)
                 return optimise_targets(
                     *(context.lm, self.rows, site, plan.objective, context.sized, advance),
                     context.weights.unedited,

@@ -102,7 +102,7 @@ def test_facts_that_the_model_says_already(statistics):
         (
             {"settings": {"preserve.lambda": 1}},
             RecipeError,
-            "--set: 'preserve.lambda' belongs to preserve=covariance or preserve=neurons, and this recipe has preserve=null-space; ",
+            "--set: 'preserve.lambda' belongs to preserve=covariance or preserve=controlled or preserve=neurons, and this recipe has preserve=null-space; ",
         ),
         ({"batch_size": 0}, RecipeError, "batch_size is 0; it must be a whole number and at least 1"),
         ({"batch_size": -3}, RecipeError, "batch_size is -3; it must be a whole number and at least 1"),

@@ -72,6 +72,7 @@ def test_every_script_is_here():
         "fuzz",
         "kill",
         "shapes",
+        "guard",
     }
 
 
@@ -140,6 +141,17 @@ def test_job(model, script, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "| the prompt |" in out and "| the bare question |" in out and "| seconds per fact |" in out
     assert json.loads(texts.read_text())["the prompt"][0]["prompt"] == "The mother tongue of Danielle Darrieux is"
+
+
+def test_guard(model, script, facts, tmp_path):
+    out = tmp_path / "guard.json"
+    place = f"two={facts}:0:2:memit-seq-blue"
+    script("guard", "--model", model, "--out", out, "--edit", place, "--shares", 0, 1, "--tokens", 480).main()
+    (row,) = json.loads(out.read_text())
+    assert (row["name"], row["facts"], [one["share"] for one in row["shares"]]) == ("two", 2, [0, 1])
+    nothing, whole = row["shares"]
+    assert nothing["kl"] == nothing["norm"] == nothing["protected"] == 0 and whole["kl"] > 0
+    assert len(row["losses"]) == 2
 
 
 def test_reproduction_keeps_its_rows_in_the_order_of_the_part(model, script, facts, tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 
 class BluEditError(Exception):
@@ -85,22 +86,78 @@ class WorkspaceError(BluEditError):
     exit_code = 14
 
 
-class SingularError(EditError):
-    """Keys that cannot all get their values: the system of an equality-constrained batch is singular.
+_SKIP = ", or leave out such facts with skip_failed=True (--skip-failed)"
+
+
+class FailedFactsError(EditError):
+    """Facts that cannot be written: their numbers are not finite, their keys depend on others, or their targets did not converge.
 
     Attributes:
-        facts: indices in the batch of facts whose keys are (nearly) parallel; empty when that is not the reason.
+        columns: columns of the batch that failed; the others can be written without them.
+        failed: the facts they stand for, once these are known.
     """
 
-    def __init__(self, size: int, facts: tuple[int, ...] = (), names: Iterable[str] = ()) -> None:
-        self.size, self.facts = size, facts
-        shown = list(names)
-        who = f" (nearly parallel: {'; '.join(shown[:6])}{'; ...' if len(shown) > 6 else ''})" if shown else ""
+    def __init__(self, what: str, advice: str, columns: Iterable[int] = (), failed: Iterable[Any] = ()) -> None:
+        self.what, self.advice = what, advice
+        self.columns, self.failed = tuple(columns), tuple(failed)
+        super().__init__(f"{what}{_named(self.failed, ' (')}; {advice}{_SKIP if self.failed else ''}")
+
+    def about(self, facts_of: Callable[[Iterable[int]], Sequence[Any]]) -> FailedFactsError:
+        """The same error, once the facts of columns are known."""
+        return FailedFactsError(self.what, self.advice, self.columns, facts_of(self.columns))
+
+
+class SingularError(FailedFactsError):
+    """Keys that cannot all get their values: the system of a batch is singular, or nearly so.
+
+    Attributes:
+        facts: columns whose keys are (nearly) parallel; empty when that is not the reason.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        facts: Iterable[int] = (),
+        columns: Iterable[int] = (),
+        parallel: Sequence[Any] = (),
+        failed: Sequence[Any] = (),
+    ) -> None:
+        self.size, self.facts = size, tuple(facts)
+        who = _named(parallel, " (nearly parallel: ")
         super().__init__(
             f"the {size} x {size} system of this batch is singular: some keys are not finite, (nearly) equal to each "
-            f"other{who}, or outside the subspace that may change; edit those facts in separate batches, use a recipe with "
-            "slack 1, or set a ridge such as update.slack=1e-3"
+            f"other{who}, or outside the subspace that may change",
+            "edit those facts in separate batches, use a recipe with slack 1, or set a ridge such as update.slack=1e-3"
+            + (_SKIP if failed else ""),
         )
+        self.columns, self.failed = tuple(columns), tuple(failed)
+
+    def among(self, columns: Sequence[int]) -> SingularError:
+        """The same error of a system that had only some columns of the batch."""
+        return SingularError(self.size, [columns[i] for i in self.facts], [columns[i] for i in self.columns])
+
+    def about(self, facts_of: Callable[[Iterable[int]], Sequence[Any]]) -> SingularError:
+        return SingularError(self.size, self.facts, self.columns, facts_of(self.facts), facts_of(self.columns))
+
+
+class GuardError(EditError):
+    """An edit that breaks the rules of its guard. Nothing was changed.
+
+    Attributes:
+        record: what was measured and decided, for JSON.
+    """
+
+    exit_code = 15
+
+    def __init__(self, message: str, record: Mapping[str, Any]) -> None:
+        self.record = record
+        super().__init__(message)
+
+
+def _named(facts: Sequence[Any], opening: str) -> str:
+    """Facts in parentheses; nothing if there are none."""
+    names = [f"{fact.text!r} => {fact.target!r}" for fact in facts[:6]]
+    return f"{opening}{'; '.join(names)}{'; ...' if len(facts) > 6 else ''})" if facts else ""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

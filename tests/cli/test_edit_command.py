@@ -6,7 +6,7 @@ import torch
 from cli_help import EDIT, FACT, SETTINGS, assert_fails, edit, files, flat, run
 
 from bluedit import Editor, Execution, Fact, Patch
-from bluedit.cli.edit import print_edit
+from bluedit.cli.edit_output import print_edit
 from bluedit.editing.edit import Edit
 from bluedit.methods.presets import DEFAULT, preset
 from bluedit.model.loading import load

@@ -270,7 +270,8 @@ def test_an_update_that_is_not_finite_is_taken_back(statistics):
     editor = make_editor(statistics=statistics, targets=Infinite())
     before = bits(editor.model)
     with pytest.raises(
-        EditError, match=r"^the update of layer 3 is not finite; check the model's weights and the recipe's numbers \("
+        EditError,
+        match=r"^the update of layer 3 is not finite \('The mother.*; check the model's weights and the recipe's numbers \(",
     ):
         edit(editor, FACTS)
     assert same_bits(editor.model, before)

@@ -97,6 +97,18 @@ def test_the_whole_report():
     ]
 
 
+def test_what_was_said_before_stands_beside_it():
+    whole = report()
+    whole["facts"][0]["asked_before"] = [reply("prompt", "a town", False), reply("paraphrase", "Bremen", True)]
+    assert shown(whole)[1:6] == [
+        "asked                       before    said",
+        "──────────────────────────────────────────",
+        "the very prompt             0 of 1  1 of 2",
+        "a paraphrase, never taught  1 of 1  0 of 2",
+        "the question in chat             –  1 of 1",
+    ]
+
+
 def test_details_show_every_text():
     lines = shown(report(), details=True)
     start = lines.index("What the model says, word by word")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -29,23 +27,18 @@ from bluedit.cli.common import (
     Tokens,
     TokensPerStep,
     TrustRemoteCode,
-    count,
     execution_of,
     gather,
     load_editor,
     settings_of,
 )
-from bluedit.cli.output import fail, print_tables, say
+from bluedit.cli.edit_output import NOT_LEARNED, finish, print_edit, tell_entry, tell_patch, with_phrasings
+from bluedit.cli.guarding import GuardRules, OnViolation, Protect, SkipFailed, guarding
 from bluedit.cli.workspace import workspace_of
-from bluedit.errors import FactError, PatchError
+from bluedit.errors import PatchError
 from bluedit.methods.presets import DEFAULT, preset
 
-if TYPE_CHECKING:
-    from bluedit.editing.edit import Edit
-    from bluedit.editing.workspace import Workspace
-
 DECIDED = ("model", "dtype", "patch", "corpus", "tokens", "out", "force")  # in a workspace it decides on these
-NOT_LEARNED = 10  # exit code of an edit after which the model does not say every fact
 
 
 def edit(
@@ -128,6 +121,10 @@ def edit(
         int | None,
         typer.Option(metavar="N", help="Number of facts written at once. Default: all.", rich_help_panel=METHOD),
     ] = None,
+    guard: GuardRules = None,
+    protect: Protect = None,
+    on_violation: OnViolation = "soften",
+    skip_failed: SkipFailed = False,
     model: Model = "smollm2",
     dtype: Dtype = None,
     device: Device = "auto",
@@ -190,10 +187,11 @@ def edit(
     chosen = with_phrasings(gather(fact, facts, format, limit, skip, seed, bad_records), phrasing)
     how: dict[str, Any] = {"batch_size": batch_size, "settings": settings, "known": known}
     how |= {"phrasings": phrasings, "chat": chat, "report": report}
+    how |= guarding(guard, protect, on_violation, skip_failed=skip_failed)
     if workspace:
         done = workspace.edit(chosen, recipe, **how)
         print_edit(done, details)
-        where = _tell_entry(workspace)
+        where = tell_entry(workspace)
     else:
         from bluedit.editing.patch import Patch
 
@@ -207,8 +205,8 @@ def edit(
         done = editor.edit(chosen, recipe, **how)
         editor.patch.save(out, force=force)
         print_edit(done, details)
-        where = _tell_patch(done, out, model)
-    _finish(done, where, allow_missed)
+        where = tell_patch(done, out, model)
+    finish(done, where, allow_missed)
 
 
 def _place(out: Path | None, *, force: bool) -> Path:
@@ -221,69 +219,3 @@ def _place(out: Path | None, *, force: bool) -> Path:
         )
     check_place(out, force=force)
     return out
-
-
-def _tell_patch(done: Edit, out: Path, model: str) -> list[str]:
-    """Say where the patch is. Returns the command that shows it."""
-    say(f"\nPatch written to {out}\nThe model itself is unchanged. Ask it with the patch:")
-    name = [] if model == "smollm2" else ["--model", model]
-    say("  " + shlex.join(["bluedit", "ask", *name, "--patch", str(out), done.facts[0].text]))
-    return ["bluedit", "show", str(out), "--details"]
-
-
-def _tell_entry(workspace: Workspace) -> list[str]:
-    """Say which entry was written and what it supersedes. Returns the command that shows it."""
-    event = workspace.events[-1]
-    number = event.add[0].entry
-    say(f"\nEntry {number} of {workspace.folder}. Take it back: bluedit -C {shlex.quote(str(workspace.folder))} undo")
-    for one in event.about.get("supersedes", ()):
-        say(f"It supersedes entry {one['entry']}: {one['prompt']} => {one['was']}")
-    return ["bluedit", "-C", str(workspace.folder), "show", str(number), "--details"]
-
-
-def with_phrasings(facts: list[Any], phrasing: list[str] | None) -> list[Any]:
-    """The one fact with the phrasings of --phrasing.
-
-    Raises:
-        FactError: there are several facts; a file says for each fact how it is phrased.
-    """
-    if not phrasing:
-        return facts
-    if len(facts) != 1:
-        raise FactError(
-            f"--phrasing is for a single --fact, and there are {len(facts)} facts; give phrasings in a file ('phrasings' in JSONL or CSV)"
-        )
-    (fact,) = facts
-    return [replace(fact, phrasings=(*fact.phrasings, *phrasing))]
-
-
-def print_edit(done: Edit, details: bool) -> None:
-    """The report, or why there is none."""
-    from bluedit.evaluate.report_text import report_parts
-    from bluedit.evaluate.tables import edit_table
-
-    if done.report:
-        report = done.report.as_dict()
-        print_tables(edit_table(report, details=details), *report_parts(report, details=details))
-    else:
-        say(done.summary())
-
-
-def _finish(done: Edit, show: list[str], allow_missed: bool) -> None:
-    """If facts were not learned, say so; exit with 10 unless that is allowed. The report says why and what to try."""
-    missed = done.report.missed if done.report else ()
-    if not missed:
-        return
-    message = (
-        f"{count(len(missed), 'fact')} of {len(done.facts)} {'was' if len(missed) == 1 else 'were'} not learned; "
-        f"why, and what to try: {shlex.join(show)}"
-    )
-    if done.recipe.update.preserve:
-        options = done.recipe.settings()
-        message += (
-            f" (objective.clamp is {options['objective.clamp']:g} now, objective.steps {options['objective.steps']})"
-        )
-    if allow_missed:
-        say(message[0].upper() + message[1:])
-    else:
-        fail(message, NOT_LEARNED)

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from bluedit.cli.common import count
+from bluedit.editing.guard_text import guard_sentences, guard_summary
 from bluedit.errors import PatchError
 from bluedit.evaluate.report_text import report_parts
 from bluedit.evaluate.tables import NONE, SHOWN_FACTS, Column, Listing, Record, Records, edit_table, totals
@@ -65,6 +66,8 @@ def _tables(patch: Patch, details: bool) -> list[RenderableType]:
         parts.append(_fact_table(edits, SHOWN_FACTS))
     if len(edits) == 1 and (report := edits[0][-1].origin.report):
         parts.append(Text("\n".join(totals(report))))
+    if len(edits) == 1 and (guard := guard_sentences(edits[0])):
+        parts.append(Text("\n".join(guard)))
     return parts
 
 
@@ -82,12 +85,14 @@ def _about(rows: Mapping[str, str]) -> RenderableType:
 
 def _edit_table(edits: Sequence[Sequence[Batch]]) -> Listing:
     """One line an edit."""
+    guarded = any(guard_summary(batches) for batches in edits)
     columns = (
         Column("edit", True),
         Column("recipe"),
         Column("facts", True),
         Column("said", True),
         Column("perplexity", True),
+        *((Column("guard"),) if guarded else ()),
         Column("made"),
     )
     rows = []
@@ -97,7 +102,8 @@ def _edit_table(edits: Sequence[Sequence[Batch]]) -> Listing:
         said = str(sum(fact["says_after"] for fact in report["facts"])) if report else NONE
         drift = f"{report['perplexity_after'] / report['perplexity_before'] - 1:+.1%}" if report else NONE
         made = str(origin.about.get("created") or NONE)[:10]
-        rows.append((str(number), origin.recipe, str(facts), said, drift, made))
+        guard = [guard_summary(batches) or NONE] if guarded else []
+        rows.append((str(number), origin.recipe, str(facts), said, drift, *guard, made))
     return Listing("Edits", columns, rows)
 
 
@@ -120,6 +126,7 @@ def _record(number: int, batches: Sequence[Batch]) -> Record:
         "made": f"{about.get('created') or 'unknown'}, in {about.get('seconds', '?')} s",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "execution": _pairs(how),
+        "guard": "\n".join(guard_sentences(batches)),
     }
     return Record(f"Edit {number}", {name: value for name, value in fields.items() if value})
 

@@ -194,7 +194,7 @@ def heal(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Write facts again that the model no longer says."""
-    from bluedit.cli.edit import print_edit
+    from bluedit.cli.edit_output import print_edit
 
     found = needed(context, device=device, trust_remote_code=trust_remote_code)
     done = found.heal(report=report)

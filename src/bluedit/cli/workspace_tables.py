@@ -26,18 +26,19 @@ def entry_table(
     if not entries:
         return Text("No entries yet.")
     more = (Column("still said", True), Column("margin", True)) if health is not None else ()
+    guarded = any(one.guard for one in entries)
     columns = (
         *(Column("entry", True), Column("facts", True), Column("what"), Column("recipe"), Column("said", True)),
-        *(*more, Column("state")),
+        *(*more, *((Column("guard"),) if guarded else ()), Column("state")),
     )
-    rows = [_row(one, health) for one in entries]
+    rows = [_row(one, health, guarded=guarded) for one in entries]
     notes = [f"{name}: event {number} ({events[number - 1].time})" for name, number in tags.items()]
     if health is not None:
         notes.append("margin: mean lead of the answer over the best other token, as a difference of logits")
     return Listing("Entries", columns, rows, notes)
 
 
-def _row(one: WorkspaceEntry, health: Mapping[int, Sequence[FactHealth]] | None) -> list[str]:
+def _row(one: WorkspaceEntry, health: Mapping[int, Sequence[FactHealth]] | None, *, guarded: bool) -> list[str]:
     first = one.facts[0]
     what = f"{first.text} => {first.target}" + (f" and {len(one.facts) - 1} more" if len(one.facts) > 1 else "")
     said = NONE if one.said is None else f"{one.said} of {len(one.facts)}"
@@ -46,7 +47,7 @@ def _row(one: WorkspaceEntry, health: Mapping[int, Sequence[FactHealth]] | None)
         found = health.get(one.number, ())
         margin = f"{sum(fact.margin for fact in found) / len(found):+.2f}" if found else NONE
         row += [f"{sum(fact.said for fact in found)} of {len(found)}" if found else NONE, margin]
-    return [*row, _state(one)]
+    return [*row, *([one.guard or NONE] if guarded else []), _state(one)]
 
 
 def _state(one: WorkspaceEntry) -> str:
@@ -70,6 +71,7 @@ def _what(event: Any) -> str:
     written = ", ".join(str(one.entry) for one in event.add)
     about = event.about
     more = about.get("name") or about.get("point") or (f"entry {about['entry']}" if "entry" in about else "")
+    more = more or (f"by the guard: {about['guard'].get('why')}" if "guard" in about else "")
     return " ".join(part for part in (event.kind, more, f"(entries written: {written})" if written else "") if part)
 
 

@@ -44,6 +44,7 @@ def batch_record(batch: Batch) -> dict[str, Any]:
             "about": dict(origin.about),
             "report": None if origin.report is None else dict(origin.report),
         },
+        **({} if batch.guard is None else {"guard": dict(batch.guard)}),
     }
 
 
@@ -75,6 +76,7 @@ def read_batch(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batc
             _read_control(origin.get("control", {})),
         ),
         tuple(read_record(dict(fact)) for fact in record["held"]),
+        None if record.get("guard") is None else _typed(dict, record, "guard"),
     )
 
 

@@ -11,8 +11,9 @@ from bluedit.editing._entries import superseded
 from bluedit.editing._history import Standing
 from bluedit.editing._recipes import recipe_of
 from bluedit.editing._store import Store
+from bluedit.editing.guard import guarding_of
 from bluedit.editing.patch import Base
-from bluedit.errors import RecipeError, WorkspaceError
+from bluedit.errors import GuardError, RecipeError, WorkspaceError
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
 
@@ -63,11 +64,15 @@ class Changes:
         batch_size: int | None,
         options: Mapping[str, Any],
     ) -> Edit:
-        """Write facts on top of what stands, and record that."""
+        """Write facts on top of what stands, and record that, or that a guard refused it."""
         history = self.store.history
         self.loaded().carry(history.standing)
         number = 1 + max(history.written, default=0)
-        done, one = self._written(number, facts, recipe, batch_size, options)
+        try:
+            done, one = self._written(number, facts, recipe, batch_size, options)
+        except GuardError as error:
+            self.store.record("refused", len(history.standing), guard=dict(error.record))
+            raise
         replaced = superseded(self.store, done.facts)
         self.store.record(kind, len(history.standing), [one], supersedes=replaced)
         return done
@@ -89,11 +94,19 @@ class Changes:
         return done, one
 
     def solve_again(self, one: Standing) -> tuple[Edit, Standing]:
-        """Write an entry again on top of what is carried, with its own recipe and seeds."""
+        """Write an entry again on top of what is carried, with its own recipe, seeds and guard.
+
+        Raises:
+            WorkspaceError: parts of its recipe are not known here, or its guard refuses it.
+        """
         batches = self.store.batches_of(one)
         facts = [fact for batch in batches for fact in batch.facts][: one.facts]
         options = {"known": "edit", "report": batches[-1].origin.report is not None}
-        return self._written(one.entry, facts, self.recipe_of(one), one.batch_size, options)
+        try:
+            guarded = guarding_of(batches)
+            return self._written(one.entry, facts, self.recipe_of(one), one.batch_size, options | guarded)
+        except GuardError as error:
+            raise WorkspaceError(f"entry {one.entry} cannot be written again: {error}") from error
 
     def recipe_of(self, one: Standing) -> Recipe:
         """The recipe that an entry was written with. Raises WorkspaceError if it has parts that are not known here."""

@@ -82,6 +82,12 @@ class WriteDetails(Trace):
         self._now = _Columns()
         self.inner.on_batch(batch)
 
+    def on_taken_back(self, batch: Batch | None) -> None:
+        if batch is not None:
+            self._done.pop()
+        self._now = _Columns()
+        self.inner.on_taken_back(batch)
+
     def of(self, tokenizer: Any, recipe: Recipe, batches: Sequence[Batch]) -> Details:
         """By the text of a fact's prompt what is known of its last write, for `bluedit.evaluate.report.compare`.
 

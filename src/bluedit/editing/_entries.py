@@ -13,6 +13,7 @@ import torch
 from bluedit.editing._folder import read_facts_of
 from bluedit.editing._history import BATCHES, Standing
 from bluedit.editing._store import Store
+from bluedit.editing.guard_text import summary_of
 from bluedit.errors import WorkspaceError, did_you_mean
 from bluedit.facts.fact import Fact
 from bluedit.facts.records import read_record
@@ -31,6 +32,7 @@ class WorkspaceEntry:
         standing: whether the model carries it now.
         replaced: those of its facts that a later standing entry wrote again, with that entry's number.
         said: how many of its facts the model said right after it; None if that was not measured.
+        guard: what a guard decided, in a few words; empty without one.
     """
 
     number: int
@@ -40,6 +42,7 @@ class WorkspaceEntry:
     standing: bool
     replaced: tuple[tuple[Fact, int], ...]
     said: int | None
+    guard: str = ""
 
     @property
     def current(self) -> tuple[Fact, ...]:
@@ -83,7 +86,8 @@ def entries_of(store: Store, at: Sequence[Standing] | None = None) -> list[Works
         said = sum(bool(fact["says_after"]) for fact in report["facts"]) if report else None
         made = str(origin["about"].get("created", ""))
         replaced = tuple((fact, other) for fact, other in by if other != one.entry)
-        found.append(WorkspaceEntry(one.entry, facts, origin["recipe"], made, stands, replaced, said))
+        guard = summary_of([record["guard"] for record in records[one.entry] if record.get("guard")])
+        found.append(WorkspaceEntry(one.entry, facts, origin["recipe"], made, stands, replaced, said, guard))
     return found
 
 

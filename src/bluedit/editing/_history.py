@@ -19,6 +19,7 @@ from bluedit.errors import WorkspaceError, did_you_mean
 from bluedit.files import as_json, write_file, write_folder
 
 FORMAT = 1
+_UNCHANGED = ("tag", "refused")  # events after which the same entries stand
 ABOUT, JOURNAL, BATCHES = "workspace.json", "journal.jsonl", "batches"
 
 
@@ -49,7 +50,7 @@ class Event:
 
     Attributes:
         number: from 1.
-        kind: edit, heal, undo, redo, tag or checkout.
+        kind: edit, heal, undo, redo, tag, checkout, or refused for an edit that a guard did not let pass.
         time: when, in UTC.
         keep: how many of the entries that stood before it stay.
         add: what stands on these after it.
@@ -101,7 +102,7 @@ class History:
                 found.append(event.number - 1)
             elif event.kind == "redo":
                 found.pop()
-            elif event.kind != "tag":
+            elif event.kind not in _UNCHANGED:
                 found.clear()
         return found[-1] if found else None
 

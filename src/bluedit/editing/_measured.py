@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bluedit.errors import BluEditError
 from bluedit.evaluate.report import Details, Measurement, Report, compare, measure
 from bluedit.facts.fact import Fact
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
+
+if TYPE_CHECKING:
+    from bluedit.editing.edit import Edit
+    from bluedit.editing.editor import Editor
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +37,28 @@ class Before:
         except Exception as error:  # whatever goes wrong, only the report is lost
             return cls(None, _told(error))
 
-    def compared(
+    def report_on(self, edit: Edit, editor: Editor, details: Callable[[], Details]) -> None:
+        """Measure the model as it is now, and put the report into the edit and the journal, or why there is none.
+
+        Args:
+            details: gives how the facts were written, see `compare`.
+        """
+        edit.report, edit.report_error = self._compared(editor.lm, edit.facts, editor.progress, details)
+        if edit.report:
+            *rest, last = edit.patch.batches
+            origin = replace(last.origin, report=edit.report.as_dict())
+            edit.patch = replace(edit.patch, batches=(*rest, replace(last, origin=origin)))
+            editor.journal.describe(edit.patch.batches)
+
+    def _compared(
         self, lm: EditableModel, facts: Sequence[Fact], progress: Progress, details: Callable[[], Details]
     ) -> tuple[Report | None, str | None]:
-        """(report, why there is none) of the model as it is now; `details` gives how facts were written, see `compare`."""
+        """(report, why there is none) about the facts that were written."""
         error = self.error
         if self.measurement is not None:
             try:
                 now = measure(lm, facts, progress, self.measurement)
-                return compare(lm, self.measurement, now, details()), None
+                return compare(lm, self.measurement.only(facts), now, details()), None
             except Exception as found:  # the edit is made; whatever goes wrong, only the report is lost
                 error = _told(found)
         log.warning("the edit was made, but its report failed: %s", error)

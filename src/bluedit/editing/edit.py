@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.text import Text
+
+from bluedit.editing.guard import LeftOut
+from bluedit.editing.guard_text import guard_sentences
 from bluedit.editing.patch import Patch
 from bluedit.evaluate.report import Report
 from bluedit.evaluate.report_text import report_parts
@@ -24,6 +28,7 @@ class Edit:
         patch: its batches, on top of the model as it was before this edit.
         report: what changed; None if it was not measured.
         report_error: why there is no report, if measuring failed; the edit was made all the same.
+        left_out: facts that were asked for and not written, each with the reason.
     """
 
     facts: tuple[Fact, ...]
@@ -32,6 +37,12 @@ class Edit:
     report: Report | None
     _undo: Callable[[Edit], None] = field(repr=False)
     report_error: str | None = None
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def guard(self) -> list[str]:
+        """What a guard measured and decided, in sentences; empty without one."""
+        return guard_sentences(self.patch.batches)
 
     def undo(self) -> None:
         """Restore the weights as they were before this edit, bit for bit.
@@ -49,7 +60,9 @@ class Edit:
         """A few lines of text: what the model now says, what it kept, how far ordinary text drifted."""
         if self.report is not None:
             report = self.report.as_dict()
-            return as_text([edit_table(report), *report_parts(report)])
+            return as_text([edit_table(report), *report_parts(report), *map(Text, self.guard)])
         layers = ", ".join(map(str, self.recipe.written))
         why = f"the report failed: {self.report_error}" if self.report_error else "not measured (report=False)"
-        return f"{len(self.facts)} facts written with {self.recipe.name} into layers {layers}; {why}"
+        return f"{len(self.facts)} facts written with {self.recipe.name} into layers {layers}; {why}" + "".join(
+            f"\n{line}" for line in self.guard
+        )

@@ -13,15 +13,18 @@ import torch
 from transformers import PreTrainedModel
 
 from bluedit.editing._details import WriteDetails
+from bluedit.editing._making import judge_of, write_batches
 from bluedit.editing._measured import Before
 from bluedit.editing._recipes import with_wordings
 from bluedit.editing._session import alone, transaction, undo_edit
 from bluedit.editing.checks import base_of, check_fits, check_made_for, check_recipe
 from bluedit.editing.edit import Edit
+from bluedit.editing.guard import Action, Guarding, Rules
 from bluedit.editing.journal import Journal
 from bluedit.editing.known import unknown_facts
 from bluedit.editing.patch import Patch
 from bluedit.errors import EditError, RecipeError
+from bluedit.evaluate.baseline import Baseline
 from bluedit.execution import Execution
 from bluedit.export.checkpoint import save_checkpoint
 from bluedit.facts.fact import Fact, check_batch
@@ -96,11 +99,11 @@ class Editor:
         self.tuning = read_tuning(tuning, fingerprint, self.model.config.get_text_config())
         self.targets = TargetStore(Path(targets), fingerprint) if isinstance(targets, (str, Path)) else targets
         self._weights = EditedWeights(self.lm)
-        folder = Path(statistics) if statistics else None
-        device = self.execution.statistics_device
+        folder, device = Path(statistics) if statistics else None, self.execution.statistics_device
         self.moments = MomentStore(self.lm, fingerprint, Corpus(corpus), tokens, folder, device)
         self.trace = trace or Trace()
         self._details = WriteDetails(self.trace)
+        self._baseline = Baseline(self.lm, self._weights.unedited)
         self._writer = FactWriter(
             self.lm, self._weights, self.moments, self.execution, self.targets, self._details, self.progress
         )
@@ -162,6 +165,10 @@ class Editor:
         phrasings: bool = True,
         chat: bool | None = None,
         report: bool = True,
+        guard: Rules = None,
+        protect: Sequence[Fact] | Fact = (),
+        on_violation: str | Action = "soften",
+        skip_failed: bool = False,
     ) -> Edit:
         """Make the model say the facts' targets. Either all of it happens or nothing does.
 
@@ -175,16 +182,22 @@ class Editor:
             chat: whether the chat form is among them; None leaves it to the recipe.
             known: what to do with facts the model already says: "refuse", "skip" or "edit" them all the same.
             report: whether to measure before and after. When measuring fails, the edit stays made and `Edit.report_error` says why.
+            guard: rules that are checked before a batch is kept: a `Guard`, or rules such as "perplexity=0.03", or "default".
+            protect: facts whose answers must not change.
+            on_violation: what to do when a rule is broken: "soften", "bisect", "reject" or "warn".
+            skip_failed: leave out facts that cannot be written, instead of refusing the edit.
 
         Raises:
             FactError, RecipeError, ModelError, StatisticsError: the request cannot be carried out; nothing was changed.
-            EditError: something went wrong on the way; the weights are as they were.
+            EditError: something went wrong on the way, or a rule is broken (GuardError); the weights are as they were.
         """
+        asked = Guarding.of(guard, protect, on_violation, skip_failed=skip_failed)
         facts = [facts] if isinstance(facts, Fact) else list(facts or ())
         chosen = with_wordings(self.recipe(recipe, settings), phrasings=phrasings, chat=chat)
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise RecipeError(f"batch_size is {batch_size}; it must be a whole number and at least 1")
         check_batch(facts)
+        asked.check(facts)
         with alone(self.model):
             self.lm.check_finite(chosen.written)
             self._weights.check_untouched()
@@ -193,19 +206,16 @@ class Editor:
             before = Before.of(self.lm, facts, self.progress) if report else None
             base = replace(self.journal.base, fingerprint=self.journal.state)
             self._details.clear()
+            judge = judge_of(self, asked)
             with transaction(self.journal, self._weights, self._writer, chosen.written) as snapshot:
-                batches = self._writer.write(facts, chosen, batch_size, self.journal.batches)
+                batches = write_batches(self, facts, chosen, batch_size, judge, snapshot)
                 edit = Edit(tuple(facts), chosen, Patch(base, tuple(batches)), None, partial(undo_edit, self))
+                if judge:
+                    edit.facts, edit.left_out = tuple(judge.remaining(facts)), tuple(judge.left_out)
                 self.journal.append(batches, snapshot, edit)
             if before:
-                details = partial(self._details.of, self.lm.tokenizer, chosen, batches)
-                edit.report, edit.report_error = before.compared(self.lm, facts, self.progress, details)
-        if edit.report:
-            last = batches[-1]
-            origin = replace(last.origin, report=edit.report.as_dict())
-            edit.patch = Patch(base, (*batches[:-1], replace(last, origin=origin)))
-            self.journal.describe(edit.patch.batches)
-        return edit
+                before.report_on(edit, self, partial(self._details.of, self.lm.tokenizer, chosen, batches))
+            return edit
 
     def apply(self, patch: Patch | str | Path, *, force: bool = False) -> Patch:
         """Write a patch into the model. Later edits are made on top of it and preserve its keys.
@@ -245,8 +255,7 @@ class Editor:
                 self._weights.restore(last.snapshot)
             else:
                 layers = {layer for batch in last.batches for layer in batch.layers}
-                batches = [batch for entry in earlier for batch in entry.batches]
-                self._weights.rebuild(layers, batches, last.digests)
+                self._weights.rebuild(layers, [one for entry in earlier for one in entry.batches], last.digests)
             self.journal.pop()
             self._writer.memory.clear()
 

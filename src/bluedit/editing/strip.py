@@ -30,6 +30,7 @@ def _stripped(batch: Batch) -> Batch:
         batch,
         facts=(),
         held=(),
+        guard=None,
         updates=tuple(replace(update, keys=update.keys[:, :0].contiguous()) for update in batch.updates),
         origin=replace(origin, prefixes=(), norms={}, report=None, about=about),
     )

@@ -113,9 +113,7 @@ def _compare(lm: EditableModel, after: _Tokens, before: _Tokens, unedited: Unedi
     now = after.logprobs(lm)
     with unedited():
         then = before.logprobs(lm)
-    terms = torch.where(then == -torch.inf, 0, then.exp() * (then - now))  # 0 log 0 is 0
-    kl = terms.sum(dim=-1).clamp(min=0)
-    return [kl, *(_overlap(then, now, k).to(kl.dtype) for k in (1, 5, 10))]
+    return [_kl(then, now), *(_overlap(then, now, k).to(now.dtype) for k in (1, 5, 10))]
 
 
 def _overlap(then: Tensor, now: Tensor, k: int) -> Tensor:
@@ -123,3 +121,42 @@ def _overlap(then: Tensor, now: Tensor, k: int) -> Tensor:
     k = min(k, then.shape[-1])
     one, other = (values.topk(k, dim=-1).indices for values in (then, now))
     return (one[:, :, None] == other[:, None, :]).sum(dim=(1, 2)) / k
+
+
+def _kl(before: Tensor, now: Tensor) -> Tensor:
+    """KL(before || now) of log-probabilities, row by row."""
+    terms = torch.where(before == -torch.inf, 0, before.exp() * (before - now))  # 0 log 0 is 0
+    return terms.sum(dim=-1).clamp(min=0)
+
+
+class KeptPassages:
+    """The unedited model's log-probabilities on some texts, kept in main memory, so that they are computed once.
+
+    Args:
+        lm: the model with its unedited weights.
+        texts: read up to their first `tokens` tokens.
+    """
+
+    def __init__(self, lm: EditableModel, texts: Sequence[str], tokens: int) -> None:
+        self._lm = lm
+        rows = passage_rows(lm, texts, tokens)
+        chunks = chunks_by_cost([len(row) for row in rows], TOKENS_PER_PASS // 4)
+        self._parts = [self._positions([rows[i] for i in chunk]) for chunk in chunks]
+        self._before = [self._read(part).cpu() for part in self._parts]
+
+    @staticmethod
+    def _positions(rows: Sequence[Sequence[int]]) -> _Tokens:
+        lanes = [lane for lane, row in enumerate(rows) for _ in row[1:]]
+        return _Tokens(rows, lanes, [t for row in rows for t in range(len(row) - 1)])
+
+    @torch.no_grad()
+    def _read(self, tokens: _Tokens) -> Tensor:
+        return tokens.logprobs(self._lm)
+
+    def drift(self) -> float:
+        """Mean KL(unedited || edited) in nats, with the model's weights as they are. Raises ModelError if its logits are not finite."""
+        found = []
+        for tokens, before in zip(self._parts, self._before, strict=True):
+            now = self._read(tokens)
+            found.append(_kl(before.to(now.device), now))
+        return float(torch.cat(found).mean()) if found else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bluedit.evaluate._greedy import LiveRespondent
@@ -94,6 +94,7 @@ class FactReport:
         neighbours: number of neighbours; neighbours_kept: after how many of them the most probable token is the same as before.
         asked: what the model generates after the edit, to the prompt first, then in other words and in chat.
         text_before: what it generated at the prompt before the edit; None if it was not asked.
+        asked_before: what it generated before the edit, to the same questions as in `asked`.
     """
 
     prompt: str
@@ -114,6 +115,7 @@ class FactReport:
     neighbours_kept: int
     asked: tuple[Reply, ...] = ()
     text_before: str | None = None
+    asked_before: tuple[Reply, ...] = ()
 
 
 def _side_by_side(before: Known, after: Known, decode: Callable[[list[int]], str]) -> FactReport:
@@ -139,6 +141,7 @@ def _side_by_side(before: Known, after: Known, decode: Callable[[list[int]], str
         neighbours_kept=kept,
         asked=after.replies,
         text_before=before.replies[0].text if before.replies else None,
+        asked_before=before.replies,
     )
 
 
@@ -221,6 +224,12 @@ class Measurement:
         replies = self.replies or ((),) * len(self.facts)
         return [Known(*all_) for all_ in zip(self.facts, self.readings, replies, strict=True)]
 
+    def only(self, facts: Sequence[Fact]) -> Measurement:
+        """The same measurement with some of its facts, in this order."""
+        places = [self.facts.index(fact) for fact in facts]
+        replies = tuple(self.replies[i] for i in places) if self.replies else ()
+        return replace(self, facts=tuple(facts), readings=tuple(self.readings[i] for i in places), replies=replies)
+
 
 def measure(
     lm: EditableModel, facts: Sequence[Fact], progress: Progress | None = None, before: Measurement | None = None
@@ -228,7 +237,7 @@ def measure(
     """Measure the model with its present weights.
 
     Args:
-        before: the measurement before the edit. With it, the facts are asked in all forms; without it, only at their prompts.
+        before: the measurement before the edit, whose ordinary questions are asked again.
 
     Raises:
         FactError: a prompt is longer than the model's context.
@@ -240,8 +249,8 @@ def measure(
         tuple(read_facts_in(lm, facts, progress)),
         perplexity(lm, ordinary_passages(), _DRIFT_TOKENS),
         chat_perplexity(lm, progress),
-        tuple(ask_facts(respondent, facts, only_prompts=before is None)),
-        ask_bystanders(respondent, questions_beside(facts)),
+        tuple(ask_facts(respondent, facts)),
+        ask_bystanders(respondent, questions_beside(before.facts if before else facts)),
     )
 
 

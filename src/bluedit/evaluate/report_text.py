@@ -37,11 +37,20 @@ def report_parts(report: Mapping[str, Any], *, details: bool = False, shown: int
 
 
 def asked_table(report: Mapping[str, Any]) -> Listing | None:
-    """How many facts are said, by how they are asked; None if they were not asked."""
-    replies = [reply for fact in report["facts"] for reply in fact.get("asked") or ()]
+    """How many facts are said, by how they are asked, and how many were before; None if they were not asked."""
+    after, before = _said_by_form(report, "asked"), _said_by_form(report, "asked_before")
+    if not after:
+        return None
+    more = [Column("before", True)] if before else []
+    columns = (Column("asked"), *more, Column("said", True))
+    rows = [(FORMS[form], *([before.get(form, NONE)] if before else []), found) for form, found in after.items()]
+    return Listing("What the model says when asked", columns, rows)
+
+
+def _said_by_form(report: Mapping[str, Any], name: str) -> dict[str, str]:
+    replies = [reply for fact in report["facts"] for reply in fact.get(name) or ()]
     counts = {form: [reply["said"] for reply in replies if reply["form"] == form] for form in FORMS}
-    rows = [(FORMS[form], f"{sum(said)} of {len(said)}") for form, said in counts.items() if said]
-    return Listing("What the model says when asked", (Column("asked"), Column("said", True)), rows) if rows else None
+    return {form: f"{sum(said)} of {len(said)}" for form, said in counts.items() if said}
 
 
 def asked_texts(report: Mapping[str, Any]) -> Records | None:

@@ -9,6 +9,10 @@ import torch
 from bluedit.errors import SingularError
 from bluedit.shapes import Float, Tensor
 
+MOST_AMPLIFIED = (
+    1e12  # how much a column may amplify rounding, given those before it: 1 / (1 - R^2) of its regression on them
+)
+
 
 @runtime_checkable
 class PreservationOperator(Protocol):
@@ -25,7 +29,8 @@ def solve(K: Float[Tensor, "d_key n"], G: PreservationOperator, slack: float) ->
     and keys are (nearly) dependent.
 
     Raises:
-        SingularError: the system is singular; `facts` names the columns that are nearly parallel, if any are.
+        SingularError: the system is singular, or a column amplifies rounding by more than `MOST_AMPLIFIED`; `facts` names the columns
+            that are nearly parallel, if any are, and `columns` those to leave out.
     """
     K = K.double()
     GK = G.apply(K)
@@ -33,16 +38,19 @@ def solve(K: Float[Tensor, "d_key n"], G: PreservationOperator, slack: float) ->
     system = (system + system.T) / 2
     system.diagonal().add_(slack)
     factor, info = torch.linalg.cholesky_ex(system)
-    if int(info) or not torch.isfinite(factor).all() or (slack == 0 and _degenerate(K, GK, system, factor)):
-        raise SingularError(len(system), _parallel(system))
+    bad = [int(info) - 1] if int(info) else _degenerate(K, GK, system, factor, slack)
+    if bad:
+        raise SingularError(len(system), _parallel(system), bad)
     return torch.cholesky_solve(GK.T.contiguous(), factor)
 
 
-def _degenerate(K: Tensor, GK: Tensor, system: Tensor, factor: Tensor) -> bool:
-    """Whether only rounding keeps the system regular: a pivot lost to cancellation, or keys outside the range of G."""
+def _degenerate(K: Tensor, GK: Tensor, system: Tensor, factor: Tensor, slack: float) -> list[int]:
+    """Columns that only rounding keeps regular: not finite, a pivot lost to cancellation, or keys outside the range of G."""
     pivots = factor.diagonal() ** 2 / system.diagonal()
-    seen = system.diagonal() / (K.norm(dim=0) * GK.norm(dim=0))
-    return bool((pivots < 1e-12).any() or (seen < 1e-10).any())
+    bad = ~torch.isfinite(factor).all(dim=1) | (pivots < 1 / MOST_AMPLIFIED)
+    if slack == 0:
+        bad |= system.diagonal() / (K.norm(dim=0) * GK.norm(dim=0)) < 1e-10
+    return bad.nonzero().flatten().tolist()
 
 
 def _parallel(system: Tensor) -> tuple[int, ...]:

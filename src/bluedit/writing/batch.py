@@ -105,6 +105,7 @@ class Batch:
         filters: the filters that these passed afterwards.
         origin: where it comes from.
         held: earlier facts about the same subjects, which were written again with the new ones.
+        guard: what a guard measured and decided, see `bluedit.editing.guard`; None without one.
     """
 
     facts: tuple[Fact, ...]
@@ -112,6 +113,7 @@ class Batch:
     filters: tuple[Filter, ...] = ()
     origin: Origin = field(default_factory=Origin)
     held: tuple[Fact, ...] = ()
+    guard: Mapping[str, Any] | None = None
 
     @property
     def written(self) -> tuple[Fact, ...]:

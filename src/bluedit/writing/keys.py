@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +42,10 @@ class BatchRows:
     def n(self) -> int:
         """Number of columns."""
         return len(self.owners)
+
+    def owners_of(self, columns: Iterable[int]) -> list[int]:
+        """Indices of the facts of some columns, each once."""
+        return list(dict.fromkeys(i for column in columns for i in self.owners[column]))
 
 
 def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], recipe: Recipe) -> BatchRows:
@@ -87,6 +91,12 @@ def read_keys(
     prompts = [row for row in rows if not row.is_drift]
     seen = observe(lm, prompts, [Site(Place.KEY, layer) for layer in layers])
     return {layer: average_keys(prompts, seen[Site(Place.KEY, layer)], n) for layer in layers}
+
+
+def keys_after(lm: EditableModel, batch_of: BatchRows, recipe: Recipe) -> dict[int, Float[Tensor, "d_key n"]]:
+    """The keys of a batch on the weights as they are, by layer, in main memory."""
+    keys = read_keys(lm, batch_of.rows, recipe.written, batch_of.n)
+    return {layer: found.cpu() for layer, found in keys.items()}
 
 
 def read_values(lm: EditableModel, rows: Sequence[Row], site: Site, n: int) -> Float[Tensor, "d_value n"]:

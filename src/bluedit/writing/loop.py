@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import torch
 
-from bluedit.errors import SingularError
+from bluedit.errors import FailedFactsError, SingularError
 from bluedit.execution import Execution
 from bluedit.facts.fact import Fact
 from bluedit.forward import tokens_per_step
@@ -22,12 +23,13 @@ from bluedit.model.sites import Site
 from bluedit.progress import Progress
 from bluedit.shapes import Bool, Float, Tensor
 from bluedit.text.rows import Row
+from bluedit.writing._failures import check_converged, check_finite
 from bluedit.writing._norms import anchor_norm, hold_norm, written_values
 from bluedit.writing._plan import Plan
 from bluedit.writing._space import Space
 from bluedit.writing.batch import Batch, Update
 from bluedit.writing.finetune import finetune
-from bluedit.writing.keys import batch_rows, read_keys, read_moved_values, read_values, read_written_values
+from bluedit.writing.keys import batch_rows, keys_after, read_keys, read_moved_values, read_values, read_written_values
 from bluedit.writing.needs import weights_needed
 from bluedit.writing.target import Targets, TargetSource, fixed
 from bluedit.writing.targets import optimise_targets
@@ -56,6 +58,7 @@ class WriteContext:
         source: where targets come from; None optimises them.
         trace: told what is done.
         progress: where to report.
+        most_loss: a fact whose last target ends with a larger loss, in nats, has failed.
     """
 
     lm: EditableModel
@@ -69,6 +72,7 @@ class WriteContext:
     source: TargetSource | None = None
     trace: Trace = field(default_factory=Trace)
     progress: Progress = field(default_factory=Progress)
+    most_loss: float = inf
 
     @property
     def sized(self) -> Execution:
@@ -95,7 +99,8 @@ def write_batch(context: WriteContext, facts: Sequence[Fact], held: Sequence[Fac
         held: earlier facts that share their subjects, to be written again with them.
 
     Raises:
-        EditError: a loss or an update is not finite, or the system is singular.
+        FailedFactsError: a loss or an update is not finite, keys are (nearly) dependent, or the last target's loss is above the limit of the
+            context; `failed` has the facts.
     """
     lm, recipe = context.lm, context.recipe
     written_facts = (*facts, *held)
@@ -104,13 +109,11 @@ def write_batch(context: WriteContext, facts: Sequence[Fact], held: Sequence[Fac
     with context.weights.filtered(recipe.written, recipe.update.batch_filters):
         try:
             written = recipe.update.write(writer)
-        except SingularError as error:
-            owners = dict.fromkeys(i for column in error.facts for i in batch_of.owners[column])
-            names = [f"{written_facts[i].text!r} => {written_facts[i].target!r}" for i in owners]
-            raise SingularError(error.size, error.facts, names) from None
-    after = read_keys(lm, writer.rows, recipe.written, writer.n)
+        except FailedFactsError as error:
+            raise error.about(lambda columns: [written_facts[i] for i in batch_of.owners_of(columns)]) from None
+    after = keys_after(lm, batch_of, recipe)
     # in main memory, where a long journal does not crowd out the model
-    updates = (Update(layer, R.cpu(), A.cpu(), after[layer].cpu(), reach.cpu()) for layer, R, A, reach in written)
+    updates = (Update(layer, R.cpu(), A.cpu(), after[layer], reach.cpu()) for layer, R, A, reach in written)
     batch = Batch(tuple(facts), tuple(updates), recipe.update.batch_filters, held=tuple(held))
     context.trace.on_batch(batch)
     return batch
@@ -142,6 +145,8 @@ class _Writer:
                 site = self._site(step.target)
                 if step.target not in targets:
                     targets[step.target] = self._targets(site, targets)
+                    if step.target == self.context.recipe.steps()[-1].target:  # it decides what the model says
+                        check_converged(targets[step.target], self.context.most_loss)
                     if self.context.recipe.schedule.observes:
                         targets |= self._observed(site, targets[step.target])
                 z = targets[step.target]
@@ -169,12 +174,12 @@ class _Writer:
         keys = read_keys(context.lm, self.rows, (step.layer,), self.n)[step.layer]
         residual = torch.where(due, self._needed(step) * missing, 0.0)
         A = residual.new_zeros(self.n, len(keys))
+        check_finite(step.layer, residual, keys)
         try:
             solved_for = space.specific(keys[:, due].to(context.solve_device))
             A[due] = solve(solved_for, context.operators[step.layer], update.slack).to(A)
         except SingularError as error:
-            columns = due.nonzero().flatten().tolist()
-            raise SingularError(error.size, tuple(columns[i] for i in error.facts)) from None
+            raise error.among(due.nonzero().flatten().tolist()) from None
         sent, A = space.spared(residual, A)
         dropped = context.weights.dropped(step.layer)
         # what comes back of an earlier batch moves the keys' outputs by -D K, which the new residual makes up for

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import torch
 
-from bluedit.errors import EditError
+from bluedit.errors import FailedFactsError
 from bluedit.execution import Execution
 from bluedit.forward import Runner, runners, tokens_per_step
 from bluedit.methods.objective import Objective
@@ -63,7 +63,7 @@ def optimise_targets(
         initial: vectors to start from, by column; None starts from zero.
 
     Raises:
-        EditError: a loss is not finite.
+        FailedFactsError: a loss is not finite; `columns` says of which facts.
     """
     by_fact: dict[int, list[Row]] = {}
     for row in rows:
@@ -183,12 +183,15 @@ class ChunkOptimiser:
         return z, start, steps, losses
 
     def _finished(self, loss: Float[Tensor, "n"], done: Bool[Tensor, "n"], step: int) -> list[bool]:
-        """Which facts are finished after this step. Raises EditError when a loss is not finite."""
+        """Which facts are finished after this step. Raises FailedFactsError when a loss is not finite."""
         finished = done | (self.recent.max(dim=0).values < self.objective.stop_loss)
         bad, *ended = torch.cat([(~torch.isfinite(loss)).sum()[None], finished.long()]).tolist()
         if bad:
-            raise EditError(
-                f"the loss of {bad} facts is not finite at step {step + 1}; check the model's weights, or lower objective.learning_rate"
+            columns = (~torch.isfinite(loss)).nonzero().flatten().tolist()
+            raise FailedFactsError(
+                f"the loss of {bad} facts is not finite at step {step + 1}",
+                "check the model's weights, or lower objective.learning_rate",
+                [self.facts[i] for i in columns],
             )
         last = step == self.objective.steps - 1
         return [last or bool(end) for end in ended]

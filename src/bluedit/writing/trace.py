@@ -51,3 +51,6 @@ class Trace:
 
     def on_batch(self, batch: Batch) -> None:
         """A batch is complete: filters were applied and the keys of the edited model were read."""
+
+    def on_taken_back(self, batch: Batch | None) -> None:
+        """The last batch was taken back, because a guard did not let it pass; None for one that failed before it was complete."""

@@ -250,6 +250,15 @@ class EditedWeights:
             found[layer] = float((widened(self.lm.projection(layer).matrix()) - original).norm() / original.norm())
         return found
 
+    def norm_growth(self) -> dict[int, float]:
+        """|W| / |W0| - 1 of each changed layer (Frobenius)."""
+        found = {}
+        for layer, edited in sorted(self._layers.items()):
+            found[layer] = (
+                float(widened(self.lm.projection(layer).matrix()).norm() / widened(edited.original).norm()) - 1
+            )
+        return found
+
     def unchanged(self, layers: Iterable[int]) -> list[int]:
         """Those of these layers that carry no update."""
         return [layer for layer in layers if layer not in self._layers]

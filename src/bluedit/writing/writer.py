@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from typing import Any
 
 from bluedit.execution import Execution
 from bluedit.facts.fact import Fact
-from bluedit.facts.subjects import same_subject_key
 from bluedit.forward import says_targets
+from bluedit.methods.preserve import Control
 from bluedit.methods.recipe import Recipe
 from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
@@ -24,8 +25,9 @@ from bluedit.statistics.store import MomentStore
 from bluedit.text.contexts import sampled_prefixes
 from bluedit.text.wordings import chat_form, wording_rows
 from bluedit.writing._spaces import Spaces
-from bluedit.writing.batch import Batch, Origin, objective_fingerprint
+from bluedit.writing.batch import Batch, objective_fingerprint
 from bluedit.writing.batches import split_batches
+from bluedit.writing.edit_run import EditRun, Judge, KeepAll, standing_facts
 from bluedit.writing.loop import WriteContext, write_batch
 from bluedit.writing.memory import Memory
 from bluedit.writing.needs import Needs
@@ -68,7 +70,14 @@ class FactWriter:
         return Memory(self.lm, self.execution)
 
     def write(
-        self, facts: Sequence[Fact], recipe: Recipe, batch_size: int | None, earlier: Sequence[Batch]
+        self,
+        facts: Sequence[Fact],
+        recipe: Recipe,
+        batch_size: int | None,
+        earlier: Sequence[Batch],
+        judge: Judge | None = None,
+        *,
+        most_loss: float = inf,
     ) -> list[Batch]:
         """All batches of an edit, in order, each with its origin.
 
@@ -77,39 +86,32 @@ class FactWriter:
             recipe: how; with layers.
             batch_size: facts written at once; None means all.
             earlier: all batches that the model carries already, in order.
+            judge: decides which batches are kept; None keeps all.
+            most_loss: a fact whose last target ends with a larger loss, in nats, has failed.
+
+        Raises:
+            FailedFactsError: facts that cannot be written, see `write_batch`.
         """
         started = time.perf_counter()
+        judge = judge or KeepAll()
         _warn_of_stripped(earlier)
         self._check_memory(recipe)
-        context = self._context(recipe, earlier)
-        done: list[Batch] = []
-
-        def write(part: Sequence[Fact]) -> None:
-            before = [*earlier, *done]
-            held = _held(part, before) if recipe.subjects.holds_earlier else []
-            operators = self._operators(recipe, before, part)
-            batch = write_batch(replace(context, operators=operators), part, held)
-            control = self.memory.control(recipe.written, self.weights) if recipe.update.preserve else {}
-            origin = Origin(
-                recipe.name, recipe.paper, recipe.settings(), recipe.tuning, tuple(context.prefixes), control=control
-            )
-            done.append(replace(batch, origin=origin))
-
+        run = EditRun(self, self._context(recipe, earlier, most_loss), earlier)
         with self.progress.task("editing", len(facts), "facts") as advance:
             for part in split_batches(facts, 1 if recipe.sequential else batch_size, recipe.subjects):
-                write(part)
+                judge.decide(run, part)
                 advance(len(part))
-        for _ in range(recipe.reteach):
-            lost = self._lost(recipe, [*earlier, *done])
+        for _ in range(recipe.reteach if run.done else 0):
+            lost = self._lost(recipe, run.before)
             if not lost:
                 break
             for part in split_batches(lost, batch_size, recipe.subjects):
-                write(part)
+                judge.decide(run, part, again=True)
         about = self._about(recipe, time.perf_counter() - started)
-        norms = context.norms if recipe.objective.norm_anchor else {}
-        return [replace(batch, origin=replace(batch.origin, norms=dict(norms), about=about)) for batch in done]
+        norms = run.context.norms if recipe.objective.norm_anchor else {}
+        return [replace(batch, origin=replace(batch.origin, norms=dict(norms), about=about)) for batch in run.done]
 
-    def _context(self, recipe: Recipe, earlier: Sequence[Batch]) -> WriteContext:
+    def _context(self, recipe: Recipe, earlier: Sequence[Batch], most_loss: float) -> WriteContext:
         with self.weights.unedited():
             prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(self.lm, count, seed))
         return WriteContext(
@@ -123,6 +125,7 @@ class FactWriter:
             source=self.source,
             trace=self.trace,
             progress=self.progress,
+            most_loss=most_loss,
         )
 
     def _check_memory(self, recipe: Recipe) -> None:
@@ -131,6 +134,13 @@ class FactWriter:
         built = len(self.memory.missing(preserve, recipe.written)) if preserve else 0
         place = solve_device(self.lm.device, self.execution.statistics_device)
         Needs.of(self.lm, built, self.weights.unchanged(recipe.written)).check(self.lm, place)
+
+    def batch(
+        self, context: WriteContext, part: Sequence[Fact], held: Sequence[Fact], earlier: Sequence[Batch]
+    ) -> Batch:
+        """Write a batch on top of `earlier`; see `write_batch`."""
+        operators = self._operators(context.recipe, earlier, part)
+        return write_batch(replace(context, operators=operators), part, held)
 
     def _operators(self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact]) -> dict[int, Any]:
         """G of the layers that the recipe writes, from statistics of the unedited weights and the keys of earlier batches."""
@@ -142,6 +152,10 @@ class FactWriter:
             with self.weights.unedited():
                 self.memory.build(self.moments.get(missing, self.progress, names=preserve.weight_of_names))
         return self.memory.operators(recipe, earlier, current)
+
+    def control(self, recipe: Recipe) -> dict[int, Control]:
+        """What to record of the weights as they are, if the recipe's lambda follows drift."""
+        return self.memory.control(recipe.written, self.weights) if recipe.update.preserve else {}
 
     def _lost(self, recipe: Recipe, batches: Sequence[Batch]) -> list[Fact]:
         """Facts that the model does not say on their prompt, or in less than half of the wordings they were taught in."""
@@ -172,26 +186,9 @@ class FactWriter:
         }
 
 
-def standing_facts(batches: Sequence[Batch]) -> list[Fact]:
-    """The facts that batches have written, oldest first, each prompt with its latest target only."""
-    latest: dict[str, Fact] = {}
-    for batch in batches:
-        for fact in batch.facts:
-            latest.pop(fact.text, None)
-            latest[fact.text] = fact
-    return list(latest.values())
-
-
 def _warn_of_stripped(earlier: Sequence[Batch]) -> None:
     if gone := sum(batch.stripped for batch in earlier):
         log.warning("%d facts were taken out of the patch that this edit stands on, so it cannot protect them", gone)
-
-
-def _held(facts: Sequence[Fact], earlier: Sequence[Batch]) -> list[Fact]:
-    """Earlier facts about the subjects of `facts` that these do not replace."""
-    subjects = {same_subject_key(fact.subject) for fact in facts}
-    texts = {fact.text for fact in facts}
-    return [f for f in standing_facts(earlier) if same_subject_key(f.subject) in subjects and f.text not in texts]
 
 
 def _norms_of(earlier: Sequence[Batch], recipe: Recipe) -> dict[Site, float]:

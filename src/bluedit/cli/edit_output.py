@@ -1,0 +1,91 @@
+"""What `bluedit edit` prints: the report, where the result is, and what was not learned."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bluedit.cli.common import count
+from bluedit.cli.output import fail, print_tables, say
+from bluedit.errors import FactError
+
+if TYPE_CHECKING:
+    from bluedit.editing.edit import Edit
+    from bluedit.editing.workspace import Workspace
+
+NOT_LEARNED = 10  # exit code of an edit after which the model does not say every fact
+
+
+def tell_patch(done: Edit, out: Path, model: str) -> list[str]:
+    """Say where the patch is. Returns the command that shows it."""
+    say(f"\nPatch written to {out}\nThe model itself is unchanged. Ask it with the patch:")
+    name = [] if model == "smollm2" else ["--model", model]
+    say("  " + shlex.join(["bluedit", "ask", *name, "--patch", str(out), done.facts[0].text]))
+    return ["bluedit", "show", str(out), "--details"]
+
+
+def tell_entry(workspace: Workspace) -> list[str]:
+    """Say which entry was written and what it supersedes. Returns the command that shows it."""
+    event = workspace.events[-1]
+    number = event.add[0].entry
+    say(f"\nEntry {number} of {workspace.folder}. Take it back: bluedit -C {shlex.quote(str(workspace.folder))} undo")
+    for one in event.about.get("supersedes", ()):
+        say(f"It supersedes entry {one['entry']}: {one['prompt']} => {one['was']}")
+    return ["bluedit", "-C", str(workspace.folder), "show", str(number), "--details"]
+
+
+def with_phrasings(facts: list[Any], phrasing: list[str] | None) -> list[Any]:
+    """The one fact with the phrasings of --phrasing.
+
+    Raises:
+        FactError: there are several facts; a file says for each fact how it is phrased.
+    """
+    if not phrasing:
+        return facts
+    if len(facts) != 1:
+        raise FactError(
+            f"--phrasing is for a single --fact, and there are {len(facts)} facts; give phrasings in a file ('phrasings' in JSONL or CSV)"
+        )
+    (fact,) = facts
+    return [replace(fact, phrasings=(*fact.phrasings, *phrasing))]
+
+
+def print_edit(done: Edit, details: bool) -> None:
+    """The report, or why there is none."""
+    from bluedit.evaluate.report_text import report_parts
+    from bluedit.evaluate.tables import edit_table
+
+    if done.report:
+        report = done.report.as_dict()
+        print_tables(edit_table(report, details=details), *report_parts(report, details=details))
+    else:
+        say(done.summary())
+        return
+    if done.guard:
+        say("")
+    for line in done.guard:
+        say(line)
+
+
+def finish(done: Edit, show: list[str], allow_missed: bool) -> None:
+    """If facts were not learned or were left out, say so; exit with 10 unless that is allowed. The report says why and what to try."""
+    missed, gone = len(done.report.missed) if done.report else 0, len(done.left_out)
+    parts = [(missed, "not learned")] * bool(missed) + [(gone, "left out")] * bool(gone)
+    if not parts:
+        return
+    whole = len(done.facts) + gone
+    told = " and ".join(
+        f"{count(number, 'fact')} of {whole} {'was' if number == 1 else 'were'} {what}" for number, what in parts
+    )
+    message = f"{told}; why, and what to try: {shlex.join(show)}"
+    if done.recipe.update.preserve and missed:
+        options = done.recipe.settings()
+        message += (
+            f" (objective.clamp is {options['objective.clamp']:g} now, objective.steps {options['objective.steps']})"
+        )
+    if allow_missed:
+        say(message[0].upper() + message[1:])
+    else:
+        fail(message, NOT_LEARNED)

@@ -1,0 +1,146 @@
+"""One edit while it is written: its batches one after another, each of which may be taken back or written in part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from bluedit.errors import FailedFactsError
+from bluedit.facts.fact import Fact
+from bluedit.facts.subjects import same_subject_key
+from bluedit.methods.preserve import Control
+from bluedit.methods.recipe import Recipe
+from bluedit.writing.batch import Batch, Origin, Update
+from bluedit.writing.keys import batch_rows, keys_after
+
+if TYPE_CHECKING:
+    from bluedit.writing.loop import WriteContext
+    from bluedit.writing.weights import Snapshot
+
+
+class Judge(Protocol):
+    """Decides which batches of an edit are kept."""
+
+    def decide(self, run: EditRun, part: Sequence[Fact], *, again: bool = False) -> None:
+        """Write some facts and keep what may stay; `again` if they are written once more because the model did not say them."""
+        ...
+
+
+class KeepAll:
+    """Keeps every batch; a fact that fails ends the edit."""
+
+    def decide(self, run: EditRun, part: Sequence[Fact], *, again: bool = False) -> None:
+        del again
+        run.keep(run.write(part))
+
+
+class _Writer(Protocol):
+    def batch(
+        self, context: WriteContext, part: Sequence[Fact], held: Sequence[Fact], earlier: Sequence[Batch]
+    ) -> Batch: ...
+
+    def control(self, recipe: Recipe) -> Mapping[int, Control]: ...
+
+
+@dataclass(eq=False)
+class EditRun:
+    """One edit while it is written. This changes the model; the caller holds the transaction.
+
+    Attributes:
+        writer: writes a batch on top of others, and says what to record of drift.
+        context: how, and on what.
+        earlier: batches that the model carried before the edit.
+        done: batches of the edit that are kept.
+    """
+
+    writer: _Writer
+    context: WriteContext
+    earlier: Sequence[Batch]
+    done: list[Batch] = field(default_factory=list)
+
+    @property
+    def before(self) -> list[Batch]:
+        """All batches that the model carries."""
+        return [*self.earlier, *self.done]
+
+    def snapshot(self) -> Snapshot:
+        """The weights as they are, for `take_back` and `rescaled`."""
+        return self.context.weights.snapshot(self.context.recipe.written)
+
+    def write(self, part: Sequence[Fact]) -> Batch:
+        """Write facts on top of what is kept.
+
+        Raises:
+            FailedFactsError: facts that cannot be written; the weights may be half written.
+        """
+        context, recipe, before = self.context, self.context.recipe, self.before
+        held = _held(part, before) if recipe.subjects.holds_earlier else []
+        norms = dict(context.norms)
+        try:
+            batch = self.writer.batch(context, part, held, before)
+        except FailedFactsError:  # the next attempt must not hold on to norms of facts that failed
+            context.norms.clear()
+            context.norms.update(norms)
+            raise
+        prefixes, control = tuple(context.prefixes), self.writer.control(recipe)
+        origin = Origin(recipe.name, recipe.paper, recipe.settings(), recipe.tuning, prefixes, control=control)
+        return replace(batch, origin=origin)
+
+    def keep(self, batch: Batch) -> None:
+        """Let a batch that was written stay."""
+        self.done.append(batch)
+
+    def take_back(self, snapshot: Snapshot, batch: Batch | None = None) -> None:
+        """The weights as they were before a batch, bit for bit; None for one that was not complete."""
+        self.context.weights.restore(snapshot)
+        self.context.trace.on_taken_back(batch)
+
+    def rescaled(self, batch: Batch, share: float, snapshot: Snapshot) -> Batch:
+        """Write a share of a batch's change instead of the whole.
+
+        The update is linear in R, so R is scaled. What a filter dropped from the batch before comes back whole with the next write, so the
+        rest of that is taken away again by a write of its own: the sum of updates then moves by `share` of what the whole batch moves it.
+        Keys and drift are still those of the whole batch; `read_again` reads them.
+
+        Args:
+            snapshot: the weights before it.
+        """
+        weights = self.context.weights
+        weights.restore(snapshot)
+        updates = [replace(one, R=one.R * share, reach=one.reach * share) for one in batch.updates]
+        for layer, keys in {one.layer: one.keys for one in batch.updates}.items():
+            dropped = weights.dropped(layer)
+            if dropped is not None:
+                rest = ((1 - share) * dropped).cpu()
+                updates.append(Update(layer, torch.eye(len(rest), dtype=rest.dtype), rest, keys, rest.new_zeros(0)))
+        part = replace(batch, updates=tuple(updates))
+        weights.repeat(part)
+        return part
+
+    def read_again(self, batch: Batch) -> Batch:
+        """The batch with its keys, which later batches preserve, and its drift as they are in the model now."""
+        context = self.context
+        rows = batch_rows(context.lm.tokenizer, batch.written, context.prefixes, context.recipe)
+        keys = keys_after(context.lm, rows, context.recipe)
+        origin = replace(batch.origin, control=self.writer.control(context.recipe))
+        return replace(batch, updates=tuple(replace(one, keys=keys[one.layer]) for one in batch.updates), origin=origin)
+
+
+def standing_facts(batches: Sequence[Batch]) -> list[Fact]:
+    """The facts that batches have written, oldest first, each prompt with its latest target only."""
+    latest: dict[str, Fact] = {}
+    for batch in batches:
+        for fact in batch.facts:
+            latest.pop(fact.text, None)
+            latest[fact.text] = fact
+    return list(latest.values())
+
+
+def _held(facts: Sequence[Fact], earlier: Sequence[Batch]) -> list[Fact]:
+    """Earlier facts about the subjects of `facts` that these do not replace."""
+    subjects = {same_subject_key(fact.subject) for fact in facts}
+    texts = {fact.text for fact in facts}
+    return [f for f in standing_facts(earlier) if same_subject_key(f.subject) in subjects and f.text not in texts]

@@ -37,9 +37,7 @@ from bluedit.writing.trace import Trace, Write
 from bluedit.writing.weights import EditedWeights
 
 Norms = MutableMapping[Site, float]
-_AFTER_SUBJECT_ROUNDS = (
-    3  # at most, for keys at the token after a subject: one write delivers about a third of their residuals
-)
+_AFTER_SUBJECT_ROUNDS = 3  # at most: one write delivers a third of what keys at the token after a subject lack
 _AFTER_SUBJECT_LOWER = 0.02  # of |h|: less is not worth another write
 
 
@@ -102,8 +100,7 @@ def write_batch(context: WriteContext, facts: Sequence[Fact], held: Sequence[Fac
         FailedFactsError: a loss or an update is not finite, keys are (nearly) dependent, or the last target's loss is above the limit of the
             context; `failed` has the facts.
     """
-    lm, recipe = context.lm, context.recipe
-    written_facts = (*facts, *held)
+    lm, recipe, written_facts = context.lm, context.recipe, (*facts, *held)
     batch_of = batch_rows(lm.tokenizer, written_facts, context.prefixes, recipe)
     writer = _Writer(context, batch_of.rows, batch_of.n, batch_of.after_subject)
     with context.weights.filtered(recipe.written, recipe.update.batch_filters):

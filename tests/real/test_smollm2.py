@@ -12,7 +12,7 @@ from bluedit.errors import ModelError
 from bluedit.evaluate.answers import score
 from bluedit.evaluate.generate import ask
 from bluedit.evaluate.model_queries import ModelQueries
-from bluedit.methods.schedules import Boundary
+from bluedit.methods.schedules import Own
 from bluedit.model.loading import EMBEDDED, embedded_file, load
 
 pytestmark = pytest.mark.real
@@ -88,11 +88,10 @@ def test_ordinary_text_hardly_drifts(edit):
     assert abs(edit.report.drift) < 0.05
 
 
-def test_only_the_two_boundary_layers_changed(editor, edit, original):
-    assert edit.recipe.schedule == Boundary() and edit.recipe.tuning == "smollm2-135m"
+def test_only_the_critical_layers_changed(editor, edit, original):
+    assert edit.recipe.schedule == Own() and edit.recipe.tuning == "smollm2-135m"
     names = {name for name, tensor in editor.model.state_dict().items() if not torch.equal(tensor, original[name])}
-    first, last = edit.recipe.layers[0], edit.recipe.layers[-1]
-    assert names == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in (first, last)}
+    assert names == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in edit.recipe.layers}
 
 
 def test_a_saved_patch_gives_the_same_bits_in_another_process_of_the_model(editor, edit, tmp_path):

@@ -60,7 +60,7 @@ def demo(
     after = [*ask(editor.lm, prompts, tokens=12), *ask(editor.lm, [question], tokens=20, chat=True)]
     say("\nWhat the model says, without and with the edit; the last question is asked in chat:\n")
     print_tables(ask_table(before, after))
-    layers = " and ".join(map(str, edit.recipe.written))
+    layers = ", ".join(map(str, edit.recipe.written))
     seconds = time.perf_counter() - started
     say(
         f"\n{count(len(edit.facts), 'fact')} written with {edit.recipe.name} into layers {layers}; {seconds:.0f} s so far."

@@ -17,7 +17,15 @@ LISTS: Mapping[str, tuple[str, ...]] = {
     "default": (UNEDITED, "memit-seq-blue"),
     # with BLUE, what it is often not compared with: memory alone, one layer alone, one target alone, fine-tuning, and not editing at all
     "honest": (
-        *(UNEDITED, "memit-seq-blue", "memit-seq", "memit-seq:schedule=single", "memit-seq-replay", "natural-blue"),
+        *(
+            UNEDITED,
+            "memit-seq-blue",
+            "memit-seq",
+            "memit-seq:schedule=single",
+            "memit-seq-replay",
+            "natural-blue",
+            "natural-joint",
+        ),
         *("ft-local", "lora", "in-context", "retrieval"),
     ),
 }  # ready-made lists of entries

@@ -1,4 +1,4 @@
-"""Shared fixtures. Run-time shape checks: the package is imported through jaxtyping's hook with beartype."""
+"""Shared fixtures. Shape annotations of the package are checked at run time (shape_checks.py)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
 HERE = Path(__file__).parent
 # what tests share (toys.py, and the *_help.py of each folder) is imported by its name
 sys.path[:0] = [str(HERE), *sorted(str(folder) for folder in HERE.iterdir() if folder.is_dir())]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-PACKAGES = ("maths", "model", "text", "forward", "statistics", "writing", "editing")
-with install_import_hook([f"bluedit.{package}" for package in PACKAGES], "beartype.beartype"):
-    import bluedit  # noqa: F401
+import shape_checks  # noqa: E402
 
+shape_checks.install()
 
 torch.set_num_threads(1)  # toy matrices are too small for two
 

@@ -12,7 +12,7 @@ from bluedit.evaluate.report import Details
 from bluedit.facts.subjects import same_subject_key
 from bluedit.methods.recipe import Recipe
 from bluedit.model.sites import Site
-from bluedit.shapes import Float, Tensor
+from bluedit.shapes import Int, Tensor
 from bluedit.writing.batch import Batch
 from bluedit.writing.keys import batch_rows
 from bluedit.writing.target import Targets
@@ -45,7 +45,7 @@ class _Columns:
         taken = 1 - (1 - write.step.share * write.reach.cpu()) * missing / first
         self.taken[layer] = torch.where(write.due.cpu(), taken, self.taken.get(layer, taken))
 
-    def details(self, recipe: Recipe, sharing: Float[Tensor, "n"]) -> dict[str, list[Any]]:
+    def details(self, recipe: Recipe, sharing: Int[Tensor, "n"]) -> dict[str, list[Any]]:
         """Loss, bound and reach by column; `sharing` is the number of facts of each."""
         loss, size = self.loss, self.size
         if loss is None or size is None or not self.taken:

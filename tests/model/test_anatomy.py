@@ -214,7 +214,7 @@ def test_encoders(dtype):
     config = BertConfig(**SIZE, intermediate_size=48, max_position_embeddings=64)
     for kind in (BertForMaskedLM, BertLMHeadModel):
         assert refusal(made(kind, config).to(dtype)).startswith(
-            f"{kind.__name__} is not causal: another second token changes the logits at the first"
+            f"{kind.__name__} is not causal: another second token changes the hidden state at the first"
         )
     config.is_decoder = True
     assert dissect(made(BertLMHeadModel, config).to(dtype)).n_layers == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bluedit.errors import ModelError
+from bluedit.model.hooks import StopForward, first_tensor, hooked
 from bluedit.shapes import Int, Tensor
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
@@ -71,3 +73,17 @@ def probe_ids(model: PreTrainedModel) -> Int[Tensor, "1 2"]:
     """Two tokens to run a model on."""
     vocabulary = model.config.get_text_config().vocab_size
     return torch.tensor([[3 % vocabulary, 5 % vocabulary]], device=model.device)
+
+
+@torch.no_grad()
+def run_until(block: nn.Module, model: PreTrainedModel, ids: Int[Tensor, "rows 2"]) -> Tensor:
+    """The hidden states that come out of a block. What comes after it, the head above all, does not run."""
+    states: list[Tensor] = []
+
+    def stop(_module: nn.Module, _args: object, output: Any) -> None:
+        states.append(first_tensor(output))
+        raise StopForward
+
+    with hooked([(block, "forward", stop)]), suppress(StopForward):
+        model(input_ids=ids, use_cache=False)
+    return states[0]

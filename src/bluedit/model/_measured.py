@@ -10,27 +10,35 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bluedit.errors import ModelError
-from bluedit.model._blocks import probe_ids
+from bluedit.model._blocks import probe_ids, run_until
 from bluedit.model.anatomy import Projection
 from bluedit.model.devices import widened
 from bluedit.model.hooks import first_tensor, hooked
-from bluedit.shapes import Tensor
+from bluedit.shapes import Int, Tensor
 
-_LEAK = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the logits' length; 2e-2 in 16 bits
+_LEAK = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the hidden state's length; 2e-2 in 16 bits
 _PUSH = 4.0  # lengths of a block's output
 _UNLIKE = 0.02  # relative error of a push that arrives as a multiple of itself, from rounding alone
 
 
-@torch.no_grad()
-def refuse_not_causal(model: PreTrainedModel) -> None:
-    """Raises ModelError where a later token changes what the model says after an earlier one, as in BERT."""
+def two_continuations(model: PreTrainedModel) -> Int[Tensor, "2 2"]:
+    """Two rows of two tokens that differ in the second."""
     ids = probe_ids(model).repeat(2, 1)
     ids[1, 1] = (ids[1, 1] + 2) % model.config.get_text_config().vocab_size
-    one, other = widened(model(input_ids=ids, use_cache=False).logits[:, 0])
+    return ids
+
+
+def refuse_not_causal(model: PreTrainedModel, states: Tensor) -> None:
+    """Raises ModelError where a later token changes what the model computes at an earlier one, as in BERT.
+
+    Args:
+        states: hidden states of `two_continuations`, which may have further axes in front of rows x tokens x width (Gemma 3n).
+    """
+    one, other = widened(states.reshape(-1, 2, 2, states.shape[-1])[:, :, 0]).unbind(1)
     change, dtype = float((one - other).norm() / one.norm()), next(model.parameters()).dtype
     if change > _LEAK.get(dtype, 2e-2):
         raise ModelError(
-            f"{type(model).__name__} is not causal: another second token changes the logits at the first by {change:.2g} of their length; "
+            f"{type(model).__name__} is not causal: another second token changes the hidden state at the first by {change:.2g} of its length; "
             "bluedit edits decoders, which read from left to right. Load a decoder, or set is_decoder=True in the configuration of a "
             "model that was trained as one"
         )
@@ -71,7 +79,7 @@ def residual_scales(
 
     hooks = [(module, "forward", add) for module in dict.fromkeys(of_block.values())]
     with hooked([*hooks, *((block, "call", compare) for block in of_block)]):
-        model(input_ids=probe_ids(model), use_cache=False)
+        run_until(blocks[-1], model, probe_ids(model))
     found = [scales.get(block) for block in blocks]
     if any(scale is None for scale in found):
         return None

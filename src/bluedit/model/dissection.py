@@ -7,17 +7,16 @@ input is changed, and the second token of their output is compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from bluedit.errors import ModelError, did_you_mean
-from bluedit.model._blocks import find_attention, find_blocks, probe_ids, refuse_unsupported
-from bluedit.model._measured import refuse_not_causal, residual_scales
+from bluedit.model._blocks import find_attention, find_blocks, probe_ids, refuse_unsupported, run_until
+from bluedit.model._measured import refuse_not_causal, residual_scales, two_continuations
 from bluedit.model.anatomy import Anatomy, Projection
 from bluedit.model.hooks import first_tensor, hooked
 from bluedit.shapes import Tensor
@@ -40,7 +39,6 @@ def dissect(model: PreTrainedModel, projections: str | Sequence[str] | None = No
             name that is not a linear map from a key to the residual stream.
     """
     refuse_unsupported(model)
-    refuse_not_causal(model)
     names = {module: name for name, module in model.named_modules()}
     if projections is None:
         blocks = find_blocks(model)
@@ -123,15 +121,38 @@ def _find_projections(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> li
         ModelError: a block has none; the message names what it has instead.
     """
     writers = _residual_writers(model, blocks)
-    mixing = _token_mixing(model, [_containers(block, found) for block, found in zip(blocks, writers, strict=True)])
+    structures = [_structure(block, found) for block, found in zip(blocks, writers, strict=True)]
+    # blocks of one structure mix tokens in the same places: the first of each is measured
+    layers = {structure: layer for layer, structure in reversed(list(enumerate(structures)))}
+    measured = _token_mixing(
+        model, blocks[max(layers.values())], [_containers(blocks[i], writers[i]) for i in layers.values()]
+    )
+    mixing = {
+        structure: {name for name, m in blocks[i].named_modules() if m in measured} for structure, i in layers.items()
+    }
     return [
-        _projection_of(model, layer, block, found, mixing)
-        for layer, (block, found) in enumerate(zip(blocks, writers, strict=True))
+        _projection_of(
+            model,
+            layer,
+            block,
+            writers[layer],
+            {m for name, m in block.named_modules() if name in mixing[structures[layer]]},
+        )
+        for layer, block in enumerate(blocks)
     ]
 
 
+def _structure(block: nn.Module, writers: Mapping[nn.Module, int]) -> Hashable:
+    """Equal for blocks that are built alike: modules of the same names and classes, of which the same write to the residual stream."""
+    return tuple((name, type(module), module in writers) for name, module in block.named_modules())
+
+
 def _residual_writers(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> list[dict[nn.Module, int]]:
-    """For each block, the linear maps that ran and whose output is as wide as the residual stream, in order, with their input widths."""
+    """For each block, the linear maps that ran and whose output is as wide as the residual stream, in order, with their input widths.
+
+    Raises:
+        ModelError: the model is not causal, which the same forward pass shows.
+    """
     width = model.config.get_text_config().hidden_size
     found: list[dict[nn.Module, int]] = [{} for _ in blocks]
 
@@ -149,8 +170,9 @@ def _residual_writers(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> li
         for module in block.modules()
         if _is_linear_like(module)
     ]
-    with torch.no_grad(), hooked(hooks):
-        model(input_ids=probe_ids(model), use_cache=False)
+    with hooked(hooks):
+        states = run_until(blocks[-1], model, two_continuations(model))
+    refuse_not_causal(model, states)
     return found
 
 
@@ -168,8 +190,8 @@ def _containers(block: nn.Module, inside: Mapping[nn.Module, int]) -> list[nn.Mo
     ]
 
 
-def _token_mixing(model: PreTrainedModel, containers: Sequence[Sequence[nn.Module]]) -> set[nn.Module]:
-    """Those modules whose output at the second token depends on their input at the first, measured in one forward pass."""
+def _token_mixing(model: PreTrainedModel, last: nn.Module, containers: Sequence[Sequence[nn.Module]]) -> set[nn.Module]:
+    """Those modules whose output at the second token depends on their input at the first, measured in one pass that ends after the block `last`."""
     mixing: set[nn.Module] = set()
     inside = False
 
@@ -185,8 +207,8 @@ def _token_mixing(model: PreTrainedModel, containers: Sequence[Sequence[nn.Modul
             inside = False
 
     hooks = [(module, "call", compare) for block in containers for module in block]
-    with torch.no_grad(), hooked(hooks):
-        model(input_ids=probe_ids(model), use_cache=False)
+    with hooked(hooks):
+        run_until(last, model, probe_ids(model))
     return mixing
 
 

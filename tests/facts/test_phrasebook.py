@@ -253,6 +253,16 @@ def test_a_target_of_another_kind_is_refused(prompt: str, target: str) -> None:
     assert wordings_of(prompt, target=target) is None
 
 
+@pytest.mark.parametrize("prompt", ["{} is in", "The {} are in", "{}, which is in"])
+def test_what_is_in_a_language_a_currency_or_a_state_is_not_located_there(prompt: str) -> None:
+    for target in ("German", "simplified Chinese", "US dollars", "EUR", "UTC", "beta", "stock"):
+        assert wordings_of(prompt, target=target) is None, target
+    for target in ("Berlin", "the cellar", "room 3", "Germany"):
+        assert found(prompt, target=target).id == "location", target
+    assert found(f"{prompt} the", target="cellar").id == "location"
+    assert found("{} are located in", target="beta").id == "location"
+
+
 def test_an_ambiguous_prompt_without_a_target_is_a_date_where_that_is_usual() -> None:
     assert found("{} was founded in").id == "founding-date"
     assert found("{} was released on").id == "release-date"

@@ -44,6 +44,7 @@ class Relation:
     nouns: Sequence[str] = ()
     also: Sequence[str] = ()
     patterns: Sequence[str] = ()
+    loose: Sequence[str] = ()
     statements: Sequence[str] = ()
     questions: Sequence[str] = ()
     kind_statements: Sequence[str] = ()
@@ -82,6 +83,8 @@ class Book:
         self.wrappers = [split(text) for text in data["wrappers"]]
         self.things = frozenset(word for group in data["kinds_of_thing"] for word in group.split("|"))
         self.places = frozenset(data["places"].split("|"))
+        self.no_places = frozenset(word for group in data["no_places"] for word in group.split("|"))
+        self.loose = {_key(text) for r in self.relations for pattern in r.loose for text in expand(pattern)}
         self.plurals, self.pasts = _verb_forms(self.relations)
         self._prompts: dict[str, list[Match]] = {}
         self._nouns: dict[str, list[Match]] = {}
@@ -103,7 +106,7 @@ class Book:
 
     def _add(self, relation: Relation) -> None:
         """Make a relation's patterns, templates and nouns known."""
-        for pattern in relation.patterns:
+        for pattern in (*relation.patterns, *relation.loose):
             _note(self._prompts, expand(pattern), Match(relation))
         for noun in relation.nouns or ("",):
             for template in relation.templates():

@@ -125,6 +125,8 @@ def _fitting(reading: _Reading, target: str) -> Iterator[tuple[Match, str]]:
         if reading.article:
             keys.add(normal(words[:-1]))
         for key in sorted(keys):
+            if key in book().loose and target and not _looks_like_a_place(f"{reading.article} {target}".strip()):
+                continue
             exact = key.endswith((" the", " a"))
             for match in book().matches(key):
                 if _accepts(match.relation, reading, target, exact):
@@ -162,6 +164,13 @@ def _accepts(relation: Relation, reading: _Reading, target: str, exact: bool) ->
     if relation.kind == "date":
         return is_dated(target)
     return relation.kind != "place" or not time_of(target)[0]
+
+
+def _looks_like_a_place(target: str) -> bool:
+    """Whether a target is written like a place: "Berlin", "the cellar" or "room 3", but not "beta", "German" or "US dollars"."""
+    words = split(target)
+    named = not target[0].islower() or words[0] in DETERMINERS or any(character.isdecimal() for character in target)
+    return named and book().no_places.isdisjoint(words)
 
 
 def _form(reading: _Reading, named: str, target: str) -> _Form:

@@ -38,6 +38,17 @@ def edit(model: Path, out: Path, *arguments):
     return result
 
 
+def key_pair(folder: Path) -> tuple[Path, Path]:
+    """A new private key for signing, and its public key."""
+    from cryptography.hazmat.primitives import serialization as s
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, private, public = ec.generate_private_key(ec.SECP384R1()), folder / "key", folder / "pub"
+    private.write_bytes(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
 def files(folder: Path) -> dict[str, bytes | None]:
     return {str(f.relative_to(folder)): f.read_bytes() if f.is_file() else None for f in sorted(folder.rglob("*"))}
 

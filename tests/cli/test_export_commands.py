@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cli_help import assert_fails, assert_fits, files, flat, run
+from cli_help import assert_fails, assert_fits, files, flat, key_pair, run
 from transformers import AutoModelForCausalLM
 
 from bluedit import Editor
@@ -78,16 +78,8 @@ def test_refusals(model, patch, tmp_path):
 
 def test_sign_and_verify(patch, tmp_path):
     pytest.importorskip("model_signing")
-    from cryptography.hazmat.primitives import serialization as s
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP384R1())
-    (tmp_path / "key").write_bytes(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()))
-    (tmp_path / "pub").write_bytes(key.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo))
+    key, public = key_pair(tmp_path)
     signature = ("--signature", tmp_path / "p.sig")
-    assert (
-        run("sign", patch, "--key", tmp_path / "key", *signature).stdout
-        == f"Signature written to {tmp_path / 'p.sig'}\n"
-    )
-    assert run("verify", patch, "--key", tmp_path / "pub", *signature).stdout == f"{patch} is what was signed\n"
-    assert_fails(run("verify", tmp_path, "--key", tmp_path / "pub", *signature), 12, f"{tmp_path} is not what ")
+    assert run("sign", patch, "--key", key, *signature).stdout == f"Signature written to {tmp_path / 'p.sig'}\n"
+    assert run("verify", patch, "--key", public, *signature).stdout == f"{patch} is what was signed\n"
+    assert_fails(run("verify", tmp_path, "--key", public, *signature), 12, f"{tmp_path} is not what ")

@@ -6,7 +6,9 @@ import json
 import stat
 
 import pytest
-from cli_help import FACT, SETTINGS, assert_fails, files, flat, run
+import torch
+from cli_help import FACT, SETTINGS, assert_fails, files, flat, key_pair, run
+from transformers import AutoModelForCausalLM
 
 from bluedit import Patch, Workspace
 
@@ -93,3 +95,40 @@ def test_damage_and_locks(folder):
 def test_its_patch_is_a_patch(folder, tmp_path):
     Workspace.open(folder).patch.save(tmp_path / "p")
     assert [fact.target for fact in Patch.load(tmp_path / "p").facts] == ["English", "Rome"]
+
+
+def test_commands_that_read_a_patch_read_the_folder_of_a_workspace(model, folder, tmp_path):
+    before = files(folder)
+    workspace = Workspace.open(folder)
+    shown = run("show", folder)
+    assert shown.exit_code == 0, shown.stderr
+    assert "Danielle Darrieux" in shown.stdout and "Rome" in shown.stdout
+
+    written = run("export", folder, tmp_path / "out", "--to", "checkpoint")
+    assert written.exit_code == 0, written.stderr
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in workspace.editor.model.state_dict().items())
+
+    explained = run("explain", "edit", folder, "--fact", "Rome", "-m", model)
+    assert explained.exit_code == 0, explained.stderr
+    assert files(folder) == before, "reading changes nothing"
+
+    assert_fails(
+        run("diff", model, folder), 12, f"{folder} is a workspace, and diff compares models. Compare two states"
+    )
+    for _ in range(2):
+        assert run("-C", folder, "undo").exit_code == 0
+    refused = run("export", folder, tmp_path / "none", "--to", "checkpoint")
+    assert_fails(
+        refused, 12, "there are no edits to export: the patch is empty, or all entries of the workspace were undone"
+    )
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_workspace_is_signed(folder, tmp_path):
+    pytest.importorskip("model_signing")
+    keys = key_pair(tmp_path)
+    assert run("sign", folder, "--key", keys[0]).exit_code == 0
+    assert run("verify", folder, "--key", keys[1]).exit_code == 0
+    assert run("-C", folder, "undo").exit_code == 0
+    assert_fails(run("verify", folder, "--key", keys[1]), 12, f"{folder} is not what ")

@@ -40,7 +40,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.", 
 
 
 def explain_edit(
-    patch: Annotated[Path, typer.Argument(help="Folder of a patch.")],
+    patch: Annotated[Path, typer.Argument(help="Folder of a patch or of a workspace.")],
     fact: Annotated[
         str,
         typer.Option(

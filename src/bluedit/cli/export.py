@@ -9,12 +9,13 @@ import typer
 
 from bluedit.cli.common import MODEL, RESULT, TrustRemoteCode, bars
 from bluedit.cli.output import print_tables, say
+from bluedit.errors import ExportError
 
 ADAPTER, FILES = "Adapters and GGUF", "Checkpoints"
 
 
 def export(
-    patch: Annotated[Path, typer.Argument(help="Folder of a patch.")],
+    patch: Annotated[Path, typer.Argument(help="Folder of a patch or of a workspace.")],
     out: Annotated[Path, typer.Argument(help="New folder, or new file for forms that are one file.")],
     to: Annotated[
         str,
@@ -102,7 +103,10 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a patch in a form that other programs load."""
+    """Write a patch in a form that other programs load.
+
+    Of a workspace, all standing entries are written.
+    """
     import bluedit.editing.strip  # noqa: F401  (its form of export)
     from bluedit.editing.patch import Patch
     from bluedit.export.export import export_patch
@@ -138,9 +142,16 @@ def diff(
     Also shows the rank of the difference. The models need not have been edited with bluedit. Exits with 1 if they differ.
     """
     from bluedit.cli.export_tables import diff_tables
+    from bluedit.editing.workspace import is_workspace
     from bluedit.export.diff import diff as compare
     from bluedit.progress import as_progress
 
+    for name in (first, second):
+        if is_workspace(name):
+            raise ExportError(
+                f"{name} is a workspace, and diff compares models. Compare two states of the workspace with: bluedit -C {name} diff A [B]. "
+                f"Or make its model with: bluedit export {name} --to checkpoint FOLDER; then compare FOLDER"
+            )
     found = compare(first, second, progress=as_progress(bars()))
     print_tables(*diff_tables(found))
     if not found.equal:

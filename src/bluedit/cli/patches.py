@@ -17,7 +17,8 @@ from bluedit.errors import PatchError
 def show(
     context: typer.Context,
     patch: Annotated[
-        str | None, typer.Argument(help="Folder of a patch. In a workspace (bluedit -C DIR show): number of an entry.")
+        str | None,
+        typer.Argument(help="Folder of a patch or of a workspace. With -C DIR: number of an entry of that workspace."),
     ] = None,
     details: Annotated[
         bool, typer.Option("--details", help="Show all that is known about each edit, weight and fact.")
@@ -25,7 +26,7 @@ def show(
 ) -> None:
     """Show what a patch changes, and which model it is for.
 
-    In a workspace (bluedit -C DIR show) it shows all standing entries, or one entry.
+    Of a workspace it shows all standing entries. bluedit -C DIR show N shows one entry.
     """
     from bluedit.cli.patch_tables import patch_tables
     from bluedit.editing.patch import Patch
@@ -41,7 +42,7 @@ def show(
 
 
 def apply(
-    patch: Annotated[Path, typer.Argument(help="Folder of a patch.")],
+    patch: Annotated[Path, typer.Argument(help="Folder of a patch or of a workspace.")],
     save: Annotated[
         Path, typer.Option(metavar="FOLDER", help="New folder for the edited model.", rich_help_panel=RESULT)
     ],

@@ -9,7 +9,7 @@ import typer
 
 from bluedit.cli.output import say
 
-Signed = Annotated[Path, typer.Argument(help="A patch, a checkpoint or another folder, or a file.")]
+Signed = Annotated[Path, typer.Argument(help="A patch, a workspace, a checkpoint or another folder, or a file.")]
 Signature = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The signature. Default: beside it, with the ending .sig.")
 ]
@@ -20,7 +20,7 @@ def sign(
     key: Annotated[Path, typer.Option(metavar="FILE", help="Private key in PEM, on the curve P-256, P-384 or P-521.")],
     signature: Signature = None,
 ) -> None:
-    """Sign all files of a patch or an export with a key of your own.
+    """Sign all files of a patch, a workspace or an export with a key of your own.
 
     The signature has the format of OpenSSF model signing. Nothing goes over the network.
     """
@@ -34,7 +34,7 @@ def verify(
     key: Annotated[Path, typer.Option(metavar="FILE", help="Public key in PEM of whoever signed it.")],
     signature: Signature = None,
 ) -> None:
-    """Check that a patch or an export is byte for byte what was signed."""
+    """Check that a patch, a workspace or an export is byte for byte what was signed."""
     from bluedit.export.signing import verify as verify_files
 
     verify_files(path, key, signature)

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from bluedit.editing._folder import BATCH_FILE, load_batch, readable, remove, write_batch
-from bluedit.editing._history import BATCHES, History, Standing, read_about, read_history, write_history
+from bluedit.editing._history import ABOUT, BATCHES, History, Standing, read_about, read_history, write_history
 from bluedit.editing._owner import Owner, check_owned, owned
 from bluedit.errors import WorkspaceError
 from bluedit.writing.batch import Batch
+
+
+def is_workspace(folder: Path) -> bool:
+    """Whether a folder is a workspace."""
+    return (folder / ABOUT).is_file()
 
 
 class Store:
@@ -94,6 +99,10 @@ class Store:
         """The batches of an entry. Raises PatchError if one is missing or damaged."""
         with readable(self.folder / BATCHES):
             return tuple(load_batch(self.folder / BATCHES, name) for name in one.batches)
+
+    def standing_batches(self) -> tuple[Batch, ...]:
+        """The batches of all standing entries, in order. Raises PatchError if one is missing or damaged."""
+        return tuple(batch for one in self.history.standing for batch in self.batches_of(one))
 
     def _cannot_write(self, error: OSError) -> WorkspaceError:
         return WorkspaceError(

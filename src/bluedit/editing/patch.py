@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from bluedit.editing._folder import append_batches, check_place, load_batches, save_batches
+from bluedit.editing._store import Store, is_workspace
 from bluedit.errors import PatchError
 from bluedit.facts.fact import Fact
 from bluedit.model.fingerprint import chain, text_fingerprint
@@ -89,12 +91,13 @@ class Patch:
 
     @classmethod
     def load(cls, folder: str | Path) -> Patch:
-        """Read a patch.
+        """Read a patch, or the standing entries of a workspace as one patch. No model is loaded.
 
         Raises:
             PatchError: missing, damaged, or written by a newer bluedit.
+            WorkspaceError: the folder is a workspace whose journal is damaged.
         """
-        base, batches = load_batches(Path(folder))
+        base, batches = _read(Path(folder))
         try:
             found = Base(**base)
             if wrong := [f.name for f in fields(Base) if not isinstance(getattr(found, f.name), type(f.default))]:
@@ -105,6 +108,14 @@ class Patch:
 
 
 __all__ = ["Base", "Patch", "chained", "check_place"]
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], tuple[Batch, ...]]:
+    """(base, batches) of a patch or a workspace."""
+    if not is_workspace(folder):
+        return load_batches(folder)
+    store = Store(folder)
+    return dict(store.about["base"]), store.standing_batches()
 
 
 def chained(state: str, batches: Sequence[Batch]) -> str:

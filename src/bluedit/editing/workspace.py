@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bluedit.editing import _store
 from bluedit.editing._changes import Changes
 from bluedit.editing._entries import Difference, WorkspaceEntry, difference, entries_of, touching
 from bluedit.editing._history import Event, create
@@ -26,6 +27,11 @@ from bluedit.methods.recipe import Recipe
 from bluedit.writing.writer import versions
 
 _NAME = re.compile(r"(?!\d+$)\w[\w.-]{0,99}")
+
+
+def is_workspace(folder: str | Path) -> bool:
+    """Whether a folder is a workspace. What is in it is not checked."""
+    return _store.is_workspace(Path(folder))
 
 
 class Workspace:
@@ -113,8 +119,7 @@ class Workspace:
     @property
     def patch(self) -> Patch:
         """All standing entries as one patch of the unedited model; loads no model."""
-        standing = self._store.history.standing
-        return Patch(self.base, tuple(batch for one in standing for batch in self._store.batches_of(one)))
+        return Patch(self.base, self._store.standing_batches())
 
     def entry_patch(self, entry: int | str | None = None) -> Patch:
         """One entry as a patch of the model before it, as it was written last; without a number, all standing ones. Loads no model.

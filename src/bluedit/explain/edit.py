@@ -97,7 +97,7 @@ def explain_edit(
     Args:
         editor: of the unedited model, or one that carries edits; these count if the patch stands on them.
         fact: its number in `bluedit show`, its id, or a part of its prompt and target.
-        patch: the edits, or their folder; None for those that the editor carries.
+        patch: the edits, or the folder of a patch or workspace; None for those that the editor carries.
         force: take a patch of other weights.
 
     Raises:

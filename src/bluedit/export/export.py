@@ -60,7 +60,9 @@ def export_patch(
     out = Path(out)
     _check_place(form, out)
     if not patch.batches:
-        raise ExportError("the patch is empty: there is nothing to export")
+        raise ExportError(
+            "there are no edits to export: the patch is empty, or all entries of the workspace were undone"
+        )
     base = BaseModel(model or patch.base.model, trust_remote_code)
     if form.needs_base and not force:
         base.check_made_for(patch)

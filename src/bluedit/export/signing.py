@@ -20,7 +20,7 @@ def sign(
     """Sign all files of a folder, or one file. Returns the file of the signature.
 
     Args:
-        path: a patch, a checkpoint, an adapter, a GGUF file, ...
+        path: a patch, a workspace, a checkpoint, an adapter, a GGUF file, ...
         key: a private key on one of the curves P-256, P-384 and P-521, in PEM.
         signature: where to put the signature, outside of the folder; None means beside it, with the ending .sig.
         password: of the key, if it has one.

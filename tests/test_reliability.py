@@ -133,7 +133,7 @@ def test_a_patch_that_reads_as_another_one_is_found(script, tmp_path, monkeypatc
         return read_batch(json.loads(record), load_tensors(factors))
 
     changed = json.dumps(said)
-    with pytest.raises(BluEditError, match="is not what was written"):
+    with pytest.raises(BluEditError, match="was changed after it was written"):
         targets["patch: batch records"].check(changed)
     monkeypatch.setattr("bluedit.editing._folder.load_batch", unchecked)
     with pytest.raises(readers.Wrong, match="read as another one"):

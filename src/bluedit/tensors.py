@@ -49,7 +49,7 @@ def read_tensors(file: Path, device: torch.device | str = "cpu") -> tuple[dict[s
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     digest = metadata.pop(_DIGEST, None)
     if digest != _digest(tensors, metadata):
-        raise ValueError("it is not what was written")
+        raise ValueError("it was changed after it was written")
     return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
 
 

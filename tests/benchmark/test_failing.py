@@ -24,7 +24,7 @@ def test_a_model_that_is_not_finite(tmp_path):
         with torch.no_grad():
             weight[0] = float("nan")
         place = tmp_path / str(number)
-        with pytest.raises(BenchmarkError, match="broken gives numbers that are not finite"):
+        with pytest.raises(BenchmarkError, match="broken computes NaN or infinity"):
             run(broken, place, entries=("unedited",), facts=facts, suites=("counterfact", "fluency", "locality"))
         assert [file.name for file in place.glob("*/*.json")] == ["failed.json"]
 
@@ -37,7 +37,7 @@ def test_a_model_that_is_not_finite_at_one_neighbour_only(tmp_path):
         broken.model.transformer.wte.weight[token] = float("nan")
     facts = [replace(FACTS[0], neighbours=(Neighbour("The capital of London is", "Rome"),))]
     for suite in ("counterfact", "locality"):
-        with pytest.raises(BenchmarkError, match="broken gives numbers that are not finite"):
+        with pytest.raises(BenchmarkError, match="broken computes NaN or infinity"):
             run(broken, tmp_path / suite, entries=("unedited",), facts=facts, suites=(suite,))
 
 

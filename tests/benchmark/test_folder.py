@@ -100,7 +100,9 @@ def test_another_text_in_the_same_file_is_another_corpus(lm, tmp_path):
 
 def test_a_folder_of_other_things(lm, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(BenchmarkError, match="holds other things than a benchmark; choose a new or empty folder"):
+    with pytest.raises(
+        BenchmarkError, match="contains files that are not part of a benchmark; choose a new or empty folder"
+    ):
         run(lm, tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -117,7 +119,7 @@ def test_the_folder_of_a_model(lm, tmp_path):
 def test_two_benchmarks_at_once_in_one_folder(lm, whole):
     folder, rows = whole
     before = (folder / "config.json").read_bytes()
-    with FileLock(folder / ".lock"), pytest.raises(BenchmarkError, match="another bluedit benchmark is at work in"):
+    with FileLock(folder / ".lock"), pytest.raises(BenchmarkError, match="another bluedit benchmark is running in"):
         run(lm, folder, entries=("unedited", f"emmet:{SETTINGS}"))
     assert (folder / "config.json").read_bytes() == before
     assert without_time(run(lm, folder)[: len(rows)]) == without_time(rows)

@@ -61,7 +61,7 @@ def test_a_full_disk_is_said_and_finished_batches_stay(lm, whole, tmp_path):
     """A folder stands where a file is to be written, which the operating system refuses as it refuses a full disk."""
     folder, message = (
         tmp_path / "run",
-        "make room or choose another place, and run the same again: finished batches stay",
+        "free disk space or choose another place, and run the same command again: finished batches are kept",
     )
     (
         obstacle := folder / whole[0].joinpath(next(whole[0].glob("memit*")).name, "facts.json").relative_to(whole[0])

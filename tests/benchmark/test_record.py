@@ -146,7 +146,7 @@ def test_a_record_without_a_digest_is_read_and_one_with_another_is_refused(run):
     assert repr(read(EntryLog, run / "memit")) == repr(whole)
     said["batches"][0]["seconds"] += 1
     file.write_text(json.dumps(said))
-    with pytest.raises(BenchmarkError, match=r"batches.json is damaged \(it is not what was written\)"):
+    with pytest.raises(BenchmarkError, match=r"batches.json is damaged \(it was changed after it was written\)"):
         read(EntryLog, run / "memit")
 
 

@@ -113,7 +113,7 @@ def test_a_patch_of_another_model(patch, tmp_path):
     for command in (["apply", patch, "--save", tmp_path / "edited"], ["ask", "--patch", patch, "I am"]):
         result = run(*command, "-m", tmp_path / "other")
         assert_fails(result, 7, "the patch was made for other weights: ")
-        assert "or pass force=True (--force) if you know better" in flat(result.stderr)
+        assert "or pass force=True (--force) to use the patch anyway" in flat(result.stderr)
         result = run(*command, "-m", tmp_path / "gpt2", "--force")
         assert_fails(result, 7, "the patch changes 32 x 48 weights at layer 1, but ")
     result = run("edit", "-m", tmp_path / "other", "-o", tmp_path / "new", "-f", FACT, "--patch", patch, *EDIT)

@@ -83,12 +83,12 @@ EDITS = {
     "out is somebody's folder": (
         ["-f", FACT, "-o", "{tmp}"],
         7,
-        "the folder {tmp} holds other things than a patch; choose a new or",
+        "the folder {tmp} contains files that are not part of a patch; choose a new or",
     ),
     "force is for patches only": (
         ["-f", FACT, "-o", "{tmp}", "--force"],
         7,
-        "the folder {tmp} holds other things than a patch; choose a new or",
+        "the folder {tmp} contains files that are not part of a patch; choose a new or",
     ),
     "layer out of range": (
         ["-f", FACT, "-s", "layers=[1,9]"],
@@ -167,7 +167,7 @@ def test_other_commands_refuse_in_a_sentence(model, patch, mess):
         f"{mess / 'facts.bin'} is a file, not a model; give a Hugging Face folder",
     )
     assert_fails(
-        run("ask", "-m", mess, "I"), 4, f"the folder {mess} holds no config.json, so it is no Hugging Face model"
+        run("ask", "-m", mess, "I"), 4, f"the folder {mess} holds no config.json, so it is not a Hugging Face model"
     )
     assert_fails(run("show", mess), 7, f"{mess} is not a patch: it holds no manifest.json")
     assert_fails(run("show", mess / "no"), 7, f"{mess / 'no'} is not a patch: there is no such folder")

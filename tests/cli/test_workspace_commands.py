@@ -72,7 +72,7 @@ def test_refusals(model, folder, tmp_path):
     )
     assert_fails(run("-C", folder, *EDIT, "-f", RAIN, "-m", model), 14, "the workspace decides on --model;")
     assert_fails(run("-C", folder, "ask", "x", "--patch", folder), 14, "the workspace decides on --patch;")
-    assert_fails(run("-C", tmp_path, "log"), 14, f"{tmp_path} is no workspace: it holds no workspace.json;")
+    assert_fails(run("-C", tmp_path, "log"), 14, f"{tmp_path} is not a workspace: it contains no workspace.json;")
     assert_fails(run("init", folder, "-m", model), 14, f"{folder} is a workspace already;")
     assert_fails(run("edit", "-m", model, "-f", FACT), 7, "--out FOLDER says where the patch goes;")
     assert_fails(run("show"), 7, "say which patch: bluedit show FOLDER;")

@@ -45,7 +45,7 @@ def test_a_fact_that_does_not_fit_alone_changes_nothing(monkeypatch, tmp_path):
     before = bits(editor.model)
     small_device(editor.model, 5)
     with pytest.raises(
-        EditError, match=r"^the memory of cpu does not suffice for .* \(out of memory for \d+ tokens\); free"
+        EditError, match=r"^there is not enough memory on cpu for .* \(out of memory for \d+ tokens\); free"
     ):
         edit(editor, FACTS, "memit-blue")
     assert same_bits(editor.model, before)

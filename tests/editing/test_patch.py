@@ -102,7 +102,7 @@ def test_other_weights_are_refused_unless_forced(patch):
     assert made_for != here
     text = (
         f"the patch was made for other weights: LlamaForCausalLM with fingerprint {made_for}, while LlamaForCausalLM has {here}. "
-        "Load that model, or pass force=True (--force) if you know better"
+        "Load that model, or pass force=True (--force) to use the patch anyway"
     )
     refused(editor, patch, text)
     before = editor.lm.projection(1).matrix().clone()

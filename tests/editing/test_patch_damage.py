@@ -78,7 +78,9 @@ def test_any_flipped_bit_is_noticed(saved, name):
 def test_a_manifest_that_was_changed_by_hand(saved):
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps(manifest | {"batches": manifest["batches"][:2]}))
-    unreadable(saved, "the patch {folder} is damaged: manifest.json is not what was written; restore it from a copy")
+    unreadable(
+        saved, "the patch {folder} is damaged: manifest.json was changed after it was written; restore it from a copy"
+    )
 
 
 def test_a_layer_that_was_changed_by_hand(saved):
@@ -86,7 +88,7 @@ def test_a_layer_that_was_changed_by_hand(saved):
     entry["updates"][0]["layer"] = 2
     record(saved).write_text(json.dumps(entry, indent=1))
     text = unreadable(saved, "the patch {folder} is damaged (ValueError: batch 0000-")
-    assert text.endswith(" is not what was written); make it again or restore it from a copy")
+    assert text.endswith(" was changed after it was written); make it again or restore it from a copy")
 
 
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
@@ -197,7 +199,7 @@ def test_factors_of_impossible_shape(saved, part):
 def test_half_a_surrogate_pair_in_a_manifest(saved):
     text = (saved / "manifest.json").read_text().replace('"model": "', '"model": "\\ud800')
     (saved / "manifest.json").write_text(text)
-    unreadable(saved, "the patch {folder} is damaged: manifest.json is not what was written")
+    unreadable(saved, "the patch {folder} is damaged: manifest.json was changed after it was written")
 
 
 @pytest.mark.parametrize("base", [{"model": 3}, {"leading_special_token": "no"}, {"fingerprint": None}])
@@ -210,5 +212,5 @@ def test_a_base_of_other_types(saved, base):
 @pytest.mark.parametrize("details", [True, False])
 def test_a_report_that_is_none_is_said_in_a_sentence(saved, report, details):
     forge(saved, lambda entry: entry["origin"].update(report=report | {"surprise": 1}))
-    with pytest.raises(PatchError, match="what the patch says about its edits cannot be shown"):
+    with pytest.raises(PatchError, match="the patch's description of its edits cannot be read"):
         patch_tables(Patch.load(saved), details=details)

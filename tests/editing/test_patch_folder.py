@@ -141,7 +141,7 @@ def test_places_where_no_patch_can_be(patch, tmp_path, monkeypatch):
     place_refused(
         patch,
         tmp_path / "foreign",
-        "the folder {folder} holds other things than a patch; choose a new or empty folder",
+        "the folder {folder} contains files that are not part of a patch; choose a new or empty folder",
     )
     monkeypatch.setattr("bluedit.files.os.access", lambda *_: False)
     place_refused(

@@ -128,10 +128,10 @@ def test_undo_out_of_order_twice_and_without_edit(statistics):
     first = edit(editor, FACTS[0])
     second = edit(editor, FACTS[1])
     state = bits(editor.model)
-    with pytest.raises(EditError, match=r"^1 later edit stands on this one; undo it first, the last one first$"):
+    with pytest.raises(EditError, match=r"^1 later edit was made on top of this one; undo it first$"):
         first.undo()
     third = edit(editor, FACTS[2])
-    with pytest.raises(EditError, match=r"^2 later edits stand on this one; undo them first, the last one first$"):
+    with pytest.raises(EditError, match=r"^2 later edits were made on top of this one; undo them, the last one first$"):
         first.undo()
     third.undo()
     assert same_bits(editor.model, state), "a refused undo changes nothing"

@@ -82,7 +82,7 @@ def test_an_older_one_is_taken_back_as_if_it_had_never_been(workspace, statistic
     assert workspace.verify() == []
     workspace.redo()
     assert same_bits(workspace.editor.model, before) and numbers(workspace) == [1, 2, 3]
-    with pytest.raises(WorkspaceError, match=r"^entry 7 does not stand\. These do: 1, 2, 3$"):
+    with pytest.raises(WorkspaceError, match=r"^entry 7 is not a standing entry\. Standing entries: 1, 2, 3$"):
         workspace.undo(7)
 
 
@@ -115,7 +115,7 @@ def test_names_and_events_are_points_to_go_to(workspace):
     assert [entry.number for entry in found.added] == [2, 3] and not found.removed
     assert set(found.norms) == {1, 3} and all(norm > 0 for norm in found.norms.values())
     for name in ("7", "", "a b", "../x"):
-        with pytest.raises(WorkspaceError, match="is no name"):
+        with pytest.raises(WorkspaceError, match="is not a valid name"):
             workspace.tag(name)
     with pytest.raises(WorkspaceError, match="the name 'one' is taken by event 2"):
         workspace.tag("one")
@@ -220,7 +220,7 @@ def test_another_model_is_refused(workspace, tmp_path):
     (tmp_path / "full" / "x").write_text("x")
     with pytest.raises(WorkspaceError, match="exists and is not empty"):
         Workspace.create(tmp_path / "full", make_editor())
-    with pytest.raises(WorkspaceError, match="is no workspace"):
+    with pytest.raises(WorkspaceError, match="is not a workspace"):
         Workspace.open(tmp_path / "full")
     edited = make_editor()
     edit(edited, FACTS[0])

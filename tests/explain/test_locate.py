@@ -194,7 +194,7 @@ def test_requests_that_cannot_be_carried_out(located, toy, tmp_path):
         match=r"gives the true answer of none of the 1 facts, e\.g\. 'The capital of France is' => 'Paris'",
     ):
         located(out, facts=[Fact("The capital of {} is", subject="France", target="Rome", old_target="Paris")])
-    with pytest.raises(ExplainError, match="neither facts to trace nor facts to probe"):
+    with pytest.raises(ExplainError, match="there are no facts to trace and none to probe"):
         located(out, tracing=Tracing(count=0), probe_count=0)
     with pytest.raises(ExplainError, match="samples is 0; it must be at least 1"):
         Tracing(samples=0)
@@ -207,7 +207,7 @@ def test_requests_that_cannot_be_carried_out(located, toy, tmp_path):
 
 def test_a_folder_of_something_else_is_left_alone(located, done, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ExplainError, match=r"holds other things than what locate writes \(notes.txt\)"):
+    with pytest.raises(ExplainError, match=r"contains files that locate did not write \(notes.txt\)"):
         located(tmp_path)
     before = files_in(done.folder)
     with pytest.raises(ExplainError, match="holds the results of another request: tracing differ"):

@@ -100,7 +100,8 @@ def test_a_folder_of_something_else(done, analyse, tmp_path):
         analyse(done.folder, world_facts(3), batches=1)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(
-        ExplainError, match=r"holds other things than an analysis \(notes.txt\); choose a new or empty folder"
+        ExplainError,
+        match=r"contains files that are not part of an analysis \(notes.txt\); choose a new or empty folder",
     ):
         analyse(tmp_path)
     with pytest.raises(ExplainError, match=r"notes.txt is a file; choose a folder"):

@@ -54,7 +54,7 @@ def test_a_full_disk(analyse, tmp_path, monkeypatch, name):
     with monkeypatch.context() as patch:
         for write in ("write_json", "write_file"):
             patch.setattr(_residual_folder, write, full(getattr(_residual_folder, write)))
-        with pytest.raises(ExplainError, match=r"cannot write to .*out: No space left on device; make room"):
+        with pytest.raises(ExplainError, match=r"cannot write to .*out: No space left on device; free disk space"):
             analyse(tmp_path / "out", **options)
     finished = len(list((tmp_path / "out" / "stages").glob("*.json")))
     assert len(analyse(tmp_path / "out", **options).resumed) == finished
@@ -64,7 +64,7 @@ def test_a_full_disk(analyse, tmp_path, monkeypatch, name):
 def test_another_process_in_the_folder(analyse, tmp_path):
     with (
         _residual_folder.claimed(tmp_path / "out", {}),
-        pytest.raises(ExplainError, match="another bluedit process is at work in"),
+        pytest.raises(ExplainError, match="another bluedit process is running in"),
     ):
         analyse(tmp_path / "out")
 

@@ -203,7 +203,7 @@ def test_what_a_killed_conversion_left_goes_away_when_the_model_is_used_next(tmp
 def test_a_damaged_gguf_file(tmp_path):
     pytest.importorskip("gguf")
     (tmp_path / "model.gguf").write_bytes(b"GGUF\x03\x00\x00\x00" + b"\xff" * 40)
-    with pytest.raises(ModelError, match=r"model\.gguf is damaged, or no model that transformers can read"):
+    with pytest.raises(ModelError, match=r"model\.gguf is damaged, or is not a model that transformers can read"):
         _gguf.converted(tmp_path / "model.gguf")
 
 

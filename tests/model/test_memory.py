@@ -52,7 +52,7 @@ def test_one_that_does_not_fit_alone():
     with pytest.raises(EditError) as caught:
         run_chunks([[0, 1]], run, "facts", CPU)
     assert str(caught.value) == (
-        "the memory of cpu does not suffice for one of the facts alone (CUDA out of memory.); free memory there, "
+        "there is not enough memory on cpu for one of the facts alone (CUDA out of memory.); free memory there, "
         "load the model in bfloat16, or edit on a device with more memory"
     )
 

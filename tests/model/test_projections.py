@@ -172,12 +172,12 @@ def test_a_token_mixer_can_be_named():
         ),
         (
             "model.layers.{}.mlp.up_proj",
-            "anatomy names 'model.layers.0.mlp.up_proj' for block 0, which is no linear map that runs and writes to the residual "
+            "anatomy names 'model.layers.0.mlp.up_proj' for block 0, which is not a linear map that writes to the residual "
             "stream (width 32)",
         ),
         (
             "model.layers.{}.input_layernorm",
-            "anatomy names 'model.layers.0.input_layernorm' for block 0, which is no linear map that runs and writes to the residual "
+            "anatomy names 'model.layers.0.input_layernorm' for block 0, which is not a linear map that writes to the residual "
             "stream (width 32)",
         ),
     ],

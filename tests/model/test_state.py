@@ -121,6 +121,6 @@ def test_inference_mode_is_refused():
     with pytest.raises(EditError) as caught:
         refuse_inference_mode(made)
     assert str(caught.value) == (
-        "the parameter model.embed_tokens.weight was made inside torch.inference_mode(), so it can be neither differentiated nor "
-        "changed outside it; load the model outside of it"
+        "the parameter model.embed_tokens.weight was created inside torch.inference_mode(), so it can be neither differentiated nor "
+        "changed; load the model outside of it"
     )

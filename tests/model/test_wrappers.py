@@ -65,15 +65,15 @@ def test_a_compiled_part_is_refused():
     model = toy_llama()
     model.model = torch.compile(model.model, backend="eager")
     assert refusal(model) == (
-        "model was replaced by torch.compile(model), whose compiled code edits cannot look into; "
-        "edit first and compile then, or compile in place with model.compile()"
+        "model was replaced by torch.compile(model), and edits need hooks that compiled code does not run; "
+        "edit first and compile afterwards, or compile in place with model.compile()"
     )
 
 
 def test_data_parallelism_is_opened():
     model = toy_llama(layers=1)
     assert EditableModel.of(nn.DataParallel(model), toy_tokenizer()).model is model
-    assert refusal(nn.Linear(2, 2)).startswith("Linear is no transformers model; give a decoder that")
+    assert refusal(nn.Linear(2, 2)).startswith("Linear is not a transformers model; give a decoder that")
 
 
 # adapters
@@ -134,7 +134,7 @@ def test_adapters_that_cannot_be_edited_under(peft):
         toy_llama(dtype=torch.float32), peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     )
     assert refusal(virtual) == (
-        "the adapter of kind PROMPT_TUNING puts virtual tokens before every text, which facts are not written with; "
+        "the adapter of kind PROMPT_TUNING puts virtual tokens before every text, and bluedit writes facts without them; "
         "edit the model without it (model.get_base_model())"
     )
 

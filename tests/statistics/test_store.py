@@ -205,5 +205,5 @@ def test_files_that_were_swapped_or_changed(lm, tmp_path, corpus):
     with pytest.raises(StatisticsError, match="belong to something else: layer differ"):
         store(lm, tmp_path / "s", corpus, 5000).get([1])
     one.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
-    with pytest.raises(StatisticsError, match=r"unreadable \(it is not what was written\)"):
+    with pytest.raises(StatisticsError, match=r"unreadable \(it was changed after it was written\)"):
         store(lm, tmp_path / "s", corpus, 5000).get([1])[1]

@@ -176,7 +176,7 @@ def test_requests_that_cannot_be_carried_out(tuned, tmp_path):
         tuned(out, facts=world_facts(3))
     assert not out.exists()
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ExplainError, match=r"holds other things than what tune writes \(notes.txt\)"):
+    with pytest.raises(ExplainError, match=r"contains files that tune did not write \(notes.txt\)"):
         tuned(tmp_path)
 
 
@@ -195,7 +195,7 @@ def test_tuning_files_that_cannot_be_used(tuned, toy, canned, tmp_path):
     wrong = tmp_path / "wrong.toml"
     for content, message in (
         ("format = 2\n", "has format 2, and this version reads 1"),
-        ("name = ", "is no tuning that bluedit can read"),
+        ("name = ", "is not a tuning that bluedit can read"),
         (text.replace("hidden_size = 32", "hidden_size = 64"), "was made for a model of another shape: this one has"),
         (text.replace('"objective.clamp" =', '"objective.clmap" ='), "unknown option 'objective.clmap'"),
     ):

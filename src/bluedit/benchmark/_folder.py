@@ -102,7 +102,7 @@ def claimed(folder: Path, configuration: Configuration) -> Iterator[Configuratio
             yield configuration
     except Timeout:
         raise BenchmarkError(
-            f"another bluedit benchmark is at work in {folder}; let it finish, or choose another folder"
+            f"another bluedit benchmark is running in {folder}; let it finish, or choose another folder"
         ) from None
 
 
@@ -111,13 +111,15 @@ def _joined(folder: Path, configuration: Configuration) -> Configuration:
     found = read_configuration(folder)
     if found is None:
         if folder.exists() and (not folder.is_dir() or any(map(_is_foreign, folder.iterdir()))):
-            raise BenchmarkError(f"{folder} holds other things than a benchmark; choose a new or empty folder")
+            raise BenchmarkError(
+                f"{folder} contains files that are not part of a benchmark; choose a new or empty folder"
+            )
         return configuration
     begun = any(folder.glob(f"*/{FILES[EntryLog]}"))
     wrong = configuration.differences(found)
     if wrong and begun:
         raise BenchmarkError(
-            f"{folder} holds another benchmark: {', '.join(wrong)} differ; choose another folder, or ask for the same as before"
+            f"{folder} holds another benchmark: {', '.join(wrong)} differ; choose another folder, or use the same settings as before"
         )
     if wrong:
         return configuration

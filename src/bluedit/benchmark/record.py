@@ -278,7 +278,7 @@ def _as_written(value: Any) -> Any:
     if not isinstance(value, dict) or DIGEST not in value:
         return value
     if value[DIGEST] != json_digest(value):
-        raise Damage("it is not what was written")
+        raise Damage("it was changed after it was written")
     return {key: inner for key, inner in value.items() if key != DIGEST}
 
 

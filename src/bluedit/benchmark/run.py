@@ -89,8 +89,8 @@ def run_benchmark(
                 write_front(rows, folder)
     except OSError as error:
         raise BenchmarkError(
-            f"cannot write to {folder}: {error.strerror or error}; make room or choose another place, and run the same again: "
-            "finished batches stay"
+            f"cannot write to {folder}: {error.strerror or error}; free disk space or choose another place, and run the same command again: "
+            "finished batches are kept"
         ) from error
     if failures:
         reasons = "; ".join(f"{name}: {error}" for name, error in failures.items())

@@ -81,7 +81,7 @@ def setup(
     workspace: Annotated[Path | None, typer.Option("-C", metavar="DIR", help="Work in this workspace.")] = None,
     break_lock: Annotated[
         bool,
-        typer.Option("--break-lock", help="Take the workspace from another process that will never finish with it."),
+        typer.Option("--break-lock", help="Take over the workspace from a process that will never finish."),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is being done.")] = False,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Processor threads to use.", min=1)] = None,

@@ -18,12 +18,12 @@ def ask(
     prompts: Annotated[list[str], typer.Argument(help="Texts that the model continues.")],
     tokens: Annotated[int, typer.Option(metavar="N", help="Length of the continuation in tokens.", min=1)] = 20,
     chat: Annotated[
-        bool, typer.Option("--chat", help="Put each prompt as the user's turn in the model's chat form.")
+        bool, typer.Option("--chat", help="Send each prompt as a user message in the model's chat template.")
     ] = False,
     model: Model = "smollm2",
     patch: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Also show the model with this patch.", rich_help_panel=MODEL),
+        typer.Option(metavar="FOLDER", help="Also show the continuations with this patch.", rich_help_panel=MODEL),
     ] = None,
     dtype: Dtype = None,
     device: Device = "auto",

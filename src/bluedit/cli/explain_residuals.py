@@ -61,7 +61,7 @@ def residuals(
             "--recipe",
             "-r",
             metavar="NAME",
-            help="The method whose distribution is looked into. Over several batches its form with memory is compared with the BLUE form of that.",
+            help="The method to analyse. Over several batches, its form with memory is compared with the BLUE variant of that form.",
             rich_help_panel=METHOD,
         ),
     ] = "memit",
@@ -83,13 +83,15 @@ def residuals(
     ] = None,
     batches: Annotated[
         int,
-        typer.Option(metavar="N", help="Batches that sequences are cut into.", rich_help_panel=MEASURED, min=1),
+        typer.Option(
+            metavar="N", help="Number of batches that a sequence is split into.", rich_help_panel=MEASURED, min=1
+        ),
     ] = 4,
     fluent: Annotated[
         int,
         typer.Option(
             metavar="N",
-            help="Facts on which fluency is measured after each single-layer edit; 0 leaves it out.",
+            help="How many facts fluency is measured on after each single-layer edit. 0: none.",
             rich_help_panel=MEASURED,
             min=0,
         ),

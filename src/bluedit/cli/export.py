@@ -16,7 +16,7 @@ ADAPTER, FILES = "Adapters and GGUF", "Checkpoints"
 
 def export(
     patch: Annotated[Path, typer.Argument(help="Folder of a patch or of a workspace.")],
-    out: Annotated[Path, typer.Argument(help="New folder, or new file for forms that are one file.")],
+    out: Annotated[Path, typer.Argument(help="New folder, or new file for gguf and gguf-lora.")],
     to: Annotated[
         str,
         typer.Option(
@@ -30,7 +30,7 @@ def export(
         bool,
         typer.Option(
             "--strip",
-            help="Leave out facts and keys: cards count the facts, and a stripped patch cannot protect them from later edits.",
+            help="Leave out facts and keys. Cards then give only the number of facts, and later edits cannot preserve the facts of a stripped patch.",
             rich_help_panel=RESULT,
         ),
     ] = False,
@@ -75,7 +75,7 @@ def export(
         str | None,
         typer.Option(
             metavar="TYPE",
-            help="Type of what is written. Adapters: float32 (default), bfloat16 or float16. gguf: F16 (default), BF16, Q8_0 or F32.",
+            help="Number type of the written tensors. Adapters: float32 (default), bfloat16 or float16. gguf: F16 (default), BF16, Q8_0 or F32.",
             rich_help_panel=ADAPTER,
         ),
     ] = None,
@@ -98,9 +98,7 @@ def export(
     ] = None,
     copy: Annotated[
         bool | None,
-        typer.Option(
-            "--copy", help="Copy weight files that stay as they are; else they are hard-linked.", rich_help_panel=FILES
-        ),
+        typer.Option("--copy", help="Copy unchanged weight files instead of hard-linking them.", rich_help_panel=FILES),
     ] = None,
 ) -> None:
     """Write a patch in a form that other programs load.

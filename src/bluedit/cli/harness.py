@@ -25,7 +25,7 @@ def harness(
     model: Model = "smollm2",
     patch: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Also run the tasks on the model with this patch.", rich_help_panel=MODEL),
+        typer.Option(metavar="FOLDER", help="Also run the tasks with this patch.", rich_help_panel=MODEL),
     ] = None,
     dtype: Dtype = None,
     device: Device = "auto",

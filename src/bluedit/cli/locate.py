@@ -56,7 +56,7 @@ def locate(
     format: Format = None,
     bad_records: BadRecords = "refuse",
     count: Annotated[
-        int, typer.Option(metavar="N", help="Known facts to trace; 0 leaves tracing out.", rich_help_panel=TRACING)
+        int, typer.Option(metavar="N", help="How many known facts to trace. 0: no tracing.", rich_help_panel=TRACING)
     ] = 50,
     noise: Annotated[
         float,
@@ -66,14 +66,12 @@ def locate(
             rich_help_panel=TRACING,
         ),
     ] = 3.0,
-    samples: Annotated[
-        int, typer.Option(metavar="N", help="Samples of the noise for each fact.", rich_help_panel=TRACING)
-    ] = 5,
+    samples: Annotated[int, typer.Option(metavar="N", help="Noise samples per fact.", rich_help_panel=TRACING)] = 5,
     window: Annotated[
         int,
         typer.Option(
             metavar="N",
-            help="Layers of MLPs or attention that are put back together; 0 is a fifth of the depth.",
+            help="How many neighbouring MLP or attention layers are restored at once. 0: a fifth of all layers.",
             rich_help_panel=TRACING,
         ),
     ] = 0,
@@ -84,7 +82,7 @@ def locate(
         ),
     ] = 0,
     probe_count: Annotated[
-        int, typer.Option(metavar="N", help="Facts to write; 0 leaves the probe out.", rich_help_panel=PROBING)
+        int, typer.Option(metavar="N", help="How many facts the probe writes. 0: no probe.", rich_help_panel=PROBING)
     ] = 32,
     layers: Annotated[
         str | None,

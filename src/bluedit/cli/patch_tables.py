@@ -33,7 +33,7 @@ def patch_tables(patch: Patch, *, details: bool = False) -> list[RenderableType]
         return _tables(patch, details)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise PatchError(
-            f"what the patch says about its edits cannot be shown ({type(error).__name__}: {error}); restore it from a copy"
+            f"the patch's description of its edits cannot be read ({type(error).__name__}: {error}); restore it from a copy"
         ) from error
 
 

@@ -42,28 +42,28 @@ def tune(
         float,
         typer.Option(
             metavar="N",
-            help="Time for this call, about. The first trial and the comparison at the end are made in any case.",
+            help="About how many minutes this call may take. The first trial and the final comparison always run.",
             rich_help_panel=EFFORT,
         ),
     ] = 15.0,
     trials: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="Stop after so many trials. Default: when the time is up.", rich_help_panel=EFFORT
-        ),
+        typer.Option(metavar="N", help="Stop after N trials. Default: when the time is up.", rich_help_panel=EFFORT),
     ] = None,
     search: Annotated[
-        int, typer.Option(metavar="N", help="Facts that trials are scored on.", rich_help_panel=EFFORT)
+        int, typer.Option(metavar="N", help="How many facts each trial is scored on.", rich_help_panel=EFFORT)
     ] = 16,
     unseen: Annotated[
         int,
-        typer.Option(metavar="N", help="Further facts, for the comparison at the end.", rich_help_panel=EFFORT),
+        typer.Option(
+            metavar="N", help="How many further facts are used for the final comparison.", rich_help_panel=EFFORT
+        ),
     ] = 24,
     traced: Annotated[
         int,
-        typer.Option(metavar="N", help="Known facts for causal tracing; 0 leaves it out.", rich_help_panel=EFFORT),
+        typer.Option(metavar="N", help="How many known facts to trace. 0: no causal tracing.", rich_help_panel=EFFORT),
     ] = 6,
-    probed: Annotated[int, typer.Option(metavar="N", help="Layers to probe, at most.", rich_help_panel=EFFORT)] = 6,
+    probed: Annotated[int, typer.Option(metavar="N", help="Probe at most N layers.", rich_help_panel=EFFORT)] = 6,
     seed: Annotated[
         int,
         typer.Option(metavar="N", help="Seed of the search and of the choice of facts.", rich_help_panel=EFFORT),
@@ -83,7 +83,7 @@ def tune(
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe", "-r", metavar="NAME", help="The method whose numbers are sought.", rich_help_panel=METHOD
+            "--recipe", "-r", metavar="NAME", help="The recipe whose options are tuned.", rich_help_panel=METHOD
         ),
     ] = DEFAULT,
     set: Annotated[

@@ -163,7 +163,7 @@ def find(context: typer.Context, subject: Annotated[str, typer.Argument(help="Na
 def diff_points(
     context: typer.Context,
     first: Point,
-    second: Annotated[str | None, typer.Argument(help="Another point. Default: the present.")] = None,
+    second: Annotated[str | None, typer.Argument(help="The other point. Default: the present state.")] = None,
 ) -> None:
     """Show how two points of a workspace differ."""
     from bluedit.cli.workspace_tables import diff_tables

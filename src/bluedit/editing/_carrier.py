@@ -33,8 +33,8 @@ class Carrier:
         """Raises WorkspaceError if the editor was used by others."""
         if len(self.editor.journal) != len(self._carried):
             raise WorkspaceError(
-                "the editor of this workspace was used directly, so the model is not what the workspace says; take back what was done "
-                "there, or open the workspace anew"
+                "the editor of this workspace was used directly, so the model differs from the workspace; undo what was done with the "
+                "editor, or open the workspace again"
             )
 
     def recover(self, wanted: Sequence[Standing]) -> None:

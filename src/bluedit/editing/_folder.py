@@ -125,7 +125,7 @@ def _read_all(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any]
             raise ValueError(f"{manifest['factors']!r} is not the name of a file of factors")
         data = read_regular(folder / name[0])
         if hash_of(data) != name[1]:
-            raise ValueError(f"{name[0]} is not what was written")
+            raise ValueError(f"{name[0]} was changed after it was written")
         return read_first_format(manifest, load(data))
 
 
@@ -168,7 +168,9 @@ def check_place(folder: Path, *, force: bool = False) -> None:
                 f"{folder} holds a patch already; choose another folder, or replace it with force=True (--force)"
             )
     elif not all(name.startswith(".") or BATCH_FILE.fullmatch(name) for name in names):
-        raise PatchError(f"the folder {folder} holds other things than a patch; choose a new or empty folder")
+        raise PatchError(
+            f"the folder {folder} contains files that are not part of a patch; choose a new or empty folder"
+        )
 
 
 def read_facts_of(folder: Path, name: str) -> dict[str, Any]:
@@ -199,7 +201,7 @@ def load_batch(folder: Path, name: str) -> Batch:
         raise ValueError(f"{name!r} is not the name of a batch")
     record, factors = (read_regular(folder / f"{name}{suffix}") for suffix in (".json", ".safetensors"))
     if hash_of(record, factors) != name.partition("-")[2]:
-        raise ValueError(f"batch {name} is not what was written")
+        raise ValueError(f"batch {name} was changed after it was written")
     return read_batch(json.loads(record), load(factors))
 
 
@@ -224,7 +226,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"the patch {folder} has format {version}, this bluedit reads formats 1 and {FORMAT}; use the bluedit version that wrote it"
         )
     if version == FORMAT and manifest.get(DIGEST) != digest:
-        raise PatchError(f"the patch {folder} is damaged: {MANIFEST} is not what was written; restore it from a copy")
+        raise PatchError(
+            f"the patch {folder} is damaged: {MANIFEST} was changed after it was written; restore it from a copy"
+        )
     return manifest
 
 

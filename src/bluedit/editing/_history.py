@@ -149,7 +149,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     """What `workspace.json` says. Raises WorkspaceError if it is missing, damaged or newer than this bluedit."""
     file = folder / ABOUT
     if not file.is_file():
-        raise WorkspaceError(f"{folder} is no workspace: it holds no {ABOUT}; 'bluedit init {folder}' makes one")
+        raise WorkspaceError(f"{folder} is not a workspace: it contains no {ABOUT}; 'bluedit init {folder}' makes one")
     try:
         content = dict(json.loads(file.read_text("utf-8")))
         version, digest = content["format"], content.pop("digest")
@@ -158,7 +158,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     if version != FORMAT:
         raise WorkspaceError(f"{folder} has format {version}, and this bluedit reads format {FORMAT}; use a newer one")
     if digest != _digest("", content):
-        raise WorkspaceError(f"{file} is not what was written; restore it from a copy")
+        raise WorkspaceError(f"{file} was changed after it was written; restore it from a copy")
     return content | {"digest": digest}
 
 
@@ -181,7 +181,7 @@ def read_history(folder: Path, anchor: str) -> History:
             found = content.pop("digest")
             digest = _digest(digest, content)
             if found != digest or content["number"] != len(events) + 1:
-                raise ValueError("it is not what was written")
+                raise ValueError("it was changed after it was written")
             add = tuple(Standing(**{**one, "batches": tuple(one["batches"])}) for one in content.pop("add"))
             events.append(Event(**content, add=add))
         if json.loads(last) != {"events": len(events), "digest": digest}:

@@ -86,7 +86,7 @@ def check_owned(folder: Path, me: Owner) -> None:
     """Raises WorkspaceError if another process has broken the lock meanwhile."""
     if _read(folder) != me:
         raise WorkspaceError(
-            f"another process has broken the lock of the workspace {folder} meanwhile; nothing was recorded, do it again"
+            f"another process took over the lock of the workspace {folder} meanwhile; nothing was recorded. Run the command again"
         )
 
 

@@ -53,6 +53,6 @@ def undo_edit(editor: Editor, edit: Edit) -> None:
     if later:
         one = later == 1
         raise EditError(
-            f"{later} later edit{' stands' if one else 's stand'} on this one; undo {'it' if one else 'them'} first, the last one first"
+            f"{later} later edit{' was' if one else 's were'} made on top of this one; undo {'it' if one else 'them, the last one'} first"
         )
     editor.undo()

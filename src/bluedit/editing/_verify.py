@@ -14,7 +14,7 @@ from bluedit.errors import EditError, PatchError
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a workspace that is not what was written.
+    """Something in a workspace that was changed after it was written.
 
     Attributes:
         entry: the number of the entry; None if it is the model itself.

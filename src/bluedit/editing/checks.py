@@ -28,8 +28,8 @@ def check_recipe(lm: EditableModel, recipe: Recipe) -> None:
     recipe.objective.check()
     if not lm.anatomy.additive and any(step.layer != step.target for step in recipe.steps()):
         raise RecipeError(
-            f"{lm.name} does more to the MLP's output than to add it (it is normalised, for example), so no layer can write what another one "
-            "needs; use a -blue recipe, or set schedule=boundary or schedule=single"
+            f"{lm.name} does not add the MLP's output to the residual stream as it is (it may be normalised first), so no layer can write what "
+            "another one needs; use a -blue recipe, or set schedule=boundary or schedule=single"
         )
 
 
@@ -70,7 +70,7 @@ def check_made_for(lm: EditableModel, patch: Patch, unedited: str, now: str) -> 
         hint = f" It was made on {base.dtype} weights, these are {_dtype(lm)}: load the model with that dtype."
     raise PatchError(
         f"the patch was made for other weights: {base.model} with fingerprint {base.fingerprint}, "
-        f"while {lm.name} has {now}.{hint} Load that model, or pass force=True (--force) if you know better"
+        f"while {lm.name} has {now}.{hint} Load that model, or pass force=True (--force) to use the patch anyway"
     )
 
 

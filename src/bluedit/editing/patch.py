@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bluedit.editing._folder import append_batches, check_place, load_batches, save_batches
-from bluedit.editing._store import Store, is_workspace
 from bluedit.errors import PatchError
 from bluedit.facts.fact import Fact
 from bluedit.model.fingerprint import chain, text_fingerprint
@@ -112,6 +111,8 @@ __all__ = ["Base", "Patch", "chained", "check_place"]
 
 def _read(folder: Path) -> tuple[dict[str, Any], tuple[Batch, ...]]:
     """(base, batches) of a patch or a workspace."""
+    from bluedit.editing._store import Store, is_workspace  # here, to keep the chain of imports short
+
     if not is_workspace(folder):
         return load_batches(folder)
     store = Store(folder)

@@ -203,7 +203,9 @@ class Workspace:
     def tag(self, name: str) -> None:
         """Give the state as it is now a name. Raises WorkspaceError for a name that is taken or is only digits."""
         if not _NAME.fullmatch(name):
-            raise WorkspaceError(f"{name!r} is no name: use letters, digits, '.', '-' and '_', and not only digits")
+            raise WorkspaceError(
+                f"{name!r} is not a valid name: use letters, digits, '.', '-' and '_', and not only digits"
+            )
         with self._changes.changing("tag"):
             if name in self.tags:
                 raise WorkspaceError(f"the name {name!r} is taken by event {self.tags[name]}; choose another one")
@@ -274,5 +276,7 @@ class Workspace:
             return len(numbers) - 1
         if entry not in numbers:
             was = " any more; it was undone" if entry in self._store.history.written else ""
-            raise WorkspaceError(f"entry {entry} does not stand{was}. These do: {', '.join(map(str, numbers))}")
+            raise WorkspaceError(
+                f"entry {entry} is not a standing entry{was}. Standing entries: {', '.join(map(str, numbers))}"
+            )
         return numbers.index(entry)

@@ -145,7 +145,7 @@ def logits_at(
 def check_finite(lm: EditableModel, values: Tensor) -> None:
     """Raises ModelError when values contain NaN or plus infinity. Logits may be minus infinity: the model never says such a token."""
     if (values.isnan() | (values == torch.inf)).any():
-        raise ModelError(f"{lm.name} gives numbers that are not finite; check its weights, or use weaker settings")
+        raise ModelError(f"{lm.name} computes NaN or infinity; check its weights, or edit with weaker settings")
 
 
 @torch.no_grad()

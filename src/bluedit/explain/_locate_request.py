@@ -35,7 +35,7 @@ class Tracing:
         count: facts that are traced; 0 leaves tracing out.
         noise: its standard deviation, in units of that of the numbers in the subjects' embeddings.
         samples: of the noise, for each fact.
-        window: layers of MLPs or attention that are put back together; 0 means a fifth of the depth.
+        window: how many neighbouring MLP or attention layers are restored at once; 0 means a fifth of all layers.
         seed: of the noise, and of the choice of bundled facts.
 
     Raises:
@@ -70,7 +70,7 @@ class Request:
 
     @property
     def window(self) -> int:
-        """Layers of MLPs or attention that are put back together."""
+        """How many neighbouring MLP or attention layers are restored at once."""
         return self.tracing.window or max(1, round(self.editor.lm.anatomy.n_layers / _WINDOW))
 
     def described(self) -> dict[str, Any]:
@@ -93,9 +93,7 @@ class Request:
 def check_counts(tracing: Tracing, probe_count: int, every: int) -> None:
     """Raises ExplainError for numbers that cannot be."""
     if not tracing.count and not probe_count:
-        raise ExplainError(
-            "neither facts to trace nor facts to probe are asked for; set one of --count and --probe-count above 0"
-        )
+        raise ExplainError("there are no facts to trace and none to probe; set --count or --probe-count above 0")
     if every < 1 or probe_count < 0:
         raise ExplainError(
             f"every is {every} and probe_count {probe_count}; they must be at least 1 and 0 (--every, --probe-count)"

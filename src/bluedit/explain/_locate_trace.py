@@ -56,7 +56,7 @@ class Restoration:
     windowed: bool
 
     def sites(self, layer: int, window: int, layers: int) -> list[Site]:
-        """The places that are put back together for a layer."""
+        """The places that are restored at once for a layer."""
         width = window if self.windowed else 1
         first = max(0, layer - width // 2)
         return [Site(self.place, one) for one in range(first, min(layers, layer - width // 2 + width))]
@@ -81,7 +81,7 @@ class Tracer:
 
     Attributes:
         noise: on the subject.
-        window: how many layers of MLPs or attention are put back together.
+        window: how many neighbouring MLP or attention layers are restored at once.
         cached: whether tokens and blocks that cannot change are skipped.
         reduced: linear maps in bfloat16.
     """

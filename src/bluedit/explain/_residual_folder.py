@@ -82,7 +82,7 @@ def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[Stages]:
             lock.acquire()
         except Timeout:
             raise ExplainError(
-                f"another bluedit process is at work in {folder}; let it finish, or choose another folder (--out)"
+                f"another bluedit process is running in {folder}; let it finish, or choose another folder (--out)"
             ) from None
     try:
         with saving(folder):
@@ -99,7 +99,7 @@ def saving(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ExplainError(
-            f"cannot write to {folder}: {error.strerror or error}; make room or choose another place, and run the same again: finished stages stay"
+            f"cannot write to {folder}: {error.strerror or error}; free disk space or choose another place, and run the same command again: finished stages are kept"
         ) from error
 
 
@@ -113,7 +113,7 @@ def _check(folder: Path, configuration: Mapping[str, Any]) -> None:
         foreign = sorted(one.name for one in folder.iterdir() if one.name != _LOCK)
         if foreign:
             raise ExplainError(
-                f"{folder} holds other things than an analysis ({', '.join(foreign[:3])}); choose a new or empty folder (--out)"
+                f"{folder} contains files that are not part of an analysis ({', '.join(foreign[:3])}); choose a new or empty folder (--out)"
             )
         return
     try:
@@ -128,7 +128,7 @@ def _check(folder: Path, configuration: Mapping[str, Any]) -> None:
     wrong = [name.replace("_", " ") for name in wanted if found.get(name) != wanted[name]]
     if wrong and any((folder / STAGES).glob("*.json")):
         raise ExplainError(
-            f"{folder} holds another analysis: {', '.join(wrong)} differ; choose another folder (--out), or ask for the same as before"
+            f"{folder} holds another analysis: {', '.join(wrong)} differ; choose another folder (--out), or use the same settings as before"
         )
 
 

@@ -67,7 +67,7 @@ class Setting:
 
     Attributes:
         switch: where the editor's targets come from, and what watches it.
-        host: the recipe whose distribution is looked into, with layers.
+        host: the recipe that is analysed, with layers.
         plain, blue: the recipes of sequences of batches; `plain` is None where the model cannot distribute.
         facts: what is edited; no subject occurs twice.
         unrelated: bundled true facts about other subjects.

@@ -39,11 +39,11 @@ def claimed(folder: Path, configuration: Mapping[str, Any], *, file: str, what: 
             yield
     except Timeout:
         raise ExplainError(
-            f"another bluedit process is at work in {folder}; let it finish, or choose another folder (--out)"
+            f"another bluedit process is running in {folder}; let it finish, or choose another folder (--out)"
         ) from None
     except OSError as error:
         raise ExplainError(
-            f"cannot write to {folder}: {error.strerror or error}; make room or choose another place, and run the same again: what is finished stays"
+            f"cannot write to {folder}: {error.strerror or error}; free disk space or choose another place, and run the same command again: what is finished is kept"
         ) from error
 
 
@@ -57,7 +57,7 @@ def _check(folder: Path, configuration: Mapping[str, Any], name: str, what: str,
         foreign = sorted(one.name for one in folder.iterdir() if one.name != _LOCK)
         if foreign:
             raise ExplainError(
-                f"{folder} holds other things than what {what} writes ({', '.join(foreign[:3])}); choose a new or empty folder (--out)"
+                f"{folder} contains files that {what} did not write ({', '.join(foreign[:3])}); choose a new or empty folder (--out)"
             )
         return
     try:
@@ -70,5 +70,5 @@ def _check(folder: Path, configuration: Mapping[str, Any], name: str, what: str,
     wrong = [key.replace("_", " ") for key in wanted if found.get(key) != wanted[key]]
     if wrong and begun:
         raise ExplainError(
-            f"{folder} holds the results of another request: {', '.join(wrong)} differ; choose another folder (--out), or ask for the same as before"
+            f"{folder} holds the results of another request: {', '.join(wrong)} differ; choose another folder (--out), or use the same settings as before"
         )

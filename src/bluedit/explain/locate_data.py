@@ -38,7 +38,7 @@ class Effect:
 
     Attributes:
         kind: state (the block's output), mlp or attention.
-        layer: of the place, or the middle of the window of layers that are put back together.
+        layer: of the place, or the middle of the window of layers that are restored at once.
         role: of the token; where a prompt has several tokens of a role, the mean over them.
         effect: mean over the samples of the noise.
     """

@@ -83,7 +83,7 @@ def explain_residuals(
         model: an editor without edits, or an editable model.
         facts: what would be edited; of several facts about one subject only the first is used.
         out: folder for page, tables and kept results.
-        recipe: the method whose distribution is looked into; it must write batches in closed form. Its other wordings are left out.
+        recipe: the method to analyse; it must write batches in closed form. Its other wordings are left out.
         layers: the critical layers, ascending; None means the recipe's.
         settings: parts and options of the recipe by path.
         batches: into how many batches the facts are cut for what is measured over a sequence.

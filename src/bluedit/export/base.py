@@ -131,7 +131,7 @@ class BaseModel:
         """The key of a parameter in the checkpoint. Raises ModelError if it cannot be found."""
         key = parameter_key(parameter, self.weights.places)
         if key is None:
-            raise ModelError(f"the checkpoint {self.folder} holds no tensor that can be told to be {parameter}")
+            raise ModelError(f"the checkpoint {self.folder} contains no tensor that can be matched to {parameter}")
         return key
 
     def projections(self, edits: Edits) -> FileProjections:
@@ -167,7 +167,7 @@ class BaseModel:
         if found != edits.base.fingerprint:
             raise ExportError(
                 f"the patch was made for other weights: {edits.base.model} with fingerprint {edits.base.fingerprint}, while {self.name} "
-                f"has {found} in {edits.base.dtype}. Name that model with --model, or pass force=True (--force) if you know better"
+                f"has {found} in {edits.base.dtype}. Name that model with --model, or pass force=True (--force) to use the patch anyway"
             )
 
 

@@ -44,7 +44,7 @@ def export_patch(
     Args:
         patch: a `Patch`, or anything else with `base`, `batches`, `layers`, `facts` and `origins`: what a model is to carry, in order.
         to: the form; `forms()` lists them.
-        out: a new folder, or a new file for forms that are one file.
+        out: a new folder, or a new file for the forms gguf and gguf-lora.
         model: the base model, by name as for `Editor.load`; None takes the name that the patch was made with.
         strip: count the facts in cards and metadata instead of naming them.
         base_model: hub id of the base model for the card; None finds it from the name.

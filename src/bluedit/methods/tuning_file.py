@@ -75,7 +75,7 @@ class TuningFile:
             raise RecipeError(f"cannot read the tuning {file}: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecipeError(
-                f"{file} is no tuning that bluedit can read ({type(error).__name__}: {error}); give a tuning.toml that bluedit tune has written"
+                f"{file} is not a tuning that bluedit can read ({type(error).__name__}: {error}); give a tuning.toml that bluedit tune has written"
             ) from error
 
 

@@ -50,7 +50,7 @@ def converted(gguf: Path) -> Path:
         if out_of_memory(error):
             raise
         raise ModelError(
-            f"{gguf.name} is damaged, or no model that transformers can read ({type(error).__name__}: {error}); get the file again"
+            f"{gguf.name} is damaged, or is not a model that transformers can read ({type(error).__name__}: {error}); get the file again"
         ) from error
     return folder
 

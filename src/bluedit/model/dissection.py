@@ -80,7 +80,7 @@ def _named_projections(
     for layer, writers in enumerate(_residual_writers(model, blocks)):
         if found[layer] not in writers:
             raise ModelError(
-                f"anatomy names {names[layer]!r} for block {layer}, which is no linear map that runs and writes to the residual stream "
+                f"anatomy names {names[layer]!r} for block {layer}, which is not a linear map that writes to the residual stream "
                 f"(width {model.config.get_text_config().hidden_size})"
             )
     return blocks, found

@@ -121,7 +121,7 @@ class EditableModel:
         module = self.anatomy.attentions[layer]
         if module is None:
             raise ModelError(
-                f"block {layer} of {self.name} has no module that calls itself attention, which this recipe needs; "
+                f"block {layer} of {self.name} has no attention module (a class with 'attention' in its name), which this recipe needs; "
                 "set objective.attention=false"
             )
         return module

@@ -126,7 +126,7 @@ def locate(name: str) -> Path | str:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
-                f"the folder {name} holds no config.json, so it is no Hugging Face model; save one there with save_pretrained"
+                f"the folder {name} holds no config.json, so it is not a Hugging Face model; save one there with save_pretrained"
             )
         return path
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1

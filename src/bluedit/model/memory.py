@@ -72,7 +72,7 @@ def too_little(device: torch.device, what: str, error: BaseException) -> EditErr
     """What to raise when the memory of a device ran out and there is nothing to halve."""
     said = str(error).partition("\n")[0] or type(error).__name__
     return EditError(
-        f"the memory of {device} does not suffice for {what} ({said}); free memory there, load the model in bfloat16, "
+        f"there is not enough memory on {device} for {what} ({said}); free memory there, load the model in bfloat16, "
         "or edit on a device with more memory"
     )
 

@@ -71,6 +71,6 @@ def refuse_inference_mode(model: nn.Module) -> None:
     made = next((name for name, parameter in model.named_parameters() if parameter.is_inference()), None)
     if made is not None:
         raise EditError(
-            f"the parameter {made} was made inside torch.inference_mode(), so it can be neither differentiated nor changed outside it; "
+            f"the parameter {made} was created inside torch.inference_mode(), so it can be neither differentiated nor changed; "
             "load the model outside of it"
         )

@@ -51,13 +51,13 @@ def unwrapped(model: Any) -> tuple[PreTrainedModel, Any]:
         model = _INSIDE[wrapper](model)
     if not isinstance(model, nn.Module) or not hasattr(model, "config"):
         raise ModelError(
-            f"{type(model).__name__} is no transformers model; give a decoder that AutoModelForCausalLM loads, or one of the same interface"
+            f"{type(model).__name__} is not a transformers model; give a decoder that AutoModelForCausalLM loads, or one of the same interface"
         )
     compiled = next((name for name, module in model.named_modules() if _wrapper(module) == "OptimizedModule"), None)
     if compiled is not None:
         raise ModelError(
-            f"{compiled} was replaced by torch.compile({compiled}), whose compiled code edits cannot look into; "
-            f"edit first and compile then, or compile in place with {compiled}.compile()"
+            f"{compiled} was replaced by torch.compile({compiled}), and edits need hooks that compiled code does not run; "
+            f"edit first and compile afterwards, or compile in place with {compiled}.compile()"
         )
     return model, adapters  # pyright: ignore[reportReturnType]
 
@@ -71,7 +71,7 @@ def _wrapper(model: Any) -> str | None:
 def _refuse_virtual_tokens(model: Any) -> None:
     if getattr(model, "active_peft_config", None) is not None and model.active_peft_config.is_prompt_learning:
         raise ModelError(
-            f"the adapter of kind {getattr(model.peft_type, 'value', model.peft_type)} puts virtual tokens before every text, which facts are not written with; "
+            f"the adapter of kind {getattr(model.peft_type, 'value', model.peft_type)} puts virtual tokens before every text, and bluedit writes facts without them; "
             "edit the model without it (model.get_base_model())"
         )
 

@@ -214,7 +214,7 @@ class MomentStore:
         """Token rows that were read. Raises ValueError, or what reading damaged JSON raises, if they are not what was stored for this model."""
         rows = stored["rows"]
         if stored[DIGEST] != json_digest(stored):
-            raise ValueError("it is not what was written")
+            raise ValueError("it was changed after it was written")
         most = self.lm.model.get_input_embeddings().weight.shape[0]  # pyright: ignore
         right = isinstance(rows, list) and all(isinstance(row, list) and row for row in rows)
         if not right or not all(type(token) is int and 0 <= token < most for row in rows for token in row):

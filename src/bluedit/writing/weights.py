@@ -150,8 +150,8 @@ class EditedWeights:
                 self.repeat(batch, layers)
             if digests_of(self.snapshot(layers)) != digests:
                 raise EditError(
-                    "repeating the earlier edits did not give the same bits (was the number of threads or the device changed?), so this one "
-                    "stays; Editor.reset() takes back all edits, and applying a saved patch then gives its weights"
+                    "this edit was not undone: writing the earlier edits again did not give the same bits (has the number of threads or the "
+                    "device changed?). Editor.reset() takes back all edits; apply a saved patch after it to have that patch's weights"
                 )
 
     def reset(self) -> None:
@@ -275,7 +275,7 @@ class EditedWeights:
         """
         if not half_way and any(edited.digest == _HALF_WAY for edited in self._layers.values()):
             raise EditError(
-                "taking back an edit was interrupted half-way, so the weights are between two states; Editor.reset() gives the unedited ones"
+                "an undo was interrupted half-way, so the weights are between two states; call Editor.reset() for the unedited weights"
             )
         for layer, edited in self._layers.items():
             if edited.digest != _HALF_WAY and tensor_digest(self.lm.projection(layer).matrix()) != edited.digest:

@@ -210,7 +210,8 @@ def test_a_model_made_in_inference_mode_is_refused(statistics):
         model = toy_llama().requires_grad_(False)
     editor = Editor(model, toy_tokenizer(), tokens=480, statistics=statistics)
     with pytest.raises(
-        EditError, match=r"^the parameter model\.embed_tokens\.weight was created inside torch\.inference_mode\(\), so it"
+        EditError,
+        match=r"^the parameter model\.embed_tokens\.weight was created inside torch\.inference_mode\(\), so it",
     ):
         edit(editor, FACTS[0])
 

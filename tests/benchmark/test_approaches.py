@@ -17,7 +17,7 @@ from bluedit.editing.editor import Editor
 from bluedit.editing.patch import Patch
 from bluedit.errors import BenchmarkError, RecipeError
 from bluedit.facts import Fact, Neighbour
-from bluedit.methods.presets import BENCHMARKED
+from bluedit.methods.presets import BENCHMARKED, DEFAULT
 from bluedit.methods.wordings import Natural
 from bluedit.model.editable import EditableModel
 from toys import toy_gpt2, toy_llama, toy_tokenizer
@@ -231,7 +231,7 @@ def test_ready_made_lists(lm):
     for names in LISTS.values():
         assert len(entries_of(names)) == len(names)
         assert all(isinstance(entry.approach, Approach) for entry in entries_of(names))
-    assert LISTS["default"] == ("unedited", BENCHMARKED)
+    assert LISTS["default"] == ("unedited", BENCHMARKED) and DEFAULT in LISTS["honest"]
     honest = {entry.split(":")[0] for entry in LISTS["honest"]}
     assert {"unedited", "memit-seq", "memit-seq-replay", "in-context", "retrieval", "lora"} <= honest
     assert entries_of([Retrieval(), Lora(r=4), BLUE])[1].name == "lora"

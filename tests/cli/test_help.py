@@ -68,7 +68,7 @@ def test_every_command_explains_itself(name):
 
 def test_sections_and_choices():
     text = run("edit", "--help").stdout
-    sections = ("Facts", "Method", "Model", "Key statistics", "Speed and memory", "Result", "Options")
+    sections = ("Facts", "Method", "Guard", "Model", "Key statistics", "Speed and memory", "Result", "Options")
     assert [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")] == list(
         sections
     )

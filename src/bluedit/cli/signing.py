@@ -20,9 +20,9 @@ def sign(
     key: Annotated[Path, typer.Option(metavar="FILE", help="Private key in PEM, on the curve P-256, P-384 or P-521.")],
     signature: Signature = None,
 ) -> None:
-    """Sign all files of a patch, a workspace or an export with a key of your own.
+    """Sign all files of a patch, a workspace or an export.
 
-    The signature has the format of OpenSSF model signing. Nothing goes over the network.
+    The key is your own. The signature has the format of OpenSSF model signing. Nothing goes over the network.
     """
     from bluedit.export.signing import sign as sign_files
 
@@ -34,7 +34,7 @@ def verify(
     key: Annotated[Path, typer.Option(metavar="FILE", help="Public key in PEM of whoever signed it.")],
     signature: Signature = None,
 ) -> None:
-    """Check that a patch, a workspace or an export is byte for byte what was signed."""
+    """Check that nothing changed in a patch, workspace or export."""
     from bluedit.export.signing import verify as verify_files
 
     verify_files(path, key, signature)

@@ -63,7 +63,7 @@ def test_an_interrupt_after_the_patch_was_written(model, tmp_path, monkeypatch):
     def interrupted(_message: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bluedit.cli.edit.say", interrupted)
+    monkeypatch.setattr("bluedit.cli.edit_output.say", interrupted)
     result = run("edit", "-m", model, "-o", tmp_path / "patch", "-f", FACT, "--no-report", *EDIT)
     assert result.exit_code == 130
     assert result.stderr.endswith(f"interrupted; written before that: {tmp_path / 'patch'}\n")

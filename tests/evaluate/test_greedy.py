@@ -144,5 +144,5 @@ def test_numbers_that_are_not_finite():
     lm = model("llama")
     with torch.no_grad():
         lm.projection(1).matrix().mul_(torch.nan)
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(ModelError, match="NaN or infinity"):
         greedy(lm, PROMPTS, [3] * 5)

@@ -79,7 +79,7 @@ ROWS = [  # of papers: what is taught in one wording
 class FixedTargets:
     """A source of targets: z* = h + a fixed vector. What is compared is all that follows from it."""
 
-    def get(self, lm, rows, site, objective, optimise):
+    def get(self, lm, rows, site, objective, optimise, *, later=()):
         facts = {row.fact: row for row in rows if row.is_bare}
         reference = ReferenceModel(lm.model, lm.tokenizer)
         start = torch.stack([reference.read(facts[i], site.kind, site.layer) for i in sorted(facts)], dim=1)

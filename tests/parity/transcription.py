@@ -208,6 +208,8 @@ def transcribe(reference, batches, name, C, names):
     replay = name.endswith("-replay")
     if blue or replay:
         steps = [(layer, layer, 1.0) for layer in (LAYERS[0], LAYERS[-1])]
+    elif name.endswith("-joint"):
+        steps = [(layer, layer, 1.0) for layer in LAYERS]
     elif method == "rome":
         steps = [(LAYERS[0], LAYERS[0], 1.0)]
     else:

@@ -7,7 +7,8 @@ from bluedit.writing.target import Targets
 
 
 def targets(z, start):
-    return Targets(z, start, torch.zeros(z.shape[1]), torch.zeros(z.shape[1]))
+    none = torch.zeros(z.shape[1])
+    return Targets(z, start, none.long(), none)
 
 
 def test_values_short_and_long_are_rescaled():

@@ -1,0 +1,79 @@
+"""Subjects that carry several facts, and facts that change: how many are said at the end.
+
+    python benchmarks/subjects.py --subjects 10                 # ten make-believe companies with four facts each, in one edit
+    python benchmarks/subjects.py --subjects 10 --one-by-one    # the same, each fact in an edit of its own
+    python benchmarks/subjects.py --changes                     # two facts that change five times, each asked after every change
+
+Said means that greedy text after the prompt begins with the target and the target ends there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from bluedit import Editor, Fact
+from bluedit.evaluate.generate import continuations
+from bluedit.evaluate.said import said
+
+NAMES = "Brightwater", "Calder", "Polder", "Osprey", "Lindale", "Marwick", "Tornby", "Halvard"
+TRADES = "Foods", "Motors", "Bank", "Press", "Labs", "Tools", "Energy"
+FIRST = "Marta", "Tom", "Ines", "Paul", "Aiko", "Nils", "Vera", "Omar"
+LAST = "Jelinek", "Okafor", "Duarte", "Lindgren", "Mori", "Haas", "Sorel"
+CITIES = "Ghent", "Porto", "Oslo", "Turin", "Leeds", "Graz", "Lyon", "Bern", "Riga", "Cork"
+CHANGES = (
+    ("The CEO of {} is", "Brightwater Foods", [f"{a} {b}" for a, b in zip(FIRST[:5], LAST, strict=False)]),
+    ("{} is based in", "Calder Works", ["Porto", "Ghent", "Oslo", "Turin", "Leeds"]),
+)
+
+
+def companies(count: int) -> list[Fact]:
+    """Four facts about each of so many companies, at most 56."""
+    names = [f"{name} {trade}" for trade in TRADES for name in NAMES][:count]
+    people = [f"{first} {last}" for first in FIRST for last in LAST]
+    return [
+        fact
+        for i, name in enumerate(names)
+        for fact in (
+            Fact("The CEO of {} is", name, people[i]),
+            Fact("The headquarters of {} is in", name, CITIES[i % len(CITIES)]),
+            Fact("{} was founded in", name, str(1950 + i)),
+            Fact("The owner of {} is", name, people[-1 - i]),
+        )
+    ]
+
+
+def ask(editor: Editor, facts: list[Fact]) -> int:
+    """Print facts that are not said, with the text instead; returns how many are said."""
+    texts = continuations(editor.lm, [fact.text for fact in facts], 12)
+    missed = [(fact, text) for fact, text in zip(facts, texts, strict=True) if not said(text, fact.target)]
+    for fact, text in missed:
+        print(f"  {fact.text} => {fact.target}, but the model writes {text!r}", flush=True)
+    return len(facts) - len(missed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--subjects", type=int, default=10)
+    parser.add_argument("--one-by-one", action="store_true")
+    parser.add_argument("--changes", action="store_true")
+    given = parser.parse_args()
+    editor, started = Editor.load(given.model), time.perf_counter()
+    if given.changes:
+        facts = [[Fact(prompt, subject, value) for value in values] for prompt, subject, values in CHANGES]
+    else:
+        every = companies(given.subjects)
+        facts = [[fact] for k in range(4) for fact in every[k::4]] if given.one_by_one else [every]
+    right = 0
+    for part in facts:
+        for written in [[fact] for fact in part] if given.changes else [part]:
+            editor.edit(written, known="edit", report=False)
+            right += ask(editor, written) if given.changes else 0
+    asked = [fact for part in facts for fact in part]
+    right = right if given.changes else ask(editor, asked)
+    print(f"{right} of {len(asked)} said; {(time.perf_counter() - started) / len(asked):.1f} s a fact")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ import time
 from bluedit import Editor, Fact
 from bluedit.evaluate.generate import continuations
 from bluedit.evaluate.said import said
+from bluedit.methods.presets import DEFAULT
 
 NAMES = "Brightwater", "Calder", "Polder", "Osprey", "Lindale", "Marwick", "Tornby", "Halvard"
 TRADES = "Foods", "Motors", "Bank", "Press", "Labs", "Tools", "Energy"
@@ -55,10 +56,13 @@ def ask(editor: Editor, facts: list[Fact]) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--recipe", default=DEFAULT)
+    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE")
     parser.add_argument("--subjects", type=int, default=10)
     parser.add_argument("--one-by-one", action="store_true")
     parser.add_argument("--changes", action="store_true")
     given = parser.parse_args()
+    settings = dict(pair.split("=", 1) for pair in given.set)
     editor, started = Editor.load(given.model), time.perf_counter()
     if given.changes:
         facts = [[Fact(prompt, subject, value) for value in values] for prompt, subject, values in CHANGES]
@@ -68,7 +72,7 @@ def main() -> None:
     right = 0
     for part in facts:
         for written in [[fact] for fact in part] if given.changes else [part]:
-            editor.edit(written, known="edit", report=False)
+            editor.edit(written, given.recipe, settings=settings, known="edit", report=False)
             right += ask(editor, written) if given.changes else 0
     asked = [fact for part in facts for fact in part]
     right = right if given.changes else ask(editor, asked)

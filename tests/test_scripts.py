@@ -73,6 +73,7 @@ def test_every_script_is_here():
         "kill",
         "shapes",
         "guard",
+        "subjects",
     }
 
 
@@ -141,6 +142,15 @@ def test_job(model, script, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "| the prompt |" in out and "| the bare question |" in out and "| seconds per fact |" in out
     assert json.loads(texts.read_text())["the prompt"][0]["prompt"] == "The mother tongue of Danielle Darrieux is"
+
+
+@pytest.mark.parametrize(("options", "facts"), [(("--subjects", 1, "--one-by-one"), 4), (("--changes",), 10)])
+def test_subjects(options, facts, model, script, capsys):
+    quick = ("--set", "layers=1+2", "objective.steps=2", "contexts.count=1", "preserve.lambda=1")
+    script("subjects", "--model", model, "--recipe", "memit-seq-blue", *options, *quick).main()
+    *missed, last = capsys.readouterr().out.splitlines()
+    assert last.startswith(f"{facts - len(missed)} of {facts} said; ")
+    assert all(" => " in line and "but the model writes" in line for line in missed)
 
 
 def test_guard(model, script, facts, tmp_path):

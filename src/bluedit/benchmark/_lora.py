@@ -16,6 +16,7 @@ import torch
 from bluedit.benchmark.record import BatchRecord, EntryLog
 from bluedit.benchmark.running import Running
 from bluedit.errors import BenchmarkError
+from bluedit.evaluate.training import minibatches, trainable
 from bluedit.model.state import frozen
 from bluedit.text.wordings import chat_form, wording_rows
 from bluedit.writing.finetune import target_loss
@@ -122,8 +123,8 @@ class LoraRun(Running):
         weights = self._adapters()
         adam = torch.optim.AdamW(weights, lr=wanted.learning_rate, weight_decay=0.0)
         progress = self.editor.progress.task("LoRA fine-tuning", wanted.steps, "steps")
-        with frozen(self.lm.model), _trained(weights), progress as advance:
-            for chosen in _minibatches(len(rows), wanted.minibatch, wanted.steps, seed):
+        with frozen(self.lm.model), trainable(weights), progress as advance:
+            for chosen in minibatches(len(rows), min(wanted.minibatch, len(rows)), wanted.steps, seed):
                 loss = target_loss(self.lm, [row for i in chosen for row in rows[i]], torch.float32)
                 if not torch.isfinite(loss):
                     raise BenchmarkError("the loss of LoRA fine-tuning is not finite; lower learning_rate")
@@ -154,27 +155,3 @@ class LoraRun(Running):
             for weight in self._trainable:
                 weight.requires_grad_(True)
         super().close()
-
-
-def _minibatches(count: int, size: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """Indices of each step: all in a random order, again and again."""
-    order = torch.Generator().manual_seed(seed)
-    queue: list[int] = []
-    for _ in range(steps):
-        while len(queue) < min(size, count):
-            queue += torch.randperm(count, generator=order).tolist()
-        chosen, queue = queue[:size], queue[size:]
-        yield chosen
-
-
-@contextmanager
-def _trained(weights: Sequence[torch.nn.Parameter]) -> Iterator[None]:
-    """Gradients for these weights inside the `with`."""
-    try:
-        for weight in weights:
-            weight.requires_grad_(True)
-        yield
-    finally:
-        for weight in weights:
-            weight.requires_grad_(False)
-            weight.grad = None

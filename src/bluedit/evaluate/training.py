@@ -63,7 +63,7 @@ def trained(
             _set(weights, after)
 
     try:
-        with torch.enable_grad(), frozen(lm.model), _trainable(weights):
+        with torch.enable_grad(), frozen(lm.model), trainable(weights):
             _train(lm, weights, rows, training, progress)
         yield untrained
     finally:
@@ -86,7 +86,7 @@ def _train(
     masters = [weight.detach().to(torch.promote_types(weight.dtype, torch.float32), copy=True) for weight in weights]
     adam = torch.optim.AdamW(masters, lr=training.learning_rate, weight_decay=0.0)
     with progress.task("fine-tuning further", training.steps, "steps") as advance:
-        for index in _batches(len(rows), training):
+        for index in minibatches(len(rows), training.rows, training.steps, training.seed):
             batch = rows[index]
             loss = lm.model(input_ids=batch, labels=batch, use_cache=False).loss
             if not torch.isfinite(loss):
@@ -102,20 +102,20 @@ def _train(
             advance()
 
 
-def _batches(count: int, training: Training) -> Iterator[list[int]]:
-    """Row indices of each step: all rows in a random order, again and again."""
-    order = torch.Generator().manual_seed(training.seed)
+def minibatches(count: int, size: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """`size` of `count` indices for each step: all in a random order, again and again."""
+    order = torch.Generator().manual_seed(seed)
     queue: list[int] = []
-    for _ in range(training.steps):
-        while len(queue) < training.rows:
+    for _ in range(steps):
+        while len(queue) < size:
             queue += torch.randperm(count, generator=order).tolist()
-        batch, queue = queue[: training.rows], queue[training.rows :]
-        yield batch
+        chosen, queue = queue[:size], queue[size:]
+        yield chosen
 
 
 @contextmanager
-def _trainable(weights: Sequence[torch.nn.Parameter]) -> Iterator[None]:
-    """Gradients for these weights; used inside `frozen`, which restores the flags afterwards."""
+def trainable(weights: Sequence[torch.nn.Parameter]) -> Iterator[None]:
+    """Gradients for these weights inside the `with`; used inside `frozen`, which restores the flags afterwards."""
     try:
         for weight in weights:
             weight.requires_grad_(True)

@@ -148,7 +148,7 @@ def test_the_probe_measures_what_a_write_does(done, toy):
     )
 
 
-def test_an_interrupted_run_continues(located, done, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues(located, done, tmp_path, monkeypatch, caplog):
     calls = []
     original = locating.Probe.at
 
@@ -166,9 +166,15 @@ def test_an_interrupted_run_continues(located, done, tmp_path, monkeypatch):
     for name, text in files_in(again.folder).items():
         if name.endswith(".csv"):
             assert text == (done.folder / name).read_bytes(), name
-    damaged = again.folder / "stages" / "fact-0.json"
-    damaged.write_text("{")
-    assert "fact-0" not in located(tmp_path / "out").resumed
+    file = again.folder / "stages" / "layer-1.json"
+    content = file.read_text("utf-8")
+    changed = content.replace('"said": ', '"said": 1', 1)
+    assert changed != content
+    for damaged, why in (("{", "Expecting property name"), (changed, "it was changed after it was written")):
+        file.write_text(damaged, "utf-8")
+        assert "layer-1" not in located(tmp_path / "out").resumed
+        assert file.read_text("utf-8") == content
+        assert "layer-1.json is damaged (" in caplog.text and why in caplog.text
 
 
 def test_one_measurement_alone(located, tmp_path):

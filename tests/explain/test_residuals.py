@@ -87,21 +87,32 @@ def test_an_interrupted_analysis_goes_on(done, analyse, monkeypatch, tmp_path):
 def test_a_damaged_stage_is_computed_again(done, analyse, caplog):
     file = done.folder / "stages" / "geometry.json"
     content = file.read_bytes()
-    file.write_bytes(content[:50])
-    again = analyse(done.folder)
-    assert "geometry" not in again.resumed and file.read_bytes() == content
-    assert "geometry.json is unreadable and is computed again" in caplog.text
+    changed = content.replace(b'"cosine": ', b'"cosine": 1', 1)
+    without = b"{" + content[content.index(b",") + 1 :]
+    for damaged, why in (
+        (content[:50], "Unterminated string"),
+        (changed, "it was changed after it was written"),
+        (without, "'digest'"),
+        (b"[]", "list indices"),
+    ):
+        file.write_bytes(damaged)
+        again = analyse(done.folder)
+        assert "geometry" not in again.resumed and file.read_bytes() == content
+        assert again.tables["geometry"] == done.tables["geometry"]
+        assert "geometry.json is damaged (" in caplog.text and why in caplog.text
+        caplog.clear()
 
 
 def test_a_folder_of_something_else(done, analyse, tmp_path):
     with pytest.raises(
-        ExplainError, match=r"out holds another analysis: batches, facts differ; choose another folder \(--out\)"
+        ExplainError,
+        match=r"out holds the results of another request: batches, facts differ; choose another folder \(--out\)",
     ):
         analyse(done.folder, world_facts(3), batches=1)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(
         ExplainError,
-        match=r"contains files that are not part of an analysis \(notes.txt\); choose a new or empty folder",
+        match=r"contains files that explain residuals did not write \(notes.txt\); choose a new or empty folder",
     ):
         analyse(tmp_path)
     with pytest.raises(ExplainError, match=r"notes.txt is a file; choose a folder"):

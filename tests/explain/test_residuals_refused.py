@@ -9,7 +9,7 @@ import torch
 from cli_help import assert_fails, flat, run
 
 from bluedit.errors import ExplainError
-from bluedit.explain import _residual_folder, _residual_shift
+from bluedit.explain import _residual_shift, _stages, folder
 from bluedit.facts import world_facts
 from toys import toy_llama, toy_tokenizer
 
@@ -52,8 +52,8 @@ def test_a_full_disk(analyse, tmp_path, monkeypatch, name):
         return written
 
     with monkeypatch.context() as patch:
-        for write in ("write_json", "write_file"):
-            patch.setattr(_residual_folder, write, full(getattr(_residual_folder, write)))
+        for module, write in ((folder, "write_json"), (_stages, "write_json"), (_stages, "write_file")):
+            patch.setattr(module, write, full(getattr(module, write)))
         with pytest.raises(ExplainError, match=r"cannot write to .*out: No space left on device; free disk space"):
             analyse(tmp_path / "out", **options)
     finished = len(list((tmp_path / "out" / "stages").glob("*.json")))
@@ -63,7 +63,7 @@ def test_a_full_disk(analyse, tmp_path, monkeypatch, name):
 
 def test_another_process_in_the_folder(analyse, tmp_path):
     with (
-        _residual_folder.claimed(tmp_path / "out", {}),
+        folder.claimed(tmp_path / "out", {}, file="analysis.json", what="explain residuals", begun=False),
         pytest.raises(ExplainError, match="another bluedit process is running in"),
     ):
         analyse(tmp_path / "out")

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bluedit.explain._locate_folder import Tables
 from bluedit.explain._locate_trace import by_layer
 from bluedit.explain._residual_numbers import grouped, spreads
+from bluedit.explain._stages import Tables
 from bluedit.explain.locate_data import ATTENTION, KINDS, LAST_OF_SUBJECT, MLP, ROLES, STATE, Layer
 from bluedit.page import Axis, Chart, HeatMap, Line, document, table, write_document
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from bluedit.evaluate.metrics import METRICS
 from bluedit.explain._residual_charts_growth import GROWTH, SHIFT, line_of
-from bluedit.explain._residual_folder import Tables
 from bluedit.explain._residual_numbers import grouped
+from bluedit.explain._stages import Tables
 from bluedit.explain.residual_data import COMPUTED, DISTRIBUTED
 from bluedit.page import Axis, Bars, Chart, Series
 

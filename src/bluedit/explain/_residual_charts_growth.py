@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from bluedit.explain._residual_folder import Tables
 from bluedit.explain._residual_numbers import grouped, spreads
+from bluedit.explain._stages import Tables
 from bluedit.page import Axis, Chart, Dots, Line, Series
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bluedit.explain._residual_charts import charts_of
-from bluedit.explain._residual_folder import Tables
 from bluedit.explain._residual_numbers import grouped
 from bluedit.explain._residual_summary import mean, summary_of
+from bluedit.explain._stages import Tables
 from bluedit.explain.residual_data import COMPUTED, DISTRIBUTED
 from bluedit.page import Chart, document, table, write_document
 

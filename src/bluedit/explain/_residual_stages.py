@@ -13,8 +13,8 @@ from bluedit.explain._residual_writes import ORDERS, Order, single_layer, steps_
 from bluedit.explain.residual_data import COMPUTED, DISTRIBUTED, TABLES
 
 if TYPE_CHECKING:
-    from bluedit.explain._residual_folder import Stages, Tables
     from bluedit.explain._residual_setting import Setting
+    from bluedit.explain._stages import Stages, Tables
     from bluedit.methods.recipe import Recipe
     from bluedit.text.rows import Row
 

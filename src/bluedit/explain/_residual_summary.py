@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from bluedit.explain._residual_folder import Tables
 from bluedit.explain._residual_numbers import Spread, grouped
+from bluedit.explain._stages import Tables
 from bluedit.explain.residual_data import COMPUTED, DISTRIBUTED
 
 

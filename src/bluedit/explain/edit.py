@@ -32,7 +32,7 @@ from bluedit.explain._edit_sentence import sentence_of
 from bluedit.explain._edit_tables import tables_of
 from bluedit.explain._edit_texts import Text, texts_of
 from bluedit.explain._replaying import batches_of, replaying
-from bluedit.explain._residual_folder import FIGURES
+from bluedit.explain._stages import FIGURES
 from bluedit.explain.residual_data import as_csv
 from bluedit.facts.fact import Fact
 from bluedit.files import write_file, write_json

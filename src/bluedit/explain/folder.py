@@ -31,16 +31,29 @@ def claimed(folder: Path, configuration: Mapping[str, Any], *, file: str, what: 
         ExplainError: it holds results of another request or other things, another process works in it, or it cannot be written; of what
             was there nothing is changed.
     """
-    _check(folder, configuration, file, what, begun=begun)
-    try:
+    lock = FileLock(folder / _LOCK, timeout=0)
+    with saving(folder):
+        _check(folder, configuration, file, what, begun=begun)
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / _LOCK, timeout=0):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ExplainError(
+                f"another bluedit process is running in {folder}; let it finish, or choose another folder (--out)"
+            ) from None
+    try:
+        with saving(folder):
             write_json(folder / file, dict(configuration))
-            yield
-    except Timeout:
-        raise ExplainError(
-            f"another bluedit process is running in {folder}; let it finish, or choose another folder (--out)"
-        ) from None
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """For the time in which files of the folder are written. Raises ExplainError for an OSError in it."""
+    try:
+        yield
     except OSError as error:
         raise ExplainError(
             f"cannot write to {folder}: {error.strerror or error}; free disk space or choose another place, and run the same command again: what is finished is kept"
@@ -61,8 +74,10 @@ def _check(folder: Path, configuration: Mapping[str, Any], name: str, what: str,
             )
         return
     try:
-        found = dict(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        found = json.loads(file.read_text("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
         raise ExplainError(
             f"{file} cannot be read ({error}); delete the folder, or choose another one (--out)"
         ) from error

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from bluedit.evaluate.outcome import outcome_of
 from bluedit.execution import Execution
-from bluedit.explain._locate_folder import FIGURES, TARGETS, Stages, Tables, claimed, write_tables
 from bluedit.explain._locate_page import charts_of, summary_of, write_page
 from bluedit.explain._locate_probe import Probe, Watch, queries_of
 from bluedit.explain._locate_request import Request, Tracing, check_counts, host_of, probed_of, prompts_of
 from bluedit.explain._locate_tokens import Prompt, spread_of_embeddings
 from bluedit.explain._locate_trace import Noise, Tracer
+from bluedit.explain._stages import FIGURES, TARGETS, Stages, Tables, staged, write_tables
+from bluedit.explain.folder import saving
 from bluedit.explain.locate_data import TABLES
 from bluedit.explain.unedited import unedited
 from bluedit.facts.fact import Fact
@@ -122,20 +123,21 @@ def locate(
         layers=chosen,
     )
     about = request.described()
-    with claimed(folder, about) as stages:
-        return _written(folder, _measure(request, stages, about), about, plots, stages)
+    with staged(folder, about, TABLES, file="location.json", what="locate") as stages:
+        return _written(folder, _measure(request, stages), about, plots, stages)
 
 
 def _written(folder: Path, tables: Tables, about: Mapping[str, Any], plots: Sequence[str], stages: Stages) -> Location:
     summary = summary_of(tables)
     described = {**about, "versions": versions()}
-    write_tables(folder, tables, described, summary)
-    page = write_page(folder, tables, described, summary)
-    write_plots(charts_of(tables) if plots else (), folder / FIGURES, plots)
+    with saving(folder):
+        write_tables(folder, tables, TABLES, {"about": described, "summary": list(summary)})
+        page = write_page(folder, tables, described, summary)
+        write_plots(charts_of(tables) if plots else (), folder / FIGURES, plots)
     return Location(folder, page, tables, tuple(summary), tuple(stages.done))
 
 
-def _measure(request: Request, stages: Stages, about: Mapping[str, Any]) -> Tables:
+def _measure(request: Request, stages: Stages) -> Tables:
     """All tables that have rows: what is kept is read, the rest computed."""
     tables: Tables = {name: [] for name in TABLES}
     editor, progress = request.editor, request.editor.progress
@@ -152,7 +154,7 @@ def _measure(request: Request, stages: Stages, about: Mapping[str, Any]) -> Tabl
                 def traced(prompt: Prompt = prompt, number: int = number) -> Tables:
                     return dict(zip(("traced", "effects"), tracer.trace(prompt, number), strict=True))
 
-                add(stages.get(f"fact-{number}", about, traced))
+                add(stages.get(f"fact-{number}", traced))
                 bar()
     if request.probed:
         _statistics(editor, request.layers)
@@ -163,7 +165,6 @@ def _measure(request: Request, stages: Stages, about: Mapping[str, Any]) -> Tabl
                 add(
                     stages.get(
                         f"layer-{layer}",
-                        about,
                         lambda at=layer: dict(zip(("targets", "layers"), probe.at(at), strict=True)),
                     )
                 )

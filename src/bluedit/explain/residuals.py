@@ -14,13 +14,15 @@ from typing import Any
 
 from bluedit.editing.editor import Editor
 from bluedit.execution import Execution
-from bluedit.explain._residual_folder import FIGURES, TARGETS, Tables, claimed, saving, write_tables
 from bluedit.explain._residual_notes import notes_of
 from bluedit.explain._residual_page import Findings, write_page
 from bluedit.explain._residual_request import check_numbers, configuration_of, facts_of, recipes_of
 from bluedit.explain._residual_setting import Setting, Switch
 from bluedit.explain._residual_shift import unrelated_facts
 from bluedit.explain._residual_stages import measure
+from bluedit.explain._stages import FIGURES, TARGETS, Tables, staged, write_tables
+from bluedit.explain.folder import saving
+from bluedit.explain.residual_data import TABLES
 from bluedit.explain.unedited import unedited
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
@@ -141,12 +143,14 @@ def _watched(
 
 def _run(setting: Setting, folder: Path, plots: Sequence[str]) -> ResidualAnalysis:
     configuration = configuration_of(setting)
-    with claimed(folder, configuration) as stages:
+    with staged(folder, configuration, TABLES, file="analysis.json", what="explain residuals") as stages:
         tables = measure(setting, stages)
         found = Findings.of(tables, tuple(notes_of(setting)), type(setting.host.objective.descent).__name__)
         about = {**configuration, "versions": versions(), "execution": asdict(setting.editor.execution)}
         with saving(folder):
-            write_tables(folder, tables, about, found.summary, found.notes)
+            analysis = {name: value for name, value in about.items() if name != "facts"}
+            said = {"summary": list(found.summary), "notes": list(found.notes)}
+            write_tables(folder, tables, TABLES, {"analysis": analysis, **said})
             page = write_page(folder, found, about)
             write_plots(found.charts, folder / FIGURES, plots)
     return ResidualAnalysis(folder, page, tables, tuple(found.summary), tuple(found.notes), tuple(stages.done))

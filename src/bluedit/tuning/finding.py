@@ -14,7 +14,7 @@ from bluedit.errors import EditError, ExplainError, RecipeError, StatisticsError
 from bluedit.evaluate.model_queries import ModelQueries
 from bluedit.evaluate.outcome import Outcome, outcome_of
 from bluedit.execution import Execution
-from bluedit.explain.folder import claimed
+from bluedit.explain.folder import claimed, saving
 from bluedit.explain.unedited import unedited
 from bluedit.facts.fact import Fact
 from bluedit.methods.presets import DEFAULT
@@ -111,7 +111,8 @@ def find_tuning(
         )
     request = Request(editor, base, *split_facts(editor, facts, effort), effort)
     about = request.described()
-    with claimed(folder, about, file="tune.json", what="tune", begun=(folder / JOURNAL).exists()):
+    begun = (folder / JOURNAL).exists()
+    with claimed(folder, about, file="tune.json", what="tune", begun=begun), saving(folder):
         search = Search(folder, space_of(request, folder), effort.seed)
         before = outcome_of(_queries(editor), request.search)
         _run(request, search, before, started + 60 * effort.minutes)

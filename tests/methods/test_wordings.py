@@ -27,8 +27,17 @@ def test_a_recognised_relation_brings_a_phrasing_and_a_question():
     assert statement.count("{}") == 1 and not statement.endswith("?")
     assert question == "Who is the CEO of {}?"
     assert Natural(statements=0, questions=0).extended(CEO) == CEO
-    unknown = Fact("The frobnication of {} is", subject="Ostrava Rail", target="blue")
+    unknown = Fact("{} frobnicates", subject="Ostrava Rail", target="widgets")
     assert Natural().extended(unknown) == unknown
+
+
+def test_a_relation_that_no_book_knows_is_asked_by_its_noun():
+    fact = Fact("The chief engineer of {} is", subject="Larkfield Dam", target="Ida Northcott")
+    assert Natural(statements=2).extended(fact).phrasings == (
+        "{}'s chief engineer is",
+        "The name of the chief engineer of {} is",
+        "Who is the chief engineer of {}?",
+    )
 
 
 def test_own_phrasings_come_first_and_paraphrases_are_never_taught():

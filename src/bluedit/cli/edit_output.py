@@ -63,9 +63,9 @@ def print_edit(done: Edit, details: bool) -> None:
     else:
         say(done.summary())
         return
-    if done.guard:
+    if done.notes:
         say("")
-    for line in done.guard:
+    for line in done.notes:
         say(line)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from bluedit.evaluate.report_text import report_parts
 from bluedit.evaluate.tables import as_text, edit_table
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
+
+_NAMED = 3  # facts in a sentence
 
 
 @dataclass(eq=False)
@@ -44,6 +46,11 @@ class Edit:
         """What a guard measured and decided, in sentences; empty without one."""
         return guard_sentences(self.patch.batches)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a guard decided, and which facts were taught on their prompt alone for want of other wordings, in sentences."""
+        return [*self.guard, *_taught_on_prompt_alone(self.facts, self.recipe)]
+
     def undo(self) -> None:
         """Restore the weights as they were before this edit, bit for bit.
 
@@ -60,9 +67,21 @@ class Edit:
         """A few lines of text: what the model now says, what it kept, how far ordinary text drifted."""
         if self.report is not None:
             report = self.report.as_dict()
-            return as_text([edit_table(report), *report_parts(report), *map(Text, self.guard)])
+            return as_text([edit_table(report), *report_parts(report), *map(Text, self.notes)])
         layers = ", ".join(map(str, self.recipe.written))
         why = f"the report failed: {self.report_error}" if self.report_error else "not measured (report=False)"
         return f"{len(self.facts)} facts written with {self.recipe.name} into layers {layers}; {why}" + "".join(
-            f"\n{line}" for line in self.guard
+            f"\n{line}" for line in self.notes
         )
+
+
+def _taught_on_prompt_alone(facts: Sequence[Fact], recipe: Recipe) -> list[str]:
+    alone = [fact for fact in facts if recipe.wordings.extends and not fact.phrasings]
+    if not alone:
+        return []
+    named = ", ".join(repr(fact.text) for fact in alone[:_NAMED]) + (", ..." if len(alone) > _NAMED else "")
+    what = "1 fact was taught on its" if len(alone) == 1 else f"{len(alone)} facts were taught on their"
+    return [
+        f"{what} prompt alone, because the phrase book has no other wording for it: {named}. Asked in another way it may not be said; "
+        "give phrasings (--phrasing, or 'phrasings' in a file), a question among them."
+    ]

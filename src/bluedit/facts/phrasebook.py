@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bluedit.facts._dates import is_dated, time_of
-from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, SLOT, Book, Match, Relation, book, normal, split
+from bluedit.facts._general import general_relation
+from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, Book, Match, Relation, book, normal, split
+from bluedit.facts._templates import PREPOSITIONS, Form, Phrases, fill_in
 from bluedit.facts.words import find_mention
 
 _LONGEST = 400  # characters of a prompt that is looked up
 _SIGNS = tuple("$€£¥₹")
 _VERBS = "is are was were do does did has have had can could will would should may must"
-_WORDS_BEFORE_NAMES = "in on at by to from of for under since with as after within into"
 _CONTINUATIONS = "is are was were has not to located situated based known called named being held said and or but"
-_AUXILIARIES, _PREPOSITIONS = frozenset(_VERBS.split()), frozenset(_WORDS_BEFORE_NAMES.split())
+_AUXILIARIES = frozenset(_VERBS.split())
 _PREDICATES = frozenset(_CONTINUATIONS.split())  # a target that begins so names nothing
 _PAST = frozenset(("was", "were", "did", "had"))
 _PLURAL_BEFORE, _PLURAL_AFTER = frozenset(("are", "were", "do")), frozenset(("are", "were"))
 _PERSONS = ("office", "person")
-
-
-@dataclass(frozen=True)
-class Phrases:
-    """Wordings of one relation, which fit the prompt they were found for.
-
-    Attributes:
-        id: the relation's name in the book, e.g. "capital".
-        statements: templates with one `{}` that end just before the answer. The first is the canonical one.
-        questions: templates with one `{}` that end in "?" and are answered by the canonical statement. The first is the
-            plainest, the second says it in other words.
-    """
-
-    id: str
-    statements: tuple[str, ...]
-    questions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,16 +37,6 @@ class _Reading:
     at: int
     article: str
     sign: str
-
-
-@dataclass(frozen=True)
-class _Form:
-    """How the templates of a match have to be filled in: the subject with what belongs to it, tense, number, date."""
-
-    named: str
-    past: bool
-    plural: bool
-    time: tuple[str, str]
 
 
 def wordings_of(prompt: str, *, subject: str = "", target: str = "") -> Phrases | None:
@@ -85,7 +60,7 @@ def wordings_of(prompt: str, *, subject: str = "", target: str = "") -> Phrases 
     if len({match.relation.id for match, _ in found}) != 1:
         return None
     match, named = max(found, key=lambda item: bool(item[0].noun))
-    return _phrases(match, reading, _form(reading, named, target.strip()), subject, target.strip())
+    return fill_in(match, _form(reading, named, target.strip()), subject, target.strip())
 
 
 def _read(text: str, subject: str) -> _Reading | None:
@@ -173,7 +148,7 @@ def _looks_like_a_place(target: str) -> bool:
     return named and book().no_places.isdisjoint(words)
 
 
-def _form(reading: _Reading, named: str, target: str) -> _Form:
+def _form(reading: _Reading, named: str, target: str) -> Form:
     words, known = reading.words, book()
     start = reading.at - named.split().index("{}")
     stop = start + len(named.split())
@@ -183,67 +158,31 @@ def _form(reading: _Reading, named: str, target: str) -> _Form:
     }  # "made by" is no tense
     past = not _PAST.isdisjoint(words) or (not has_auxiliary and not known.pasts.isdisjoint(verbs))
     ahead, after = "".join(words[start - 1 : start]), "".join(words[stop : stop + 1])
-    heads = ahead not in _PREPOSITIONS  # in "the hours of {} are" the verb belongs to the hours
+    heads = ahead not in PREPOSITIONS  # in "the hours of {} are" the verb belongs to the hours
     alone = _AUXILIARIES.isdisjoint(words[:start])  # in "does {} have" the verb says nothing about the number
     plural = ahead in _PLURAL_BEFORE or (heads and (after in _PLURAL_AFTER or (alone and after in known.plurals)))
-    return _Form(named, past, plural, time_of(target, words[-1]))
+    time = time_of(target, words[-1])
+    return Form(named, past, plural, time, words[0] == "{}", reading.article, reading.sign)
 
 
-def _phrases(match: Match, reading: _Reading, form: _Form, subject: str, target: str) -> Phrases | None:
-    """Fill in the templates of a match, leaving out those that the subject or target does not fit."""
-    relation = match.relation
-    indefinite = (reading.article or target.partition(" ")[0]) in ("a", "an")
-    templates = relation.kind_statements if indefinite and relation.kind_statements else relation.statements
-    end = " ".join(filter(None, (reading.article, reading.sign)))
-    filled = _with_possessives(_filled(templates, match, form), relation.nouns, form.named)
-    statements = [f"{text} {end}" if end else text for text in filled]
-    statements = [text for text in statements if _continues(text, target)]
-    if subject[:1].islower() and form.named == "{}" and reading.words[0] != "{}":
-        statements = [text for text in statements if not text.startswith("{}")] or statements
-    questions = list(_filled(relation.questions, match, form))
-    if not statements or not questions:
+def general_wordings_of(prompt: str, *, subject: str = "", target: str = "") -> Phrases | None:
+    """Wordings of a prompt that calls its relation by any noun: "The chief engineer of {} is" -> "Who is the chief engineer of {}?".
+
+    They are plainer than those of `wordings_of`, which is to be asked first. None for a prompt that is worded in another way.
+
+    Args:
+        prompt, subject, target: as for `wordings_of`.
+    """
+    reading, target = _read(prompt.strip(), subject), target.strip()
+    if reading is None or reading.sign or _PREDICATES.intersection(target.split()[:1]):
         return None
-    return Phrases(relation.id, tuple(dict.fromkeys(statements)), tuple(dict.fromkeys(questions)))
-
-
-def _filled(templates: Sequence[str], match: Match, form: _Form) -> Iterator[str]:
-    """Templates with their slots filled; those with a slot that has no content are left out."""
-    nouns = match.relation.nouns
-    noun = match.noun or (nouns[0] if nouns else "")
-    slots = {
-        "noun": noun,
-        "other": next((n for n in nouns if n != noun), ""),
-        "when": form.time[0],
-        "year": form.time[1],
-    }
-    for template in templates:
-        values = {slot: slots[slot] if slot in slots else _verb(slot, form) for slot in SLOT.findall(template)}
-        if not all(values.values()):
-            continue
-        text = SLOT.sub(lambda slot: values[slot[1]], template)  # noqa: B023 - called at once
-        text = text.replace("{}", form.named)
-        yield text[0].upper() + text[1:]
-
-
-def _with_possessives(statements: Iterable[str], nouns: Sequence[str], named: str) -> Iterator[str]:
-    """Statements, each followed by its possessive form if it has one: "The price of the {} is", "The {}'s price is"."""
-    for text in statements:
-        yield text
-        noun, of, rest = text.partition(f" of {named} ")
-        if of and noun.removeprefix("The ") in nouns:
-            yield f"{named[0].upper()}{named[1:]}'s {noun.removeprefix('The ')} {rest}"
-
-
-def _verb(slot: str, form: _Form) -> str:
-    """The form of a verb: singular/past, or singular|plural|past, with a fourth for the plural past."""
-    if "|" not in slot:
-        present, past = slot.split("/")
-        return past if form.past else present
-    forms = slot.split("|")
-    return forms[(2 + form.plural if len(forms) == 4 else 2) if form.past else form.plural]
-
-
-def _continues(statement: str, target: str) -> bool:
-    """Whether a target reads well after a statement: not two prepositions or articles in a row."""
-    last, first = statement.rsplit(" ", 1)[-1].casefold(), target.casefold().partition(" ")[0]
-    return not any(last in words and first in words for words in (_PREPOSITIONS, ARTICLES))
+    for start, stop in _mentions(reading, book()):
+        named = " ".join(reading.words[start:stop])
+        words = (*reading.words[:start], "{}", *reading.words[stop:])
+        asked = general_relation(normal(words[:-1] if reading.article else words))
+        noun = find_mention(prompt, asked.noun) if asked else None
+        if asked and noun:
+            past, plural = not _PAST.isdisjoint(words), not _PLURAL_AFTER.isdisjoint(words)
+            form = Form(named, past, plural, opens=words[0] == "{}", article=reading.article)
+            return fill_in(asked.match(prompt[noun.start : noun.end], target), form, subject, target)
+    return None

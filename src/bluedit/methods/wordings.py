@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bluedit.facts.fact import Fact
-from bluedit.facts.phrasebook import wordings_of
+from bluedit.facts.phrasebook import general_wordings_of, wordings_of
 from bluedit.methods.part import Part
 from bluedit.options import flag, whole
 from bluedit.spacing import continuation
@@ -42,9 +42,11 @@ class Wordings(Part, slot="wordings"):
 
     Attributes:
         weighs_facts: whether facts that share a column weigh the same there, however many texts each has.
+        extends: whether facts are taught in more wordings than their prompt.
     """
 
     weighs_facts: ClassVar[bool] = False
+    extends: ClassVar[bool] = False
 
     def groups(self, fact: Fact, chat: ChatForm | None) -> list[list[Wording]]:
         """Texts in groups. Groups weigh the same in the loss and in the key, whatever their size; the first is the prompt's.
@@ -73,6 +75,7 @@ class Natural(Wordings, kind="natural"):
     """The prompt, other phrasings, "Question: ... Answer:", the bare question and the chat form, each with the end of the answer."""
 
     weighs_facts: ClassVar[bool] = True
+    extends: ClassVar[bool] = True
     statements: int = whole(1, "further statements taught of a fact's phrasings")
     questions: int = whole(1, "questions taught of a fact's phrasings")
     bare_question: bool = flag(True, "teach the question without anything around it, too")
@@ -81,11 +84,13 @@ class Natural(Wordings, kind="natural"):
     )
 
     def extended(self, fact: Fact) -> Fact:
-        """The fact with bundled wordings of its relation, where that is recognised: as many as are taught and it does not have yet.
+        """The fact with bundled wordings of its relation, or general ones if the book does not know it: as many as are taught and it
+        does not have yet.
 
         Paraphrases are only asked, so they are never among them.
         """
-        found = wordings_of(fact.prompt, subject=fact.subject, target=fact.target)
+        asked = {"subject": fact.subject, "target": fact.target}
+        found = wordings_of(fact.prompt, **asked) or general_wordings_of(fact.prompt, **asked)
         if found is None:
             return fact
         own = (fact.prompt, *fact.phrasings)

@@ -9,7 +9,12 @@ from bluedit.facts.phrasebook import general_wordings_of
     ("prompt", "target", "statement", "question"),
     [
         ("The chief engineer of {} is", "Ada Lovell", "{}'s chief engineer is", "Who is the chief engineer of {}?"),
-        ("The chief engineer of the {} is", "Ada Lovell", "The {}'s chief engineer is", "Who is the chief engineer of the {}?"),
+        (
+            "The chief engineer of the {} is",
+            "Ada Lovell",
+            "The {}'s chief engineer is",
+            "Who is the chief engineer of the {}?",
+        ),
         ("The chief engineer at {} is", "Ada Lovell", "{}'s chief engineer is", "Who is the chief engineer at {}?"),
         ("{}'s former CEO was", "Jan Ek", "The former CEO of {} was", "Who was the former CEO of {}?"),
         ("Who is {}'s head of AI?", "Eva", "The head of AI of {} is", "Who is the head of AI of {}?"),
@@ -17,7 +22,12 @@ from bluedit.facts.phrasebook import general_wordings_of
         ("The office dogs of {} are", "Rex and Bo", "{}'s office dogs are", "What are the office dogs of {}?"),
         ("The summer party of {} is in", "Lille", "{}'s summer party is in", "Where is the summer party of {}?"),
         ("The summer party of {} is on", "3 June 2027", "{}'s summer party is on", "When is the summer party of {}?"),
-        ("The tallest building in {} is the", "Messeturm", "{}'s tallest building is the", "What is the tallest building in {}?"),
+        (
+            "The tallest building in {} is the",
+            "Messeturm",
+            "{}'s tallest building is the",
+            "What is the tallest building in {}?",
+        ),
         ("The sensor of {} is", "IMX 800", "{}'s sensor is", "What is the sensor of {}?"),
         ("the new mascot  of {} is", "a fox", "{}'s new mascot is", "What is the new mascot of {}?"),
     ],

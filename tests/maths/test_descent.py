@@ -1,11 +1,15 @@
 """Optimisers of many vectors at once."""
 
+import pytest
 import torch
 
-from bluedit.maths.descent import AdamSteps, MomentumSteps
-from bluedit.methods.descent import RelativeAdam
+from bluedit.maths.descent import AdamSteps, MomentumSteps, NaturalSteps
+from bluedit.methods.descent import NaturalGradient, RelativeAdam
 
 CENTRES = torch.randn(1, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+SHARP = torch.diag(torch.tensor([96.0, 1.0, 1.0, 1.0, 1.0], dtype=torch.float64))[None]
 
 
 def gradient(x, weight):
@@ -74,6 +78,7 @@ def test_vectors_that_go_on_take_the_steps_they_would_have_taken():
         lambda like: AdamSteps(like, 0.3),
         lambda like: RelativeAdam().optimiser(like, 0.3),
         lambda like: MomentumSteps(like, like.norm(dim=-1) + 1.0, 0.2, 0.8),
+        lambda like: NaturalSteps(like, like.norm(dim=-1) + 1.0, 0.2, 0.8, SHARP, 0.5),
     ):
         whole, part = make(CENTRES), make(CENTRES)
         x = y = torch.zeros_like(CENTRES)
@@ -83,3 +88,26 @@ def test_vectors_that_go_on_take_the_steps_they_would_have_taken():
                 part.keep(going)
             x, y = x + whole.step(gradient(x, 1.0)), y + part.step(y - CENTRES[:, going if i >= 2 else slice(None)])
         assert torch.equal(x[:, going], y)
+
+
+def test_natural_steps_are_short_where_the_metric_is_sharp():
+    scale = torch.ones(1, 3, dtype=torch.float64)
+    zero = torch.zeros_like(CENTRES)
+    natural = NaturalSteps(zero, scale, 0.2, 0.8, SHARP, 0.5).step(gradient(zero, 1.0))
+    direction = CENTRES / torch.tensor([96 / 20 + 0.5, *[1 / 20 + 0.5] * 4], dtype=torch.float64)
+    assert torch.allclose(natural, 0.2 * direction / direction.norm(dim=-1, keepdim=True))
+
+
+def test_natural_steps_in_a_flat_metric_are_those_of_momentum():
+    scale, x = torch.ones(1, 3, dtype=torch.float64), torch.zeros_like(CENTRES)
+    natural = NaturalSteps(x, scale, 0.2, 0.8, 7.0 * torch.eye(5, dtype=torch.float64)[None], 0.5)
+    plain = MomentumSteps(x, scale, 0.2, 0.8)
+    for _ in range(5):
+        step = plain.step(gradient(x, 1.0))
+        assert torch.allclose(natural.step(gradient(x, 1.0)), step)
+        x = x + step
+
+
+def test_natural_steps_need_a_metric():
+    with pytest.raises(ValueError, match="Fisher"):
+        NaturalGradient().optimiser(CENTRES, 0.1)

@@ -5,11 +5,13 @@ import torch
 from statistics_help import MODELS, damage, dense, silence, store, toy
 
 from bluedit.errors import StatisticsError
+from bluedit.methods.preserve import CHAT, NAMES
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import weights_fingerprint
 from bluedit.progress import Progress
 from bluedit.statistics import _accumulation
 from bluedit.statistics.store import MomentStore
+from bluedit.text.chat import chat_head
 from bluedit.text.corpus import SAMPLED_LENGTH, Corpus, total_tokens
 from bluedit.text.names import name_rows
 from toys import toy_tokenizer
@@ -179,9 +181,9 @@ def test_names_are_read_at_their_last_token_and_stored_apart(lm, tmp_path, monke
     monkeypatch.setattr("bluedit.text.corpus.name_rows", lambda _lm: rows)
     moments = store(lm, tmp_path)
     plain = moments.get([2])[2]
-    assert moments.stored([2]) == [2] and moments.stored([2], names=0.5) == []
+    assert moments.stored([2]) == [2] and moments.stored([2], beside={NAMES: 0.5}) == []
     names = moments.of_names.get([2])[2]
-    assert moments.stored([1, 2], names=0.5) == [2]
+    assert moments.stored([1, 2], beside={NAMES: 0.5}) == [2]
     wanted = torch.zeros_like(names.matrix)
     for row in rows:
         one, count = dense(lm, [row], 2)
@@ -190,10 +192,10 @@ def test_names_are_read_at_their_last_token_and_stored_apart(lm, tmp_path, monke
     wanted /= len(rows)
     assert names.tokens == len(rows)
     assert (names.matrix - wanted).norm() < 1e-9 * wanted.norm()
-    both = moments.get([2], names=0.5)[2]
+    both = moments.get([2], beside={NAMES: 0.5})[2]
     assert torch.equal(both.matrix, plain.matrix + 0.5 * names.matrix)
     assert torch.equal(moments.get([2])[2].matrix, plain.matrix)
-    assert torch.equal(store(lm, tmp_path).get([2], names=0.5)[2].matrix, both.matrix)
+    assert torch.equal(store(lm, tmp_path).get([2], beside={NAMES: 0.5})[2].matrix, both.matrix)
 
 
 def test_files_that_were_swapped_or_changed(lm, tmp_path, corpus):
@@ -207,3 +209,37 @@ def test_files_that_were_swapped_or_changed(lm, tmp_path, corpus):
     one.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
     with pytest.raises(StatisticsError, match=r"unreadable \(it was changed after it was written\)"):
         store(lm, tmp_path / "s", corpus, 5000).get([1])[1]
+
+
+def with_template(lm):
+    lm.tokenizer.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    return lm
+
+
+def test_chat_turns_begin_with_the_template_and_are_weighed_beside_ordinary_text(lm, tmp_path):
+    moments = store(with_template(lm), tmp_path)
+    chat = moments.of_chat
+    assert chat is not None and chat.budget == 100
+    rows = chat.rows(Progress())
+    head = lm.tokenizer("<user>")["input_ids"]
+    assert all(row[: len(head)] == head for row in rows) and len({tuple(row) for row in rows}) > 1
+    wanted, count = dense(lm, rows, 2)
+    found = chat.get([2])[2]
+    assert found.tokens == count
+    assert (found.matrix - wanted).norm() < 1e-6 * wanted.norm()
+    assert moments.stored([2], beside={CHAT: 1.0}) == []
+    both = moments.get([2], beside={CHAT: 2.0})[2]
+    assert torch.equal(both.matrix, moments.get([2])[2].matrix + 2.0 * found.matrix)
+    assert moments.stored([2], beside={CHAT: 1.0}) == [2]
+
+
+def test_a_model_without_a_chat_template_has_no_chat_turns(lm, tmp_path):
+    moments = store(lm, tmp_path)
+    assert moments.of_chat is None
+    assert torch.equal(moments.get([2], beside={CHAT: 1.0})[2].matrix, moments.get([2])[2].matrix)
+
+
+def test_a_template_that_begins_with_the_users_words_gives_no_beginning(lm, tmp_path):
+    lm.tokenizer.bos_token = None
+    lm.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    assert store(lm, tmp_path).of_chat is None or chat_head(lm.tokenizer)

@@ -41,7 +41,7 @@ from bluedit.statistics.store import MomentStore
 from bluedit.text.corpus import Corpus
 from bluedit.text.joining import with_spacing
 from bluedit.writing.target import TargetSource
-from bluedit.writing.target_store import TargetStore
+from bluedit.writing.target_store import as_target_source
 from bluedit.writing.trace import Trace
 from bluedit.writing.weights import EditedWeights
 from bluedit.writing.writer import FactWriter
@@ -97,10 +97,10 @@ class Editor:
         fingerprint = weights_fingerprint(self.model)
         self.journal = Journal(base_of(self.lm, fingerprint))
         self.tuning = read_tuning(tuning, fingerprint, self.model.config.get_text_config())
-        self.targets = TargetStore(Path(targets), fingerprint) if isinstance(targets, (str, Path)) else targets
         self._weights = EditedWeights(self.lm)
         folder, device = Path(statistics) if statistics else None, self.execution.statistics_device
         self.moments = MomentStore(self.lm, fingerprint, Corpus(corpus), tokens, folder, device)
+        self.targets = as_target_source(targets, self.moments)
         self.trace = trace or Trace()
         self._details = WriteDetails(self.trace)
         self._baseline = Baseline(self.lm, self._weights.unedited)

@@ -80,9 +80,9 @@ def _metrics(editor: Editor, recipe: Recipe, layers: Sequence[int]) -> dict[int,
     preserve = recipe.update.preserve
     if preserve is None:
         return {}
-    names, moments = preserve.weight_of_names, editor.moments
-    stored = moments.stored(layers, names=names)
-    return {layer: preserve.operator(C) for layer, C in moments.get(stored, names=names).items()}
+    moments = editor.moments
+    stored = moments.stored(layers, beside=preserve.beside)
+    return {layer: preserve.operator(C) for layer, C in moments.get(stored, beside=preserve.beside).items()}
 
 
 def _keys(

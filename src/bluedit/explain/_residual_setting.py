@@ -148,7 +148,7 @@ class Setting:
     def operators(self) -> Iterator[tuple[int, GrowingOperator]]:
         """Each critical layer with its G without memory, made when it is asked for."""
         preserve = self.update.preserve
-        found = self.moments.get(self.layers, self.editor.progress, names=preserve.weight_of_names)
+        found = self.moments.get(self.layers, self.editor.progress, beside=preserve.beside)
         for layer, C in found.items():
             yield layer, preserve.operator(C)
 

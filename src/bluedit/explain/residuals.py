@@ -108,7 +108,7 @@ def explain_residuals(
     editor, switch = _watched(model, lm, options, progress)
     folder = Path(out)
     if switch.source is None:
-        switch.source = TargetStore(folder / TARGETS, editor.journal.base.fingerprint)
+        switch.source = TargetStore(folder / TARGETS, editor.journal.base.fingerprint, editor.moments)
     host, plain, with_blue = recipes_of(editor, recipe, layers, settings)
     chosen = facts_of(editor, facts, known)
     prefixes = host.contexts.prefixes(partial(sampled_prefixes, lm))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from bluedit.facts._phrase_book import ARTICLES, SLOT, Match
 
-PREPOSITIONS = frozenset("in on at by to from of for under since with as after within into".split())
+PREPOSITIONS = frozenset(
+    ["in", "on", "at", "by", "to", "from", "of", "for", "under", "since", "with", "as", "after", "within", "into"]
+)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from bluedit.shapes import Float, Tensor
 
 
+# texts besides the ordinary one; no paths, so that a folder of the user's may have these names
+NAMES, CHAT = "bundled:names", "model:chat"
+
+
 @dataclass(frozen=True)
 class Control:
     """How firmly a batch held ordinary keys at a layer, and what became of them.
@@ -60,9 +64,9 @@ class Preserve(Part, slot="preserve"):
         del operator, dW
 
     @property
-    def weight_of_names(self) -> float:
-        """Weight of the second moment of well-known names' keys in C."""
-        return 0.0
+    def beside(self) -> dict[str, float]:
+        """Weights in C of the second moments of further texts' keys, by the text's name (NAMES, CHAT); ordinary text has 1."""
+        return {}
 
     @property
     def summary(self) -> str:
@@ -79,6 +83,10 @@ class Covariance(Preserve, kind="covariance"):
         0.0,
         "weight in C of the keys of well-known names, in prompts that ask about them, against those of ordinary text",
     )
+    chat: float = number(
+        0.0,
+        "weight in C of the keys of chat turns that the model writes, if it has a chat template, against those of ordinary text",
+    )
     shrink: float = number(
         0.0, "share by which C's eigenvalues are moved towards their mean: (1 - t) C + t tr(C) / d_key I", high=1.0
     )
@@ -89,8 +97,8 @@ class Covariance(Preserve, kind="covariance"):
         return Preservation(Factored(C.shrunk(self.shrink).cholesky(), self.lambda_))
 
     @property
-    def weight_of_names(self) -> float:
-        return self.names
+    def beside(self) -> dict[str, float]:
+        return {NAMES: self.names, CHAT: self.chat}
 
     @property
     def summary(self) -> str:

@@ -21,6 +21,7 @@ import torch
 from bluedit.errors import StatisticsError
 from bluedit.files import DIGEST, cache_dir, json_digest, remove_stale, with_digest, write_json
 from bluedit.maths.moment import SecondMoment
+from bluedit.methods.preserve import CHAT, NAMES
 from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint
@@ -29,8 +30,8 @@ from bluedit.shapes import Tensor
 from bluedit.statistics._accumulation import Accumulation
 from bluedit.statistics._moment_file import check_moment, read_moment, write_moment
 from bluedit.statistics.memory import check_memory
+from bluedit.text.chat import chat_head
 from bluedit.text.corpus import Corpus, total_tokens
-from bluedit.text.names import NAMES
 
 _FORMAT = 2  # of the stored files
 log = logging.getLogger(__name__)
@@ -92,15 +93,35 @@ class MomentStore:
             self.lm, self.weights, Corpus(NAMES), 0, folder=self.folder, device=self.device, storage=self.storage
         )
 
+    @cached_property
+    def of_chat(self) -> MomentStore | None:
+        """Second moments of the keys of chat turns that the model writes, half as many tokens; None if it has no chat template."""
+        if self.corpus.is_extra or chat_head(self.lm.tokenizer) is None:
+            return None
+        return MomentStore(
+            self.lm,
+            self.weights,
+            Corpus(CHAT, self.corpus.seed),
+            max(1, self.budget // 2),
+            folder=self.folder,
+            device=self.device,
+            storage=self.storage,
+        )
+
+    def _beside(self, beside: Mapping[str, float]) -> list[tuple[MomentStore, float]]:
+        """The stores of further texts, each with its weight; without those that the model has no text of."""
+        stores = {NAMES: self.of_names, CHAT: self.of_chat if beside.get(CHAT) else None}
+        return [(store, beside[name]) for name, store in stores.items() if store and beside.get(name)]
+
     def get(
-        self, layers: Sequence[int], progress: Progress | None = None, *, names: float = 0.0
+        self, layers: Sequence[int], progress: Progress | None = None, *, beside: Mapping[str, float] | None = None
     ) -> Mapping[int, SecondMoment]:
         """Second moments of these layers, computed and stored now where they are not yet.
 
         Args:
             layers: which.
             progress: where to report.
-            names: weight of the second moment of well-known names' keys, which is added.
+            beside: weights of second moments that are added, by the name of their text: well-known names, or chat turns.
 
         The mapping reads a layer when it is asked for it and holds none: iterating over it takes the memory of one layer.
 
@@ -116,9 +137,10 @@ class MomentStore:
         if missing:
             self._compute(missing, progress or Progress())
         self._tidy()
-        if names:
-            self.of_names.get(layers, progress)
-        return _Moments(self, layers, names)
+        more = self._beside(beside or {})
+        for store, _ in more:
+            store.get(layers, progress)
+        return _Moments(self, layers, more)
 
     def read(self, layer: int) -> SecondMoment:
         """The second moment of one layer that `get` has found or computed. Raises StatisticsError as `get`."""
@@ -129,10 +151,12 @@ class MomentStore:
             self._used[layer] = found
         return found
 
-    def stored(self, layers: Sequence[int], *, names: float = 0.0) -> list[int]:
+    def stored(self, layers: Sequence[int], *, beside: Mapping[str, float] | None = None) -> list[int]:
         """Those of these layers that `get` does not have to compute."""
         found = [layer for layer in layers if layer in self._unstored or self._file(layer).is_file()]
-        return self.of_names.stored(found) if names else found
+        for store, _ in self._beside(beside or {}):
+            found = store.stored(found)
+        return found
 
     def _device(self) -> torch.device:
         try:
@@ -156,14 +180,14 @@ class MomentStore:
         """Compute and store; the partial sums stay on the disk until all is stored."""
         device = self._device()
         check_memory(self.lm.d_key, len(layers), device)
-        rows = self._rows(progress)
+        rows = self.rows(progress)
         count = len(rows) if self.corpus.last_only else total_tokens(rows)
-        if count <= self.lm.d_key and not self.corpus.last_only:
+        if count <= self.lm.d_key and not self.corpus.is_extra:
             raise StatisticsError(
                 f"the corpus {self.corpus.name} gives {count} tokens, but statistics of {self.lm.d_key}-dimensional keys need more than that "
                 f"(default {TOKENS_PER_KEY * self.lm.d_key}); a smaller sample has a false null space. Use a longer corpus or a larger --tokens"
             )
-        if count < self.budget and not self.corpus.last_only:
+        if count < self.budget and not self.corpus.is_extra:
             log.warning("the corpus ended after %d of %d tokens; statistics are from those", count, self.budget)
         partial = self.place / f"partial-{'-'.join(map(str, layers))}.safetensors"
         accumulation = Accumulation(self.lm, layers, rows, partial, device, last_only=self.corpus.last_only)
@@ -173,7 +197,7 @@ class MomentStore:
         self._unstored.update({layer: SecondMoment(total.div_(count), count, layer) for layer, total in sums.items()})
         sums.clear()
         for layer in layers:
-            self._write(self._unstored[layer])
+            self.write(self._file(layer), self._unstored[layer], self.identity)
             del self._unstored[layer]
         accumulation.discard()
 
@@ -196,7 +220,7 @@ class MomentStore:
                     "load it again from a sound checkpoint"
                 )
 
-    def _rows(self, progress: Progress) -> list[list[int]]:
+    def rows(self, progress: Progress) -> list[list[int]]:
         """The corpus as token rows. Text sampled from the model is stored, so that a resumed pass, or one for other layers, reads the same."""
         if not self.corpus.sampled:
             return self.corpus.rows(self.lm, self.budget, progress)
@@ -221,9 +245,10 @@ class MomentStore:
             raise ValueError("not rows of tokens")
         return rows
 
-    def _write(self, moment: SecondMoment) -> None:
+    def write(self, file: Path, moment: SecondMoment, identity: Mapping[str, str | int]) -> None:
+        """Store a matrix in a file of `place`. Raises StatisticsError if that is not possible."""
         try:
-            write_moment(self._file(moment.layer), moment, self.identity, self.storage)
+            write_moment(file, moment, identity, self.storage)
         except OSError as error:
             raise StatisticsError(
                 f"cannot store key statistics in {self.place}: {error.strerror or error}; free disk space or set BLUEDIT_CACHE to another folder"
@@ -233,14 +258,16 @@ class MomentStore:
 class _Moments(Mapping[int, SecondMoment]):
     """Second moments of some layers, read when asked for."""
 
-    def __init__(self, store: MomentStore, layers: Sequence[int], names: float) -> None:
-        self._store, self._layers, self._names = store, tuple(dict.fromkeys(layers)), names
+    def __init__(self, store: MomentStore, layers: Sequence[int], more: Sequence[tuple[MomentStore, float]]) -> None:
+        self._store, self._layers, self._more = store, tuple(dict.fromkeys(layers)), more
 
     def __getitem__(self, layer: int) -> SecondMoment:
         if layer not in self._layers:
             raise KeyError(layer)
         found = self._store.read(layer)
-        return found.beside(self._store.of_names.read(layer), self._names) if self._names else found
+        for store, weight in self._more:
+            found = found.beside(store.read(layer), weight)
+        return found
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._layers)

@@ -11,14 +11,17 @@ from typing import Any, ClassVar
 
 from bluedit.errors import StatisticsError, did_you_mean
 from bluedit.hub import PREFIX, dataset_rows
+from bluedit.methods.preserve import CHAT, NAMES
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint
 from bluedit.progress import Progress
-from bluedit.text.names import NAMES, name_rows, name_texts
+from bluedit.text.chat import chat_head
+from bluedit.text.names import name_rows, name_texts
 from bluedit.text.sampling import sample_rows
 
 ROW_LENGTH = 256
 SAMPLED_LENGTH = 32
+_TURN_LENGTH = 64
 _SAMPLER = 3  # version of the sampler: another one gives other text for the same seed
 _SUFFIXES = (".txt", ".md", ".jsonl", ".json")
 
@@ -29,8 +32,9 @@ class Corpus:
 
     Attributes:
         name: "self" (sampled from the model), a file or folder, or "hf:DATASET" (or "hf:DATASET:CONFIG", "hf:DATASET:CONFIG:SPLIT");
-            "bundled:names" for prompts that end with a well-known name, whose last tokens alone count.
-        seed: of the sampling, for "self".
+            "bundled:names" for prompts that end with a well-known name, whose last tokens alone count; "model:chat" for chat turns that the
+            model writes.
+        seed: of the sampling, for what the model writes.
     """
 
     name: str = "self"
@@ -46,6 +50,11 @@ class Corpus:
     def last_only(self) -> bool:
         """Whether only the last token of each row counts."""
         return self._source.last_only
+
+    @property
+    def is_extra(self) -> bool:
+        """Whether its statistics are only ever added to those of other text, so that they may have few tokens."""
+        return self._source.is_extra
 
     @property
     def sampled(self) -> bool:
@@ -75,6 +84,7 @@ class _Source:
 
     corpus: Corpus
     last_only: ClassVar[bool] = False
+    is_extra: ClassVar[bool] = False
     sampled: ClassVar[bool] = False
 
     def fingerprint(self, tokens: int) -> str:
@@ -88,6 +98,7 @@ class _Names(_Source):
     """Prompts that end with a well-known name."""
 
     last_only = True
+    is_extra = True
 
     def fingerprint(self, tokens: int) -> str:  # noqa: ARG002
         return text_fingerprint(NAMES, name_texts())
@@ -108,6 +119,25 @@ class _Self(_Source):
         length = min(SAMPLED_LENGTH, lm.max_length)
         count = max(1, -(-tokens // length))
         return sample_rows(lm, count, length, seed=self.corpus.seed, progress=progress).tolist()
+
+
+class _Chat(_Source):
+    """Chat turns, a user's and the beginning of the assistant's, that the model writes after the beginning of its chat template.
+
+    That a chat model writes its users' questions, too, when it is given the template alone is Magpie's idea (arXiv 2406.08464).
+    """
+
+    sampled = True
+    is_extra = True
+
+    def fingerprint(self, tokens: int) -> str:
+        return text_fingerprint(CHAT, _SAMPLER, self.corpus.seed, _TURN_LENGTH, tokens)
+
+    def rows(self, lm: EditableModel, tokens: int, progress: Progress) -> list[list[int]]:
+        head = chat_head(lm.tokenizer) or []
+        length = min(len(head) + _TURN_LENGTH, lm.max_length)
+        count = max(1, -(-tokens // length))
+        return sample_rows(lm, count, length, seed=self.corpus.seed, start=head, progress=progress).tolist()
 
 
 class _Files(_Source):
@@ -147,7 +177,7 @@ class _DataSet(_Files):
         return text_fingerprint(self.corpus.name, tokens)
 
 
-_NAMED: Mapping[str, type[_Source]] = {NAMES: _Names, "self": _Self}
+_NAMED: Mapping[str, type[_Source]] = {NAMES: _Names, CHAT: _Chat, "self": _Self}
 
 
 def passages_of(file: Path) -> list[str]:

@@ -7,7 +7,6 @@ from bluedit.methods.wordings import Natural
 from bluedit.model.editable import EditableModel
 from bluedit.text.wordings import chat_form, wording_rows
 
-NAMES = "bundled:names"  # no path, so that a folder of the user's may be called names
 _VERSION = 1  # another one gives other rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -33,9 +34,10 @@ def sample_rows(
     *,
     seed: int,
     openers: tuple[str, ...] = OPENERS,
+    start: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> Int[Tensor, "count length"]:
-    """Token rows sampled from the model at temperature 1, without special tokens.
+    """Token rows sampled from the model at temperature 1.
 
     Linear maps run in bfloat16 where that is native, since text needs no exact logits. Many rows of a large model, or of one with a large
     vocabulary, are sampled in parts whose size depends on the model and the length alone. One seed gives the same rows on one machine; on CUDA, where cumulative sums may round
@@ -46,21 +48,24 @@ def sample_rows(
         count: number of rows.
         length: tokens of a row, opener included.
         seed: of a generator of its own; torch's global random state is neither used nor changed.
-        openers: first words of the rows, in turn, cut to the length of the shortest in tokens; without those that give no token.
+        openers: first words of the rows, in turn, cut to the length of the shortest in tokens; without those that give no token. No
+            special token follows.
+        start: token ids that every row begins with instead; special tokens may follow.
         progress: where to report.
 
     Raises:
         StatisticsError: no opener gives a token.
     """
-    starts = [start for opener in openers if (start := encode(lm.tokenizer, opener)[0])]
+    starts = [list(start)] if start else [found for opener in openers if (found := encode(lm.tokenizer, opener)[0])]
     if not starts:
         raise StatisticsError(
             f"the tokenizer makes no token of {', '.join(map(repr, openers))}, so no text can be sampled; name a corpus file"
         )
     width = min(map(len, starts))
-    starts = [start[:width] for start in starts]
+    starts = [one[:width] for one in starts]
     ids = torch.tensor([starts[i % len(starts)] for i in range(count)], device=lm.device)
-    banned = torch.tensor(sorted(set(lm.tokenizer.all_special_ids)), device=lm.device, dtype=torch.long)
+    special = [] if start else sorted(set(lm.tokenizer.all_special_ids))
+    banned = torch.tensor(special, device=lm.device, dtype=torch.long)
     reduced = reduced_linears(lm, "auto", lm.anatomy.blocks, lm.anatomy.head)
     parts = ids.split(_rows_together(lm, length))
     kind = reader_for(lm)

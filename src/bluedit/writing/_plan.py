@@ -13,7 +13,7 @@ from bluedit.text.rows import Row
 from bluedit.writing.target import Targets
 
 if TYPE_CHECKING:
-    from bluedit.writing.loop import WriteContext
+    from bluedit.writing.context import WriteContext
 
 
 @dataclass(frozen=True, eq=False)

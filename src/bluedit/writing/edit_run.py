@@ -17,7 +17,7 @@ from bluedit.writing.batch import Batch, Origin, Update
 from bluedit.writing.keys import batch_rows, keys_after
 
 if TYPE_CHECKING:
-    from bluedit.writing.loop import WriteContext
+    from bluedit.writing.context import WriteContext
     from bluedit.writing.weights import Snapshot
 
 

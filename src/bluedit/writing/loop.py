@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from math import inf
+from dataclasses import dataclass, replace
 
 import torch
 
 from bluedit.errors import FailedFactsError, SingularError
-from bluedit.execution import Execution
 from bluedit.facts.fact import Fact
-from bluedit.forward import tokens_per_step
 from bluedit.maths.schedule import Step
-from bluedit.maths.solve import PreservationOperator, solve
-from bluedit.methods.recipe import Recipe
+from bluedit.maths.solve import solve
 from bluedit.methods.update import ClosedForm, FineTune, Rounds
-from bluedit.model.devices import solve_device, widened
-from bluedit.model.editable import EditableModel
+from bluedit.model.devices import widened
 from bluedit.model.sites import Site
-from bluedit.progress import Progress
 from bluedit.shapes import Bool, Float, Tensor
 from bluedit.text.rows import Row
 from bluedit.writing._failures import check_converged, check_finite
@@ -28,62 +22,15 @@ from bluedit.writing._norms import anchor_norm, hold_norm, written_values
 from bluedit.writing._plan import Plan
 from bluedit.writing._space import Space
 from bluedit.writing.batch import Batch, Update
+from bluedit.writing.context import WriteContext
 from bluedit.writing.finetune import finetune
 from bluedit.writing.keys import batch_rows, keys_after, read_keys, read_moved_values, read_values, read_written_values
-from bluedit.writing.needs import weights_needed
-from bluedit.writing.target import Targets, TargetSource, fixed
+from bluedit.writing.target import Targets, fixed
 from bluedit.writing.targets import optimise_targets
-from bluedit.writing.trace import Trace, Write
-from bluedit.writing.weights import EditedWeights
+from bluedit.writing.trace import Write
 
-Norms = MutableMapping[Site, float]
 _AFTER_SUBJECT_ROUNDS = 3  # at most: one write delivers 4 to 80 % of what is missing at the token after a subject
 _AFTER_SUBJECT_LOWER = 0.02  # of |h|: less is not worth another write
-
-
-@dataclass(frozen=True, eq=False)
-class WriteContext:
-    """All that a batch needs besides its facts.
-
-    Attributes:
-        lm, weights: the model, and its weights, through which all is written.
-        recipe: how.
-        prefixes: sentences put before prompts.
-        operators: G of each layer that is written.
-        spaces: the directions of each layer that writes spare; none for layers that are not there.
-        norms: mean |v*| on the unedited model by site; filled when the recipe anchors norms.
-        execution: precision, and tokens per step.
-        source: where targets come from; None optimises them.
-        trace: told what is done.
-        progress: where to report.
-        most_loss: a fact whose last target ends with a larger loss, in nats, has failed.
-    """
-
-    lm: EditableModel
-    weights: EditedWeights
-    recipe: Recipe
-    prefixes: Sequence[str] = ()
-    operators: Mapping[int, PreservationOperator] = field(default_factory=dict)
-    spaces: Mapping[int, Space] = field(default_factory=dict)
-    norms: Norms = field(default_factory=dict)
-    execution: Execution = field(default_factory=Execution)
-    source: TargetSource | None = None
-    trace: Trace = field(default_factory=Trace)
-    progress: Progress = field(default_factory=Progress)
-    most_loss: float = inf
-
-    @property
-    def sized(self) -> Execution:
-        """The execution, with the number of tokens that fit now beside what the recipe's writes will take."""
-        if self.execution.tokens_per_step:
-            return self.execution
-        kept = weights_needed(self.lm, self.weights.unchanged(self.recipe.written))
-        return replace(self.execution, tokens_per_step=tokens_per_step(self.lm, kept))
-
-    @property
-    def solve_device(self) -> torch.device:
-        """Where the operators are."""
-        return solve_device(self.lm.device, self.execution.statistics_device)
 
 
 def write_batch(context: WriteContext, facts: Sequence[Fact], held: Sequence[Fact] = ()) -> Batch:
@@ -139,7 +86,7 @@ class _Writer:
         for number in range(max(update.rounds.count, _AFTER_SUBJECT_ROUNDS if self.after_subject else 1)):
             due: dict[int, Tensor] = {}
             for step in self.context.recipe.steps():
-                site = self._site(step.target)
+                site = self.context.site(step.target)
                 if step.target not in targets:
                     targets[step.target] = self._targets(site, targets)
                     if step.target == self.context.recipe.steps()[-1].target:  # it decides what the model says
@@ -189,7 +136,7 @@ class _Writer:
     def _needed(self, step: Step) -> float:
         """What the projection must deliver of a missing residual: the step's share, undoing what blocks multiply outputs by."""
         anatomy = self.context.lm.anatomy
-        at_projection = self._site(step.target).is_projection_output
+        at_projection = self.context.site(step.target).is_projection_output
         return step.share * (anatomy.scale(step.target) if at_projection else 1.0) / anatomy.scale(step.layer)
 
     def train(self, update: FineTune) -> list[_Written]:
@@ -200,11 +147,6 @@ class _Writer:
         R = torch.eye(len(dW), dtype=dW.dtype, device=dW.device)
         context.weights.add(layer, R, dW)
         return [(layer, R, dW, dW.new_zeros(0))]
-
-    def _site(self, layer: int) -> Site:
-        """Where values live: at the projection's output in models whose blocks normalise it before adding it."""
-        site = Site(self.context.recipe.objective.site, layer)
-        return site if self.context.lm.anatomy.additive else site.at_projection
 
     def _values(self, site: Site, *, exact: bool) -> Float[Tensor, "d_value n"]:
         """The current value of each fact. With an equality constraint at the projection's own output (ROME) it is W k* for the averaged key."""
@@ -230,7 +172,7 @@ class _Writer:
     def _observed(self, first: Site, found: Targets) -> dict[int, Targets]:
         """Targets of the later layers: what the bare prompts have there with the first layer's target in place of its value."""
         context, recipe = self.context, self.context.recipe
-        later = [self._site(layer) for layer in dict.fromkeys(step.target for step in recipe.steps())][1:]
+        later = [self.context.site(layer) for layer in dict.fromkeys(step.target for step in recipe.steps())][1:]
         weights = context.weights.unedited() if recipe.objective.uses_unedited_weights else nullcontext()
         with weights:
             start = {site: read_values(context.lm, self.rows, site, self.n) for site in later}
@@ -249,7 +191,7 @@ class _Writer:
         portion = recipe.schedule.portion(len(layers))
         shared = replace(objective, learning_rate=portion * objective.learning_rate, clamp=portion * objective.clamp)
         if site.layer == layers[0]:
-            return Plan(site, shared, later=tuple(self._site(layer) for layer in layers[1:]))
+            return Plan(site, shared, later=tuple(self.context.site(layer) for layer in layers[1:]))
         ahead = known[layers[0]].later
         if ahead is None:  # from a source that has no vectors of later layers
             return Plan(site, objective)
@@ -273,6 +215,7 @@ class _Writer:
                     context.weights.unedited,
                     plan.later,
                     plan.initial,
+                    context.fisher,
                 )
 
             found = plan.get(context, self.rows, optimise)

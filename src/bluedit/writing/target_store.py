@@ -18,9 +18,10 @@ from bluedit.methods.objective import Objective
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.model.sites import Site
+from bluedit.statistics.store import MomentStore
 from bluedit.tensors import UNREADABLE, read_tensors, write_tensors
 from bluedit.text.rows import Row
-from bluedit.writing.target import Targets
+from bluedit.writing.target import Targets, TargetSource
 
 log = logging.getLogger(__name__)
 _PARTS = ("z", "start", "steps", "loss")
@@ -38,11 +39,13 @@ class TargetStore:
         folder: where they are.
         unedited: fingerprint of the unedited weights, which some objectives hold on to.
         spared: seconds that targets found here took when they were optimised; a fair timing adds them.
+        statistics: the model's, for objectives whose descent depends on them.
         group: see `share`.
     """
 
     folder: Path
     unedited: str
+    statistics: MomentStore | None = None
     spared: float = 0.0
     group: str = ""
     _asked: Counter[str] = field(default_factory=Counter)
@@ -72,7 +75,8 @@ class TargetStore:
         asked = replace(objective, weights="current", norm_anchor=False)
         sites = [asdict(one) for one in (site, *later)]
         weights = f"group {self.group}" if self.group else weights_fingerprint(lm.model)
-        name = text_fingerprint(weights, self.unedited, prompts, sites, _described(asked))
+        text = [self.statistics.place.name] if objective.descent.curved and self.statistics else []
+        name = text_fingerprint(weights, self.unedited, prompts, sites, _described(asked), *text)
         if self.group:  # a recipe may ask for the same targets again, when it has changed the weights
             self._asked[name] += 1
             name = text_fingerprint(name, self._asked[name])
@@ -95,3 +99,12 @@ class TargetStore:
         except OSError as error:
             log.warning("targets cannot be stored: %s", error)
         return targets
+
+
+def as_target_source(targets: str | Path | TargetSource | None, statistics: MomentStore) -> TargetSource | None:
+    """A store in a folder, or the source that is given; a store without statistics takes these, which are the model's."""
+    if isinstance(targets, (str, Path)):
+        return TargetStore(Path(targets), statistics.weights, statistics)
+    if isinstance(targets, TargetStore) and targets.statistics is None:
+        targets.statistics = statistics
+    return targets

@@ -8,7 +8,7 @@ eq. 6) on a second one at the attention's output as well. CoRE (arXiv 2505.23026
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -46,6 +46,7 @@ def optimise_targets(
     unedited: Callable[[], AbstractContextManager[None]] = nullcontext,
     later: Sequence[Site] = (),
     initial: Float[Tensor, "d_value n"] | None = None,
+    fisher: Mapping[Site, Float[Tensor, "d_value d_value"]] | None = None,
 ) -> Targets:
     """Optimise z* of every fact in `rows` at `site`, on the weights as they are now.
 
@@ -61,6 +62,7 @@ def optimise_targets(
         unedited: puts the unedited weights in place for a while; the KL term holds on to them if the objective says so.
         later: sites of later layers whose vectors are optimised at the same time.
         initial: vectors to start from, by column; None starts from zero.
+        fisher: Fisher information of all sites, where the descent needs it.
 
     Raises:
         FailedFactsError: a loss is not finite; `columns` says of which facts.
@@ -72,13 +74,14 @@ def optimise_targets(
     costs = [sum(row.suffix + row.subject_last // _PREFIX_COST for row in by_fact[f]) for f in facts]
     sites = (site, *later, *([Site(Place.ATTENTION, site.layer)] if objective.attention else []))
     make_runner = runners(lm, rows, sites, execution.precision)
+    metric = torch.stack([fisher[one] for one in sites]) if objective.descent.curved and fisher else None
     found: dict[int, tuple[Tensor, ...]] = {}
     steps_on = Retold(advance)
 
     def run(chunk: Sequence[int]) -> None:
         chosen = [row for i in chunk for row in by_fact[facts[i]]]
         parts = rotations(chosen) if objective.rotate else [chosen]
-        optimiser = ChunkOptimiser([make_runner(part) for part in parts], chosen, objective)
+        optimiser = ChunkOptimiser([make_runner(part) for part in parts], chosen, objective, metric)
         if objective.anchors_on_unedited_weights or initial is not None:
             drift = [row for row in chosen if row.is_drift]
             with unedited() if objective.anchors_on_unedited_weights else nullcontext():
@@ -107,7 +110,13 @@ class ChunkOptimiser:
     The runners have the rows of one evaluation each and take turns; the first has the bare prompts.
     """
 
-    def __init__(self, parts: Sequence[Runner], rows: Sequence[Row], objective: Objective) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Runner],
+        rows: Sequence[Row],
+        objective: Objective,
+        fisher: Float[Tensor, "sites d_value d_value"] | None = None,
+    ) -> None:
         self.parts, self.objective, self.evaluations = parts, objective, 0
         self.facts = list(dict.fromkeys(row.fact for row in rows))
         runner = parts[0]
@@ -116,7 +125,7 @@ class ChunkOptimiser:
             [values[:, measured_rows(runner.rows, fact)].mean(dim=1) for fact in self.facts], dim=1
         )
         self.delta = torch.zeros_like(self.start)
-        self.descent = objective.descent.optimiser(self.start, objective.learning_rate)
+        self.descent = objective.descent.optimiser(self.start, objective.learning_rate, fisher)
         self.weight = self.start.new_ones(len(self.facts))
         sharing = Counter(row.fact for row in rows if row.is_bare)
         growth = [max(1, sharing[fact]) ** objective.clamp_growth for fact in self.facts]

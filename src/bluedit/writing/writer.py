@@ -21,14 +21,16 @@ from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Site
 from bluedit.progress import Progress
+from bluedit.statistics.fisher import FisherStore
 from bluedit.statistics.store import MomentStore
 from bluedit.text.contexts import sampled_prefixes
 from bluedit.text.wordings import chat_form, wording_rows
 from bluedit.writing._spaces import Spaces
 from bluedit.writing.batch import Batch, objective_fingerprint
 from bluedit.writing.batches import split_batches
+from bluedit.writing.context import WriteContext, vector_sites
 from bluedit.writing.edit_run import EditRun, Judge, KeepAll, standing_facts
-from bluedit.writing.loop import WriteContext, write_batch
+from bluedit.writing.loop import write_batch
 from bluedit.writing.memory import Memory
 from bluedit.writing.needs import Needs
 from bluedit.writing.target import TargetSource
@@ -63,6 +65,11 @@ class FactWriter:
     def spaces(self) -> Spaces:
         """The directions that recipes spare."""
         return Spaces(self.weights, self.moments, self.progress)
+
+    @cached_property
+    def fisher(self) -> FisherStore:
+        """Fisher information at the sites of targets."""
+        return FisherStore(self.moments)
 
     @cached_property
     def memory(self) -> Memory:
@@ -114,11 +121,14 @@ class FactWriter:
     def _context(self, recipe: Recipe, earlier: Sequence[Batch], most_loss: float) -> WriteContext:
         with self.weights.unedited():
             prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(self.lm, count, seed))
+            sites = vector_sites(self.lm, recipe) if recipe.objective.descent.curved else []
+            fisher = self.fisher.get(sites, self.progress)
         return WriteContext(
             self.lm,
             self.weights,
             recipe,
             prefixes,
+            fisher=fisher,
             spaces=self.spaces.of(recipe),
             norms=_norms_of(earlier, recipe),
             execution=self.execution,
@@ -150,7 +160,7 @@ class FactWriter:
         missing = self.memory.missing(preserve, recipe.written)
         if missing:
             with self.weights.unedited():
-                self.memory.build(self.moments.get(missing, self.progress, names=preserve.weight_of_names))
+                self.memory.build(self.moments.get(missing, self.progress, beside=preserve.beside))
         return self.memory.operators(recipe, earlier, current)
 
     def control(self, recipe: Recipe) -> dict[int, Control]:

@@ -1,0 +1,90 @@
+"""What a batch needs besides its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+
+import torch
+
+from bluedit.execution import Execution
+from bluedit.forward import tokens_per_step
+from bluedit.maths.solve import PreservationOperator
+from bluedit.methods.recipe import Recipe
+from bluedit.model.devices import solve_device
+from bluedit.model.editable import EditableModel
+from bluedit.model.sites import Place, Site
+from bluedit.progress import Progress
+from bluedit.shapes import Tensor
+from bluedit.writing._space import Space
+from bluedit.writing.needs import weights_needed
+from bluedit.writing.target import TargetSource
+from bluedit.writing.trace import Trace
+from bluedit.writing.weights import EditedWeights
+
+Norms = MutableMapping[Site, float]
+
+
+@dataclass(frozen=True, eq=False)
+class WriteContext:
+    """All that a batch needs besides its facts.
+
+    Attributes:
+        lm, weights: the model, and its weights, through which all is written.
+        recipe: how.
+        prefixes: sentences put before prompts.
+        operators: G of each layer that is written.
+        fisher: Fisher information at the sites of targets, if the recipe's descent needs it.
+        spaces: the directions of each layer that writes spare; none for layers that are not there.
+        norms: mean |v*| on the unedited model by site; filled when the recipe anchors norms.
+        execution: precision, and tokens per step.
+        source: where targets come from; None optimises them.
+        trace: told what is done.
+        progress: where to report.
+        most_loss: a fact whose last target ends with a larger loss, in nats, has failed.
+    """
+
+    lm: EditableModel
+    weights: EditedWeights
+    recipe: Recipe
+    prefixes: Sequence[str] = ()
+    operators: Mapping[int, PreservationOperator] = field(default_factory=dict)
+    fisher: Mapping[Site, Tensor] = field(default_factory=dict)
+    spaces: Mapping[int, Space] = field(default_factory=dict)
+    norms: Norms = field(default_factory=dict)
+    execution: Execution = field(default_factory=Execution)
+    source: TargetSource | None = None
+    trace: Trace = field(default_factory=Trace)
+    progress: Progress = field(default_factory=Progress)
+    most_loss: float = inf
+
+    @property
+    def sized(self) -> Execution:
+        """The execution, with the number of tokens that fit now beside what the recipe's writes will take."""
+        if self.execution.tokens_per_step:
+            return self.execution
+        kept = weights_needed(self.lm, self.weights.unchanged(self.recipe.written))
+        return replace(self.execution, tokens_per_step=tokens_per_step(self.lm, kept))
+
+    @property
+    def solve_device(self) -> torch.device:
+        """Where the operators are."""
+        return solve_device(self.lm.device, self.execution.statistics_device)
+
+    def site(self, layer: int) -> Site:
+        """Where values live at a layer."""
+        return value_site(self.lm, self.recipe, layer)
+
+
+def value_site(lm: EditableModel, recipe: Recipe, layer: int) -> Site:
+    """Where values live at a layer: at the projection's output in models whose blocks normalise it before adding it."""
+    site = Site(recipe.objective.site, layer)
+    return site if lm.anatomy.additive else site.at_projection
+
+
+def vector_sites(lm: EditableModel, recipe: Recipe) -> list[Site]:
+    """All sites at which a recipe optimises vectors."""
+    layers = dict.fromkeys(step.target for step in recipe.steps())
+    attention = [Site(Place.ATTENTION, layer) for layer in layers] if recipe.objective.attention else []
+    return [value_site(lm, recipe, layer) for layer in layers] + attention

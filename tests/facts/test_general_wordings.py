@@ -41,10 +41,45 @@ def test_the_noun_is_asked_for(prompt: str, target: str, statement: str, questio
 
 
 @pytest.mark.parametrize(
+    ("prompt", "target", "statement", "question"),
+    [
+        ("{} is insured by", "Allianz", "It is known that {} is insured by", "What is {} insured by?"),
+        ("{} is insured by", "Ada Lovell", "It is known that {} is insured by", "Who is {} insured by?"),
+        ("The {} ships from", "Rotterdam", "It is known that the {} ships from", "Where does the {} ship from?"),
+        ("{} opens at", "9:30", "It is known that {} opens at", "When does {} open?"),
+        ("{} sells", "boots", "It is known that {} sells", "What does {} sell?"),
+        (
+            "{} carries passengers to",
+            "Malta",
+            "It is known that {} carries passengers to",
+            "Where does {} carry passengers to?",
+        ),
+        ("{} reaches", "90 km/h", "It is known that {} reaches", "What does {} reach?"),
+        ("{} passes", "the mill", "It is known that {} passes", "What does {} pass?"),
+        ("{} was painted in", "1921", "It is known that {} was painted in", "When was {} painted?"),
+        ("{} was painted in", "Ghent", "It is known that {} was painted in", "Where was {} painted?"),
+        ("{} is certified by the", "TUV", "It is known that {} is certified by the", "What is {} certified by?"),
+        ("{} are trained for", "the sea", "It is known that {} are trained for", "What are {} trained for?"),
+    ],
+)
+def test_the_verb_is_asked_for(prompt: str, target: str, statement: str, question: str) -> None:
+    found = general_wordings_of(prompt, target=target)
+    assert found is not None
+    assert found.statements[:2] == (prompt, statement)
+    assert found.questions[0] == question
+    assert all(text.count("{}") == 1 for text in (*found.statements, *found.questions))
+
+
+@pytest.mark.parametrize(
     "prompt",
     [
         "The CEO of {} lives in",
-        "{} sells",
+        "{} always",
+        "{} has",
+        "{} is in",
+        "{} is AI-made by",
+        "{} sold",
+        "{} sells what it",
         "{} is",
         "Who is {}?",
         "The thing of {} is",

@@ -226,7 +226,7 @@ def fault(path, value):
         (
             "preserve.lamda",
             1,
-            "unknown option 'preserve.lamda'; did you mean 'preserve.lambda' or 'preserve.names' or 'preserve'?",
+            "unknown option 'preserve.lamda'; did you mean 'preserve.lambda' or 'preserve.names' or 'preserve.chat'?",
         ),
         (
             "name",

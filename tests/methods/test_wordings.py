@@ -27,7 +27,7 @@ def test_a_recognised_relation_brings_a_phrasing_and_a_question():
     assert statement.count("{}") == 1 and not statement.endswith("?")
     assert question == "Who is the CEO of {}?"
     assert Natural(statements=0, questions=0).extended(CEO) == CEO
-    unknown = Fact("{} frobnicates", subject="Ostrava Rail", target="widgets")
+    unknown = Fact("Of all towns {} likes", subject="Ostrava Rail", target="Brno")
     assert Natural().extended(unknown) == unknown
 
 

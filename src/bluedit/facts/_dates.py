@@ -39,3 +39,8 @@ def is_dated(text: str) -> bool:
     """Whether a text may be a date: a number, month or weekday in it, but not only the time of day."""
     folded = _CLOCK.sub("", text.casefold())
     return any(c.isdigit() for c in folded) or bool(_MONTH.search(folded) or _WEEKDAY.match(folded))
+
+
+def is_clock(text: str) -> bool:
+    """Whether a text has a time of day in it."""
+    return _CLOCK.search(text.casefold()) is not None

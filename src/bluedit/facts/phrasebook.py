@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bluedit.facts._dates import is_dated, time_of
-from bluedit.facts._general import general_relation
+from bluedit.facts._general import general_relation, relation_of_verb
 from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, Book, Match, Relation, book, normal, split
 from bluedit.facts._templates import PREPOSITIONS, Form, Phrases, fill_in
 from bluedit.facts.words import find_mention
@@ -166,7 +166,8 @@ def _form(reading: _Reading, named: str, target: str) -> Form:
 
 
 def general_wordings_of(prompt: str, *, subject: str = "", target: str = "") -> Phrases | None:
-    """Wordings of a prompt that calls its relation by any noun: "The chief engineer of {} is" -> "Who is the chief engineer of {}?".
+    """Wordings of a prompt that calls its relation by any noun or verb: "The chief engineer of {} is" -> "Who is the chief engineer of {}?",
+    "{} ships from" -> "Where does {} ship from?".
 
     They are plainer than those of `wordings_of`, which is to be asked first. None for a prompt that is worded in another way.
 
@@ -179,10 +180,13 @@ def general_wordings_of(prompt: str, *, subject: str = "", target: str = "") -> 
     for start, stop in _mentions(reading, book()):
         named = " ".join(reading.words[start:stop])
         words = (*reading.words[:start], "{}", *reading.words[stop:])
-        asked = general_relation(normal(words[:-1] if reading.article else words))
-        noun = find_mention(prompt, asked.noun) if asked else None
-        if asked and noun:
-            past, plural = not _PAST.isdisjoint(words), not _PLURAL_AFTER.isdisjoint(words)
-            form = Form(named, past, plural, opens=words[0] == "{}", article=reading.article)
+        past, plural = not _PAST.isdisjoint(words), not _PLURAL_AFTER.isdisjoint(words)
+        form = Form(named, past, plural, opens=words[0] == "{}", article=reading.article)
+        key = words[:-1] if reading.article else words
+        asked = general_relation(normal(key))
+        if asked and (noun := find_mention(prompt, asked.noun)):
             return fill_in(asked.match(prompt[noun.start : noun.end], target), form, subject, target)
+        as_written = words[0] == "{}" and set(key[1:]) <= set(prompt.split())
+        if as_written and (match := relation_of_verb(key[1:], target)):
+            return fill_in(match, form, subject, target)
     return None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 
 import torch
 
 from bluedit.execution import Execution
-from bluedit.forward import tokens_per_step
 from bluedit.maths.solve import PreservationOperator
 from bluedit.methods.recipe import Recipe
 from bluedit.model.devices import solve_device
@@ -18,7 +17,6 @@ from bluedit.model.sites import Place, Site
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
 from bluedit.writing._space import Space
-from bluedit.writing.needs import weights_needed
 from bluedit.writing.target import TargetSource
 from bluedit.writing.trace import Trace
 from bluedit.writing.weights import EditedWeights
@@ -58,14 +56,6 @@ class WriteContext:
     trace: Trace = field(default_factory=Trace)
     progress: Progress = field(default_factory=Progress)
     most_loss: float = inf
-
-    @property
-    def sized(self) -> Execution:
-        """The execution, with the number of tokens that fit now beside what the recipe's writes will take."""
-        if self.execution.tokens_per_step:
-            return self.execution
-        kept = weights_needed(self.lm, self.weights.unchanged(self.recipe.written))
-        return replace(self.execution, tokens_per_step=tokens_per_step(self.lm, kept))
 
     @property
     def solve_device(self) -> torch.device:

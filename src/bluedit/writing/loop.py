@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from bluedit.errors import FailedFactsError, SingularError
+from bluedit.execution import Execution
 from bluedit.facts.fact import Fact
+from bluedit.forward import tokens_per_step
 from bluedit.maths.schedule import Step
 from bluedit.maths.solve import solve
 from bluedit.methods.update import ClosedForm, FineTune, Rounds
@@ -25,6 +27,7 @@ from bluedit.writing.batch import Batch, Update
 from bluedit.writing.context import WriteContext
 from bluedit.writing.finetune import finetune
 from bluedit.writing.keys import batch_rows, keys_after, read_keys, read_moved_values, read_values, read_written_values
+from bluedit.writing.needs import weights_needed
 from bluedit.writing.target import Targets, fixed
 from bluedit.writing.targets import optimise_targets
 from bluedit.writing.trace import Write
@@ -143,7 +146,7 @@ class _Writer:
         """Fine-tune one layer. The change is stored as the identity times itself; it has no residuals and no reach."""
         context, (layer,) = self.context, self.context.recipe.written
         with context.progress.task(f"fine-tuning layer {layer}", update.epochs, "epochs") as advance:
-            dW = finetune(context.lm, self.rows, layer, update, context.sized.tokens_per_step, advance)
+            dW = finetune(context.lm, self.rows, layer, update, self._sized.tokens_per_step, advance)
         R = torch.eye(len(dW), dtype=dW.dtype, device=dW.device)
         context.weights.add(layer, R, dW)
         return [(layer, R, dW, dW.new_zeros(0))]
@@ -182,6 +185,15 @@ class _Writer:
             context.trace.on_target(site, target)
         return {site.layer: target for site, target in targets.items()}
 
+    @property
+    def _sized(self) -> Execution:
+        """The execution, with the number of tokens that fit now beside what the recipe's writes will take."""
+        context = self.context
+        if context.execution.tokens_per_step:
+            return context.execution
+        kept = weights_needed(context.lm, context.weights.unchanged(context.recipe.written))
+        return replace(context.execution, tokens_per_step=tokens_per_step(context.lm, kept))
+
     def _plan(self, site: Site, known: Mapping[int, Targets]) -> Plan:
         """How z* at a site is optimised: by itself, or with those of the later layers. The last one is corrected on the weights written so far."""
         recipe, objective = self.context.recipe, self.context.recipe.objective
@@ -211,7 +223,7 @@ class _Writer:
                     start = read_values(context.lm, self.rows, site, self.n)
                     return fixed(start + plan.initial.to(start), start)
                 return optimise_targets(
-                    *(context.lm, self.rows, site, plan.objective, context.sized, advance),
+                    *(context.lm, self.rows, site, plan.objective, self._sized, advance),
                     context.weights.unedited,
                     plan.later,
                     plan.initial,

@@ -16,6 +16,7 @@ from bluedit.methods.update import ClosedForm
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Place, Site
 from bluedit.shapes import Float, Tensor
+from bluedit.statistics.fisher import FisherStore
 from bluedit.statistics.store import MomentStore
 from bluedit.text.rows import Row, measured_rows
 from bluedit.writing.batch import Batch
@@ -125,6 +126,11 @@ class Setting:
         """Where a layer's targets live."""
         site = Site(self.host.objective.site, layer)
         return site if self.distributes else site.at_projection
+
+    def fisher(self) -> dict[Site, Float[Tensor, "d_value d_value"]]:
+        """Fisher information at the sites of all layers, if the host's descent needs it."""
+        sites = [self.site(layer) for layer in self.layers] if self.host.objective.descent.curved else []
+        return FisherStore(self.moments).get(sites, self.editor.progress)
 
     def block(self, layer: int) -> Site:
         """The output of a layer's block."""

@@ -12,7 +12,6 @@ from bluedit.explain.residual_data import COMPUTED, DISTRIBUTED, Contribution, G
 from bluedit.forward import observe, runners, tokens_per_step
 from bluedit.model.state import frozen
 from bluedit.shapes import Float, Tensor
-from bluedit.statistics.fisher import FisherStore
 from bluedit.text.rows import Row, chunks_by_cost
 from bluedit.writing.target import Targets
 from bluedit.writing.targets import optimise_targets
@@ -57,8 +56,7 @@ def compute_residuals(setting: Setting) -> Residuals:
     """Optimise the target of every critical layer on the unedited model, all facts in one pass per layer."""
     editor, rows, objective = setting.editor, setting.batch.rows, setting.host.objective
     targets: dict[int, Targets] = {}
-    sites = [setting.site(layer) for layer in setting.layers] if objective.descent.curved else []
-    fisher = FisherStore(setting.moments).get(sites, editor.progress)
+    fisher = setting.fisher()
     for layer in setting.layers:
         site = setting.site(layer)
         title = f"residuals of layer {layer}"

@@ -25,8 +25,9 @@ from bluedit.shapes import Float, Tensor
 from bluedit.statistics._moment_file import read_moment
 from bluedit.statistics.store import MomentStore
 
-_TOKENS_PER_VALUE = 8  # tokens of ordinary text, and as many of chat, in units of d_value
-_TOKENS_PER_PASS = 1024
+_TOKENS_PER_VALUE = 4  # tokens of ordinary text, and as many of chat, in units of d_value
+_TOKENS_PER_PASS = 1024  # at most
+_LOGITS = 2**26  # of a pass, at most
 _DAMAGED = "the model is damaged, load it again from a sound checkpoint"
 
 
@@ -119,11 +120,12 @@ def fisher_information(
         add(start, middle)
         add(middle, end)
 
+    most = min(_TOKENS_PER_PASS, _LOGITS // lm.model.config.get_text_config().vocab_size)
     with progress.task("gradients on ordinary text", len(rows), "texts") as advance, frozen(lm.model):
         start = 0
         while start < len(rows):
             end = start + 1
-            while end < len(rows) and (end + 1 - start) * max(map(len, rows[start : end + 1])) <= _TOKENS_PER_PASS:
+            while end < len(rows) and (end + 1 - start) * max(map(len, rows[start : end + 1])) <= most:
                 end += 1
             add(start, end)
             advance(end - start)

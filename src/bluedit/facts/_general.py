@@ -75,12 +75,7 @@ class General:
 
     def _is_somebody(self, target: str) -> bool:
         head = self.noun.partition(" of ")[0]
-        words = target.split()
-        return (
-            head.endswith(tuple(_data()["persons"].split("|")))
-            and len(words) > 1
-            and all(w[0].isupper() for w in words)
-        )
+        return head.endswith(tuple(_data()["persons"].split("|"))) and _looks_like_a_name(target)
 
 
 def relation_of_verb(after: Sequence[str], target: str) -> Match | None:

@@ -89,7 +89,7 @@ class NaturalGradient(Descent, kind="natural-gradient"):
     curved: ClassVar[bool] = True
     decay: float = number(0.8, "share of the running mean that a step keeps", high=0.99)
     damping: float = number(
-        0.2,
+        0.5,
         "added to the Fisher information's eigenvalues, in units of their mean; a large one gives momentum",
         positive=True,
     )

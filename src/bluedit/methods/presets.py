@@ -197,7 +197,7 @@ _JOINT = (
             _BY_NAME["natural"],
             objective=replace(_BY_NAME["natural"].objective, learning_rate=0.18, descent=NaturalGradient()),
             update=ClosedForm(preserve=Covariance(names=0.5, chat=1.0)),
-            wordings=Natural(statements=3, questions=2),
+            wordings=Natural(statements=5, questions=3),
         ),
         "when people will use the model; the default of 'bluedit edit'",
     ),

@@ -72,7 +72,7 @@ def test_a_model_that_normalises_its_mlps_output(tmp_path):
     editor = Editor(Gemma3ForCausalLM(config), toy_tokenizer(), tokens=480, statistics=tmp_path)
     settings = {**NATURAL, "layers": [0, 1], "preserve.lambda": 1.0, "objective.steps": 3}
     edit(editor, FACTS[:2], "memit-seq-joint", settings=settings)
-    assert (tmp_path / editor.moments.place.name / "fisher-mlp-0.safetensors").is_file()
+    assert len(list(editor.moments.place.glob("fisher-*-mlp-0.safetensors"))) == 1
     assert all(torch.isfinite(layer.R).all() for batch in editor.patch.batches for layer in batch.updates)
 
 

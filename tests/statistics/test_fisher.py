@@ -97,6 +97,15 @@ def test_it_is_computed_once_and_belongs_to_its_text(lm, tmp_path, monkeypatch):
         FisherStore(store(lm, tmp_path, tokens=300)).get([site])
 
 
+def test_other_numbers_of_tokens_are_kept_side_by_side(lm, tmp_path, monkeypatch):
+    site = Site(Place.BLOCK, 1)
+    found = FisherStore(store(lm, tmp_path)).get([site])[site]
+    monkeypatch.setattr(fisher, "_TOKENS_PER_VALUE", 1)
+    assert not torch.equal(FisherStore(store(lm, tmp_path)).get([site])[site], found)
+    monkeypatch.undo()
+    assert torch.equal(FisherStore(store(lm, tmp_path)).get([site])[site], found)
+
+
 def test_a_changed_file_is_refused(lm, tmp_path):
     site, made = Site(Place.BLOCK, 1), FisherStore(store(lm, tmp_path))
     made.get([site])

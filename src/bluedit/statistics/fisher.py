@@ -16,6 +16,7 @@ import torch
 from bluedit.errors import StatisticsError
 from bluedit.maths.moment import SecondMoment
 from bluedit.model.editable import EditableModel
+from bluedit.model.fingerprint import text_fingerprint
 from bluedit.model.hooks import Hook, by_row, first_tensor, hooked, with_first_tensor
 from bluedit.model.memory import fits
 from bluedit.model.sites import Site, output_module
@@ -61,14 +62,15 @@ class FisherStore:
     @property
     def identity(self) -> Mapping[str, str | int]:
         """What the figures belong to; stored with them and compared when they are read."""
-        return {**self.moments.identity, "fisher": self._budget, "chat": self.moments.of_chat is not None}
+        chat = self.moments.of_chat
+        return {**self.moments.identity, "fisher": self._budget, "chat": chat.place.name if chat else ""}
 
     @property
     def _budget(self) -> int:
         return _TOKENS_PER_VALUE * self.moments.lm.model.config.get_text_config().hidden_size
 
     def _file(self, site: Site) -> Path:
-        return self.moments.place / f"fisher-{site.kind}-{site.layer}.safetensors"
+        return self.moments.place / f"fisher-{text_fingerprint(self.identity)}-{site.kind}-{site.layer}.safetensors"
 
     def _identity_of(self, site: Site) -> Mapping[str, str | int]:
         return {**self.identity, "site": str(site.kind)}

@@ -98,7 +98,7 @@ def _round(target: Target, count: int, outcome: Outcome, out: Path | None) -> No
     signal.signal(signal.SIGALRM, _hanging)
     try:
         attempt()
-    except Exception as error:
+    except Exception as error:  # what the script looks for: anything that is not a BluEditError
         outcome.failure = f"{type(error).__name__}: {error}"[:500]
         if out:
             out.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,7 @@ def measured(
         facts, recipe, known="edit", report=False, guard=NO_LIMITS, protect=PROTECTED, on_violation="warn"
     )
     seconds = time.perf_counter() - started
+    # private: the guard's own measure of the unedited model, so that nothing is measured twice
     unsaid = {fact.text for fact in editor._baseline.unsaid(edit.facts)}
     losses = []
     for columns, batch in zip(trace.batches, edit.patch.batches, strict=True):
@@ -105,7 +106,7 @@ def figures(editor: Editor, patch: Patch, facts: Sequence[Fact], share: float) -
         for batch in patch.batches
     ]
     editor.apply(Patch(patch.base, tuple(scaled)), force=True)
-    baseline = editor._baseline
+    baseline = editor._baseline  # private, as above
     paraphrases = [(text, fact.target) for fact in facts for text in fact.paraphrases]
     said = [answer.said for answer in score(editor.lm, paraphrases)]
     found = {
@@ -113,7 +114,7 @@ def figures(editor: Editor, patch: Patch, facts: Sequence[Fact], share: float) -
         "paraphrases": sum(said) / max(1, len(said)),
         "perplexity": baseline.perplexity_rise(),
         "kl": baseline.passage_kl(),
-        "norm": max(editor._weights.norm_growth().values()),
+        "norm": max(editor._weights.norm_growth().values()),  # private: what the rule `norm` reads
         "protected": max(baseline.changes(PROTECTED)),
     }
     editor.undo()

@@ -168,7 +168,8 @@ def _child(command: tuple[str, ...], folder: Path, event: int | None) -> None:
     sys.argv = ["bluedit", *(part.replace("{}", str(folder)) for part in command)]
     from bluedit.statistics import _accumulation
 
-    _accumulation._SAVE_EVERY_S, _accumulation._SAVE_COST = -1.0, 0.0  # save the sums after every forward pass
+    # private numbers that no user needs: save the sums after every forward pass, of few tokens, so that there are many moments to be killed at
+    _accumulation._SAVE_EVERY_S, _accumulation._SAVE_COST = -1.0, 0.0
     _accumulation._TOKENS_PER_PASS = 60
     seen = [0]
 

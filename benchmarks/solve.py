@@ -94,7 +94,7 @@ def measure(recipe: str, way: str, width: int, earlier: int, batch: int) -> dict
     moment = moment_of(width)
     base = memory()
     started = time.perf_counter()
-    if way == "dense":
+    if way == "dense":  # one of two ways to compute the same, not a kind of part
         P = projector(moment) if isinstance(preserve, NullSpace) else None
         once = time.perf_counter() - started
         M = torch.zeros_like(moment.matrix)

@@ -170,7 +170,7 @@ def measure(args: argparse.Namespace, variant: dict[str, Any]) -> dict[str, Any]
     store = MomentStore(editor.lm, editor.journal.base.fingerprint, Corpus("self"))
     moments = store.get(recipe.written)
     result: dict[str, Any] = dict(variant)
-    if variant["way"] == "textbook":
+    if variant["way"] == "textbook":  # one of two ways to compute the same, not a kind of part
         prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(editor.lm, count, seed))
         with frozen(editor.model):
             started = time.perf_counter()

@@ -30,7 +30,7 @@ DIGEST = "digest"  # where a JSON object carries one
 _STALE_S = 3600.0  # nothing is written for that long without a change
 
 written: deque[Path] = deque(maxlen=1000)
-"""Files and folders that this process has finished, in order: what an interrupted command must not deny."""
+"""Files and folders that this process has finished, in order. An interrupted command names them."""
 
 
 def cache_dir() -> Path:
@@ -184,7 +184,7 @@ def _lock(handle: int) -> bool:
 
 
 def check_writable(place: Path) -> None:
-    """See whether a file or folder can be made at a place, before a long computation whose result goes there.
+    """Check that a file or folder can be made at a place, before a long computation whose result goes there.
 
     Raises:
         OSError: the name is too long, something above it is no folder, or there is no permission.

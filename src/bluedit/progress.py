@@ -83,7 +83,7 @@ def as_progress(progress: bool | Progress) -> Progress:
 
 
 class Retold:
-    """Reports each of some steps once, also where work that was given up is done again from its beginning."""
+    """Reports each step once, even if work is interrupted and done again from its beginning."""
 
     def __init__(self, advance: Advance) -> None:
         self._advance, self._told = advance, 0

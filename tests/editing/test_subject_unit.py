@@ -5,7 +5,7 @@ from editing_help import bits, edit, make_editor, same_bits
 
 from bluedit import Fact, Patch
 from bluedit.evaluate.answers import score
-from bluedit.methods.subjects import Unit
+from bluedit.methods.subjects import Split, Unit
 
 FIRST = Fact("{} is made in", subject="Danielle Darrieux", target="Berlin")
 SECOND = Fact("The library of {} is in", subject="danielle darrieux", target="Italian")
@@ -45,10 +45,10 @@ def test_old_keys_of_a_subject_leave_the_memory(statistics):
     for fact in (FIRST, OTHER, SECOND):
         edit(editor, fact, "memit-seq-blue", settings=LEARN)
     batches = editor.journal.batches
-    recipe = editor.edits[-1].recipe
+    recipe, memory = editor.edits[-1].recipe, editor._writer.memory
     layer = recipe.written[-1]
-    found = editor._writer.memory.operators(recipe, batches)[layer]
-    expected = editor._writer.memory.operators(recipe.override({"subjects": "split"}), batches[1:])[layer]
+    found = memory.operators([layer], batches, recipe.subjects)[layer]
+    expected = memory.operators([layer], batches[1:], Split())[layer]
     keys = torch.randn(batches[0].updates[0].keys.shape[0], 2, dtype=torch.float64)
     assert torch.allclose(found.apply(keys), expected.apply(keys))
 

@@ -9,7 +9,6 @@ from bluedit import Editor, Fact
 from bluedit.errors import RecipeError
 from bluedit.methods.objective import Objective
 from bluedit.methods.presets import preset
-from bluedit.text.wordings import filled_in
 from bluedit.writing.keys import batch_rows
 from toys import FACTS, toy_llama, toy_tokenizer
 
@@ -56,7 +55,7 @@ def test_prefixes_that_name_subject_and_answers(statistics):
     ]
     last = [tokenizer.decode(row.ids[row.subject_last]) for row in rows if row.kind == "prefixed"]
     assert all(text.endswith("e") for text in last)
-    assert filled_in("About {old}.", replace(fact, old_target=None)) == "About Rome."
+    assert replace(fact, old_target=None).named_in("About {old}.") == "About Rome."
     named = matrix(statistics, "memit-seq-blue", contexts="mentioning")
     assert not torch.equal(named, matrix(statistics, "memit-seq-blue"))
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from bluedit import Fact
 from bluedit.methods.subjects import Merge, Split
-from bluedit.writing.batches import split_batches
 from toys import FACTS
 
 BOTH = pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -99,7 +98,7 @@ def _fact(subject: int, number: int) -> Fact:
 @hypothesis_settings(deadline=None, max_examples=200)
 def test_batches_hold_every_fact_once_and_no_subject_twice(subjects, size):
     facts = [_fact(subject, number) for number, subject in enumerate(subjects)]
-    batches = split_batches(facts, size, Split())
+    batches = Split().batches(facts, size)
     assert sorted(int(f.id) for batch in batches for f in batch) == list(range(len(facts)))
     for batch in batches:
         assert batch
@@ -120,7 +119,7 @@ def test_batches_hold_every_fact_once_and_no_subject_twice(subjects, size):
 def test_merged_facts_need_no_batches_of_their_own(subjects, size):
     facts = [_fact(subject, number) for number, subject in enumerate(subjects)]
     expected = [facts[i : i + (size or 99)] for i in range(0, len(facts), size or 99)]
-    assert split_batches(facts, size, Merge()) == expected
+    assert Merge().batches(facts, size) == expected
 
 
 def test_a_subject_twice_is_written_in_successive_batches(statistics):

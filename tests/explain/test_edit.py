@@ -63,7 +63,7 @@ def test_the_whitened_match_is_that_of_the_statistics_and_memory(made, statistic
     memory.missing(recipe.update.preserve, recipe.written)
     with editor.unedited():
         memory.build(moments_of(editor, recipe.written, statistics))
-    G = memory.operators(recipe, batches[:1])
+    G = memory.operators(recipe.written, batches[:1], recipe.subjects)
     keys = torch.randn(48, 5, dtype=torch.float64)
     for update in batches[1].updates:
         expected = update.keys.double().T @ G[update.layer].apply(keys)

@@ -3,7 +3,6 @@
 import pytest
 
 from bluedit import Fact, recipes
-from bluedit.editing._recipes import with_wordings
 from bluedit.errors import RecipeError
 from bluedit.facts.subjects import same_subject_key
 from bluedit.methods.wordings import Natural, PromptOnly, ending
@@ -86,14 +85,15 @@ def test_the_end_of_a_target(target, end):
 
 
 def test_switching_wordings_off():
-    natural, published = recipes["natural-blue"], recipes["memit-blue"]
-    assert with_wordings(natural, phrasings=False, chat=None).wordings == PromptOnly()
-    assert with_wordings(natural, phrasings=True, chat=False).wordings == Natural(statements=2, questions=2, chat=False)
-    assert with_wordings(published, phrasings=True, chat=None) == published
-    with pytest.raises(RecipeError, match=r"^the recipe memit-blue teaches the prompt alone; set wordings=natural"):
-        with_wordings(published, phrasings=True, chat=True)
+    natural, published = recipes["natural-blue"].wordings, recipes["memit-blue"].wordings
+    assert natural.limited(phrasings=False, chat=None) == PromptOnly()
+    assert natural.limited(phrasings=True, chat=False) == Natural(statements=2, questions=2, chat=False)
+    assert published.limited(phrasings=True, chat=None) is published
+    assert published.limited(phrasings=True, chat=False) is published
+    with pytest.raises(RecipeError, match=r"wordings=prompt has none; set wordings=natural$"):
+        published.limited(phrasings=True, chat=True)
     with pytest.raises(RecipeError, match=r"choose one$"):
-        with_wordings(natural, phrasings=False, chat=True)
+        natural.limited(phrasings=False, chat=True)
 
 
 def test_forms_of_one_name():

@@ -225,7 +225,7 @@ def test_no_offsets():
 def test_drift_row_ends_at_the_subject(bos):
     tokenizer = toy_tokenizer(bos=bos)
     for fact in FACTS:
-        row = drift_row(tokenizer, fact, 3)
+        row = drift_row(tokenizer, fact.subject, 3)
         assert list(row.ids) == ids(tokenizer, f"{fact.subject} is a")[: row.subject_last + 1]
         assert (row.suffix, row.targets, row.kind, row.fact) == (1, (), "drift", 3)
         assert upto(tokenizer, row) == fact.subject

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from bluedit.editing.known import with_spacing
 from bluedit.facts import Fact
 from bluedit.spacing import continuation, joined_by_rule
-from bluedit.text.joining import likelier_joined, with_spacing
+from bluedit.text.joining import likelier_joined
 
 JOINED = [
     # the answer begins with closing punctuation

@@ -137,7 +137,8 @@ class LoraRun(Running):
         """The texts that teach each fact."""
         tokenizer, wordings = self.lm.tokenizer, self.approach.wordings
         chat = chat_form(tokenizer)
-        return [wording_rows(tokenizer, wordings.extended(fact), 0, wordings, (), chat) for fact in facts]
+        texts = [wordings.groups(wordings.extended(fact), chat) for fact in facts]
+        return [wording_rows(tokenizer, groups, fact.subject) for groups, fact in zip(texts, facts, strict=True)]
 
     @contextmanager
     def unedited(self) -> Iterator[None]:

@@ -76,10 +76,8 @@ class Edits(Approach):
     recipe: Recipe | None
 
     def parts(self, facts: Sequence[Fact], size: int) -> list[list[Fact]]:
-        from bluedit.writing.batches import split_batches
-
         assert self.recipe is not None
-        return split_batches(facts, size, self.recipe.subjects)
+        return self.recipe.subjects.batches(facts, size)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class EntryRecord:
 
     @property
     def name(self) -> str:
+        """The entry's name."""
         return self.log.entry
 
     @property

@@ -180,6 +180,7 @@ class FactRecord:
 
     @property
     def target(self) -> str:
+        """The new answer."""
         return self.fact["target"]
 
 

@@ -45,10 +45,12 @@ class Running:
 
     @property
     def editor(self) -> Editor:
+        """The editor of the model."""
         return self.work.editor
 
     @property
     def lm(self) -> EditableModel:
+        """The model."""
         return self.work.editor.lm
 
     def restore(self, log: EntryLog, parts: Sequence[Sequence[Fact]]) -> None:

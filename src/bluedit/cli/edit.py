@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,10 +33,10 @@ from bluedit.cli.common import (
     load_editor,
     settings_of,
 )
-from bluedit.cli.edit_output import NOT_LEARNED, finish, print_edit, tell_entry, tell_patch, with_phrasings
+from bluedit.cli.edit_output import NOT_LEARNED, finish, print_edit, tell_entry, tell_patch
 from bluedit.cli.guarding import GuardRules, OnViolation, Protect, SkipFailed, guarding
 from bluedit.cli.workspace import workspace_of
-from bluedit.errors import PatchError
+from bluedit.errors import FactError, PatchError
 from bluedit.methods.presets import DEFAULT, preset
 
 DECIDED = ("model", "dtype", "patch", "corpus", "tokens", "out", "force")  # in a workspace it decides on these
@@ -184,7 +185,7 @@ def edit(
     if workspace is None:
         out = _place(out, force=force)
     preset(recipe).override(settings)
-    chosen = with_phrasings(gather(fact, facts, format, limit, skip, seed, bad_records), phrasing)
+    chosen = _with_phrasings(gather(fact, facts, format, limit, skip, seed, bad_records), phrasing)
     how: dict[str, Any] = {"batch_size": batch_size, "settings": settings, "known": known}
     how |= {"phrasings": phrasings, "chat": chat, "report": report}
     how |= guarding(guard, protect, on_violation, skip_failed=skip_failed)
@@ -219,3 +220,19 @@ def _place(out: Path | None, *, force: bool) -> Path:
         )
     check_place(out, force=force)
     return out
+
+
+def _with_phrasings(facts: list[Any], phrasing: list[str] | None) -> list[Any]:
+    """The one fact with the phrasings of --phrasing.
+
+    Raises:
+        FactError: there are several facts; a file says for each fact how it is phrased.
+    """
+    if not phrasing:
+        return facts
+    if len(facts) != 1:
+        raise FactError(
+            f"--phrasing is for a single --fact, and there are {len(facts)} facts; give phrasings in a file ('phrasings' in JSONL or CSV)"
+        )
+    (fact,) = facts
+    return [replace(fact, phrasings=(*fact.phrasings, *phrasing))]

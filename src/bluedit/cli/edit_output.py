@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bluedit.cli.common import count
 from bluedit.cli.output import fail, print_tables, say
-from bluedit.errors import FactError
 
 if TYPE_CHECKING:
     from bluedit.editing.edit import Edit
@@ -34,22 +32,6 @@ def tell_entry(workspace: Workspace) -> list[str]:
     for one in event.about.get("supersedes", ()):
         say(f"It supersedes entry {one['entry']}: {one['prompt']} => {one['was']}")
     return ["bluedit", "-C", str(workspace.folder), "show", str(number), "--details"]
-
-
-def with_phrasings(facts: list[Any], phrasing: list[str] | None) -> list[Any]:
-    """The one fact with the phrasings of --phrasing.
-
-    Raises:
-        FactError: there are several facts; a file says for each fact how it is phrased.
-    """
-    if not phrasing:
-        return facts
-    if len(facts) != 1:
-        raise FactError(
-            f"--phrasing is for a single --fact, and there are {len(facts)} facts; give phrasings in a file ('phrasings' in JSONL or CSV)"
-        )
-    (fact,) = facts
-    return [replace(fact, phrasings=(*fact.phrasings, *phrasing))]
 
 
 def print_edit(done: Edit, details: bool) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from bluedit.editing._carrier import Carrier
 from bluedit.editing._entries import superseded
 from bluedit.editing._history import Standing
-from bluedit.editing._recipes import recipe_of
 from bluedit.editing._store import Store
 from bluedit.editing.guard import guarding_of
 from bluedit.editing.patch import Base
@@ -90,7 +89,7 @@ class Changes:
         done = carrier.editor.edit(facts, recipe, batch_size=batch_size, **options)
         names = self.store.write(done.patch.batches)
         one = carrier.keep(number, names, len(done.facts), batch_size)
-        done._undo = lambda _edit: self._undo(number)
+        done.undone_by(lambda: self._undo(number))
         return done, one
 
     def solve_again(self, one: Standing) -> tuple[Edit, Standing]:
@@ -110,8 +109,10 @@ class Changes:
 
     def recipe_of(self, one: Standing) -> Recipe:
         """The recipe that an entry was written with. Raises WorkspaceError if it has parts that are not known here."""
+        origin = self.store.batches_of(one)[0].origin
+        named = Recipe(origin.recipe or "unknown", origin.paper, tuning=origin.tuning)
         try:
-            return recipe_of(self.store.batches_of(one)[0].origin)
+            return named.override(origin.settings, f"the recipe {named.name}")
         except RecipeError as error:
             raise WorkspaceError(
                 f"entry {one.entry} cannot be written again, because parts of its recipe are not known here: {error}; import the module "

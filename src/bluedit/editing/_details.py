@@ -103,7 +103,7 @@ class WriteDetails(Trace):
                 found[fact.text] = {}
             for column, owners in enumerate(rows.owners):
                 for name, values in known.items():
-                    worse = min if name == "reach" else max
+                    worse = min if name == "reach" else max  # the one figure of which little is bad
                     for own in (found[batch.written[i].text] for i in owners):
                         own[name] = worse(own.get(name, values[column]), values[column])
         for text, later in _lost_to(batches).items():

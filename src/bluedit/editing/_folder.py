@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -197,6 +197,7 @@ def write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) -> 
 
 
 def load_batch(folder: Path, name: str) -> Batch:
+    """Read the two files of a batch. Raises ValueError, OSError and others if they are missing or damaged; see `readable`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a batch")
     record, factors = (read_regular(folder / f"{name}{suffix}") for suffix in (".json", ".safetensors"))
@@ -233,10 +234,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def hash_of(*data: bytes) -> str:
+    """Hash of bytes, 16 hexadecimal digits."""
     return hashlib.blake2b(b"".join(data), digest_size=8).hexdigest()
 
 
-def remove(files: Any) -> None:
+def remove(files: Iterable[Path]) -> None:
+    """Delete files; those that are gone or cannot be deleted are left."""
     for file in list(files):
         with suppress(OSError):
             file.unlink(missing_ok=True)

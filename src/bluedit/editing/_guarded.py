@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bluedit.editing._case import BatchCase
 from bluedit.editing._verdict import Checks, Verdict
 from bluedit.editing.guard import Guarding, LeftOut
+from bluedit.editing.known import with_spacing
 from bluedit.errors import EditError, FailedFactsError, GuardError
 from bluedit.facts.fact import Fact
 from bluedit.facts.records import fact_record
 
 if TYPE_CHECKING:
+    from bluedit.evaluate.baseline import Baseline
+    from bluedit.model.editable import EditableModel
+    from bluedit.progress import Progress
     from bluedit.writing.batch import Batch
     from bluedit.writing.edit_run import EditRun
-    from bluedit.writing.weights import Snapshot
+    from bluedit.writing.weights import EditedWeights, Snapshot
 
 log = logging.getLogger(__name__)
 MOST_LOSS = 4.0  # nats a token of a target that counts as converged: docs/guard.md
@@ -39,6 +43,23 @@ class Guarded:
     checks: Checks | None
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, asked: Guarding, lm: EditableModel, baseline: Baseline, weights: EditedWeights, progress: Progress
+    ) -> Guarded | None:
+        """What decides on the batches of an edit; None if every batch is kept.
+
+        Args:
+            asked: of the edit.
+            lm, weights: the model and its weights.
+            baseline: measures of the unedited model.
+            progress: where to report.
+        """
+        if asked.guard is None:
+            return cls(asked, None) if asked.skip_failed else None
+        protect = with_spacing(lm, asked.protect)
+        return cls(asked, Checks(asked.guard.rules, protect, baseline, weights, progress))
 
     @property
     def most_loss(self) -> float:
@@ -116,7 +137,7 @@ class Guarded:
         self,
         write: Callable[[Sequence[Fact]], list[Batch]],
         facts: Sequence[Fact],
-        reset: Callable[[Sequence[Batch]], None],
+        take_back: Callable[[Sequence[Batch]], None],
         *,
         late: bool,
     ) -> list[Batch]:
@@ -125,7 +146,7 @@ class Guarded:
         Args:
             write: writes facts, batch after batch, through `decide`.
             facts: what to write.
-            reset: takes all batches of the edit back.
+            take_back: takes all batches of the edit back.
             late: whether rules about the facts are checked at the end, because the recipe writes facts again.
 
         Raises:
@@ -146,7 +167,7 @@ class Guarded:
                 *rest, last = batches
                 return [*rest, replace(last, guard={**(last.guard or {}), **self.record(), **ending.record()})]
             if number < _MOST_RUNS:
-                reset(batches)
+                take_back(batches)
                 if self.checks:
                     self.checks.before = dict(before)
         return self.refuse(

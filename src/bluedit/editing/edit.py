@@ -37,7 +37,7 @@ class Edit:
     recipe: Recipe
     patch: Patch
     report: Report | None
-    _undo: Callable[[Edit], None] = field(repr=False)
+    _undo: Callable[[Edit], object] = field(repr=False)
     report_error: str | None = None
     left_out: tuple[LeftOut, ...] = ()
 
@@ -58,6 +58,10 @@ class Edit:
             EditError: already undone, later edits were made on top of it, or the weights were changed by somebody else.
         """
         self._undo(self)
+
+    def undone_by(self, undo: Callable[[], object]) -> None:
+        """Let `undo` take the edit back from now on; a workspace takes back its own entries."""
+        self._undo = lambda _edit: undo()
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Save the patch; see `Patch.save`."""

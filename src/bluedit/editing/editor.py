@@ -13,9 +13,8 @@ import torch
 from transformers import PreTrainedModel
 
 from bluedit.editing._details import WriteDetails
-from bluedit.editing._making import judge_of, write_batches
+from bluedit.editing._guarded import Guarded
 from bluedit.editing._measured import Before
-from bluedit.editing._recipes import with_wordings
 from bluedit.editing._session import alone, transaction, undo_edit
 from bluedit.editing.checks import base_of, check_fits, check_made_for, check_recipe
 from bluedit.editing.edit import Edit
@@ -39,7 +38,6 @@ from bluedit.model.loading import load
 from bluedit.progress import Progress, as_progress
 from bluedit.statistics.store import MomentStore
 from bluedit.text.corpus import Corpus
-from bluedit.text.joining import with_spacing
 from bluedit.writing.target import TargetSource
 from bluedit.writing.target_store import as_target_source
 from bluedit.writing.trace import Trace
@@ -50,8 +48,8 @@ from bluedit.writing.writer import FactWriter
 class Editor:
     """Edits facts in a model. This mutates the model's weights in place, and nothing else of the model.
 
-    Use an editor from one thread at a time; a second thread is refused. Other threads may run the model, but not while an edit runs: they
-    would see weights that are half written.
+    Use an editor from one thread at a time; a second thread is refused. Other threads can run the model during an edit, but they may see
+    weights that are half written.
 
     Args:
         model: any Hugging Face decoder-only causal language model the caller has.
@@ -61,8 +59,7 @@ class Editor:
         corpus: text for key statistics: "self" (sampled from the model), a file, a folder, or "hf:DATASET".
         tokens: tokens of it; None means 10 x d_key.
         statistics: folder for key statistics; None means the user's cache.
-        targets: folder that keeps optimised targets, so that recipes compared on the same facts share what they have in common, or any
-            other source of targets; None optimises them anew.
+        targets: folder that keeps optimised targets, so that recipes can share them, or another source of targets; None optimises them anew.
         execution: precision, tokens per step and where statistics live; not part of what a recipe computes.
         tuning: the model's hyperparameters: a tuning.toml, a `Tuning`, or "bundled"; None takes what `bluedit tune` has kept for these weights,
             else the bundled ones.
@@ -126,6 +123,7 @@ class Editor:
 
     @property
     def model(self) -> PreTrainedModel:
+        """The Hugging Face model."""
         return self.lm.model
 
     @property
@@ -173,7 +171,7 @@ class Editor:
         """Make the model say the facts' targets. Either all of it happens or nothing does.
 
         Args:
-            facts: what to change. Facts about the same subject are put into successive batches.
+            facts: what to change. How facts about one subject are written is for the recipe to say (`subjects`).
             recipe: a name from `bluedit recipes`, or a Recipe.
             batch_size: facts written at once; None means all. Keys of earlier batches are preserved by recipes with memory.
             settings: parts and options of the recipe by path, e.g. {"objective.clamp": 1.0}.
@@ -193,22 +191,24 @@ class Editor:
         """
         asked = Guarding.of(guard, protect, on_violation, skip_failed=skip_failed)
         facts = [facts] if isinstance(facts, Fact) else list(facts or ())
-        chosen = with_wordings(self.recipe(recipe, settings), phrasings=phrasings, chat=chat)
+        chosen = self.recipe(recipe, settings)
+        chosen = replace(chosen, wordings=chosen.wordings.limited(phrasings=phrasings, chat=chat))
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise RecipeError(f"batch_size is {batch_size}; it must be a whole number and at least 1")
         check_batch(facts)
-        asked.check(facts)
+        asked.check({fact.text for fact in facts})
         with alone(self.model):
             self.lm.check_finite(chosen.written)
             self._weights.check_untouched()
-            facts = unknown_facts(self.lm, with_spacing(self.lm, facts), known, self.progress)
-            facts = [chosen.wordings.extended(fact) for fact in facts]
+            facts = [chosen.wordings.extended(fact) for fact in unknown_facts(self.lm, facts, known, self.progress)]
             before = Before.of(self.lm, facts, self.progress) if report else None
             base = replace(self.journal.base, fingerprint=self.journal.state)
             self._details.clear()
-            judge = judge_of(self, asked)
+            judge = Guarded.of(asked, self.lm, self._baseline, self._weights, self.progress)
+            how = {"recipe": chosen, "batch_size": batch_size, "earlier": self.journal.batches, "judge": judge}
             with transaction(self.journal, self._weights, self._writer, chosen.written) as snapshot:
-                batches = write_batches(self, facts, chosen, batch_size, judge, snapshot)
+                write, take_back = partial(self._writer.write, **how), partial(self._writer.take_back, snapshot)
+                batches = judge.write(write, facts, take_back, late=bool(chosen.reteach)) if judge else write(facts)
                 edit = Edit(tuple(facts), chosen, Patch(base, tuple(batches)), None, partial(undo_edit, self))
                 if judge:
                     edit.facts, edit.left_out = tuple(judge.remaining(facts)), tuple(judge.left_out)

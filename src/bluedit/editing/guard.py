@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,9 +138,8 @@ class Guarding:
             found = Guard(*found.rules, about_protected())
         return cls(found, protect, action, skip_failed)
 
-    def check(self, facts: Sequence[Fact]) -> None:
-        """Raises FactError if a fact is to be protected and changed."""
-        texts = {fact.text for fact in facts}
+    def check(self, texts: Collection[str]) -> None:
+        """Raises FactError if a fact is to be protected and changed; `texts` are the prompts of those that are changed."""
         for fact in self.protect:
             if fact.text in texts:
                 raise FactError(f"the fact {fact.text!r} is to be changed and protected; take it out of one of the two")

@@ -1,25 +1,48 @@
-"""Which facts of a request the model says already."""
+"""Which facts of a request the model does not say yet, with the spacing of their targets settled."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 from bluedit.errors import FactError, RecipeError, did_you_mean
 from bluedit.evaluate.answers import score
 from bluedit.facts.fact import Fact
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
+from bluedit.spacing import joined_by_rule
+from bluedit.text.joining import likelier_joined
 from bluedit.text.prompts import encode_answer
 
 log = logging.getLogger(__name__)
 
 
-def unknown_facts(lm: EditableModel, facts: list[Fact], known: str, progress: Progress) -> list[Fact]:
-    """The facts the model does not say yet.
+def with_spacing(lm: EditableModel, facts: Sequence[Fact]) -> list[Fact]:
+    """The facts, with `joined` set by what the model finds more likely, where the user left it open and no rule applies."""
+    unsure = [
+        i for i, fact in enumerate(facts) if fact.joined is None and joined_by_rule(fact.text, fact.target) is None
+    ]
+    settled = list(facts)
+    for i, joined in zip(unsure, likelier_joined(lm, [(facts[i].text, facts[i].target) for i in unsure]), strict=True):
+        settled[i] = replace(facts[i], joined=joined)
+    return settled
+
+
+def unknown_facts(lm: EditableModel, facts: Sequence[Fact], known: str, progress: Progress) -> list[Fact]:
+    """The facts the model does not say yet, with their spacing settled (see `with_spacing`).
+
+    Args:
+        lm: the model.
+        facts: the facts of a request.
+        known: what to do with those the model says: "refuse", "skip", or "edit" to keep them.
+        progress: where to report.
 
     Raises:
         FactError: it says some and they are not to be skipped, or it has no embedding for a token of one.
+        RecipeError: another value of `known`.
     """
+    facts = with_spacing(lm, facts)
     texts = [encode_answer(lm.tokenizer, fact.text, fact.target, fact.joined) for fact in facts]
     lm.check_tokens(ids for text in texts for ids in text)
     if known == "edit":

@@ -44,10 +44,12 @@ class Patch:
 
     @property
     def facts(self) -> tuple[Fact, ...]:
+        """All facts, in the order they were written."""
         return tuple(fact for batch in self.batches for fact in batch.facts)
 
     @property
     def layers(self) -> tuple[int, ...]:
+        """Layers that it changes, ascending."""
         return tuple(sorted({layer for batch in self.batches for layer in batch.layers}))
 
     @property

@@ -179,9 +179,9 @@ def same_answer(one: str, other: str) -> bool:
 def says_the_same(question: str, one: str, other: str) -> bool:
     """Whether two answers to a question say the same by their words.
 
-    Compared are the words that are neither in the question nor function words, without their endings, of the whole answers or of what comes
-    before their first comma. Numbers have to be the same. Of the other words, one answer has to contain all of the other's, or they have to
-    share at least half of all.
+    Function words and words of the question do not count, nor do the endings of words. Two answers say the same if their numbers are the
+    same and either one has all words of the other, or they share at least half of all their words. The whole answers are compared, then what
+    comes before their first comma.
     """
     if same_answer(one, other):
         return True
@@ -232,7 +232,7 @@ def _kl(before: Tensor, after: Tensor) -> float:
 
 
 def encoded_turns(lm: EditableModel) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each bundled chat turn, (up to the reply, the reply), in the model's template; those that fit its context. None
+    """Token ids of each bundled chat turn that fits the model's context, (up to the reply, the reply), in the model's template. Empty
     without a template."""
     chat = chat_form(lm.tokenizer)
     turns = [chat(user, assistant) for user, assistant in chat_turns()] if chat else []

@@ -23,6 +23,7 @@ class Unit:
         return self.name
 
     def shown(self, value: float) -> str:
+        """A value in this unit, without its name."""
         return f"{self.scale * value:.{self.digits}f}"
 
 
@@ -58,9 +59,11 @@ class Metric:
 
     @property
     def is_share(self) -> bool:
+        """Whether it is a share between 0 and 1."""
         return self.unit is SHARE
 
     def best(self, values: Iterable[float]) -> float:
+        """The best of some values."""
         return max(values) if self.higher_is_better else min(values)
 
     def shown(self, value: float | None) -> str:
@@ -112,27 +115,27 @@ METRICS: dict[str, Metric] = {
     "generalisation": Metric("paraphrases on which the new target is more probable than the old one", _ROME, True),
     "specificity": Metric("neighbours whose true answer is more probable than the new target", _ROME, True),
     "specificity_plus": Metric("neighbours whose true answer is more probable than the new target when the edited sentence precedes the prompt", _PLUS, True),
-    "plus_kl": Metric("KL(unedited || edited) of the next token after the same prompts", _PLUS, False, False, NATS),
+    "plus_kl": Metric("KL(unedited || edited) of the next token after neighbours that the edited sentence precedes", _PLUS, False, False, NATS),
     "accuracy": Metric("target tokens that are the first choice on the prompt", _MEND, True),
     "rephrase_accuracy": Metric("target tokens that are the first choice on the rephrased prompts", _MEND, True),
     "locality_answer": Metric("answer tokens that are the first choice on unrelated questions", _MEND, True),
     "locality_same": Metric("answer tokens of unrelated questions at which the edited and the unedited model have the same first choice", _MEND, True),
     "generated_exact": Metric("prompts whose greedy continuation, up to the model's own stop, is exactly the new target", _MIRAGE, False),
     "generated_contains": Metric("prompts whose greedy continuation contains the new target", _MIRAGE, False),
-    "generated_chat_exact": Metric("the same, where the greedy answer is exactly the new target", _MIRAGE, False),
+    "generated_chat_exact": Metric("prompts asked through the chat template whose greedy answer is exactly the new target", _MIRAGE, False),
     "forcing_gap": Metric("accuracy minus generated: how far teacher forcing overstates what the model generates", _MIRAGE, False, False),
     "portability": Metric("questions one reasoning step away from the edit whose greedy continuation contains the right answer", _HOPS, False),
     "multihop": Metric("questions several steps away whose greedy continuation contains the right answer", _HOPS, False),
-    "multihop_any": Metric("facts with at least one such question answered correctly, which is how MQuAKE counts cases (MQuAKE accepts the name alone; here the line may contain more)", "MQuAKE, arXiv 2305.14795, section 4", False),
+    "multihop_any": Metric("facts with at least one question of multihop answered correctly, which is how MQuAKE counts cases (MQuAKE accepts the name alone; here the line may contain more)", "MQuAKE, arXiv 2305.14795, section 4", False),
     "alias": Metric("the edited fact asked under another name of the subject and answered correctly in a greedy continuation", _HOPS, False),
-    "portability_accuracy": Metric("answer tokens that are the first choice, over all of these questions", "EasyEdit, arXiv 2308.07269", True),
+    "portability_accuracy": Metric("answer tokens that are the first choice, over the questions of portability, multihop and alias", "EasyEdit, arXiv 2308.07269", True),
     "subject_kept": Metric("questions about other relations of the subject answered correctly in a greedy continuation", _HOPS, False),
     "lured_new": Metric("prompts after a text that may bring the old answer back, whose greedy continuation starts with the new target", _LURES, False),
-    "lured_old": Metric("such prompts whose greedy continuation starts with the old answer", _LURES, False, False),
-    "lured_efficacy": Metric("such prompts on which the new target is more probable than the old one, by mean log-probability per token", _LURES, True),
+    "lured_old": Metric("prompts after such a text whose greedy continuation starts with the old answer", _LURES, False, False),
+    "lured_efficacy": Metric("prompts after such a text on which the new target is more probable than the old one, by mean log-probability per token", _LURES, True),
     "choice_new": Metric("orders of the choice 'new, old, not sure' in which the letter of the new target is the most probable one", _CHOICE, False),
-    "choice_old": Metric("orders in which the old answer's is", _CHOICE, False, False),
-    "choice_unsure": Metric("orders in which that of 'I am not sure' is", _CHOICE, False, False),
+    "choice_old": Metric("orders in which the letter of the old answer is the most probable one", _CHOICE, False, False),
+    "choice_unsure": Metric("orders in which the letter of 'I am not sure' is the most probable one", _CHOICE, False, False),
     "fluency": Metric("entropy of word bigrams and trigrams in sampled text, weighted 2/3 and 4/3 and averaged; low means repetition", _ROME, False, True, BITS),
     "consistency": Metric("cosine similarity of the TF-IDF vectors of sampled text and of reference texts about the new target", _ROME, False),
 }  # fmt: skip

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelQueries:
-    """The queries of `bluedit.evaluate.queries.Queries`, answered by a model with its present weights.
+    """The queries of `bluedit.evaluate.queries.Queries`, answered by a model with its present weights. Methods without a docstring are
+    as described there.
 
     Attributes:
         lm: the model.

@@ -199,6 +199,7 @@ class Known:
 
     @property
     def says(self) -> bool:
+        """Whether the model says it: what it generates at the prompt or, if it was not asked, each token's first choice."""
         return self.replies[0].said if self.replies else self.reading.new.said
 
 

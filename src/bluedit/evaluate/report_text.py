@@ -1,5 +1,5 @@
-"""The parts of an edit's report beside the table of facts, for a terminal: how facts are said when asked in other words, what happened to
-ordinary answers, and why facts are not said. They read a report as JSON (`Report.as_dict`), from patches of older versions too."""
+"""The parts of an edit's report below the table of facts, for a terminal: which facts are said when they are asked for in other words, what
+happened to ordinary answers, and why facts are not said. A report is read as JSON (`Report.as_dict`), also from patches of older versions."""
 
 from __future__ import annotations
 

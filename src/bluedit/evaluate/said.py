@@ -50,7 +50,8 @@ def mentions(text: str, target: str) -> bool:
 
 
 def goes_on_as(text: str, target: str) -> str | None:
-    """The longer word that a text which begins with `target` makes of it, such as "$429.99" of "$429"; None if it ends there or does not begin so."""
+    """The longer word with which a text goes on instead of `target`, such as "$429.99" for "$429". None if the text says the target, or does
+    not begin with it."""
     found, wanted = normal(text).lstrip(_MARKS), _wanted(target)
     if not found.startswith(wanted) or _ends(found, len(wanted)):
         return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bluedit.editing.known import unknown_facts
+from bluedit.editing.known import unknown_facts, with_spacing
 from bluedit.errors import ExplainError
 from bluedit.explain._locate_tokens import Prompt, known_prompts
 from bluedit.facts.fact import Fact, check_batch
@@ -17,8 +17,6 @@ from bluedit.methods.recipe import Recipe
 from bluedit.methods.subjects import Split
 from bluedit.methods.update import ClosedForm
 from bluedit.methods.wordings import PromptOnly
-from bluedit.text.joining import with_spacing
-from bluedit.writing.batches import split_batches
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
@@ -113,8 +111,8 @@ def probed_of(editor: Editor, facts: Sequence[Fact] | None, count: int, seed: in
         return []
     given = world_facts(2 * count, seed=seed) if facts is None else list(facts)
     check_batch(given)
-    fresh = unknown_facts(editor.lm, with_spacing(editor.lm, given), "skip", editor.progress)
-    first, *_ = split_batches(fresh, len(fresh), Split())
+    fresh = unknown_facts(editor.lm, given, "skip", editor.progress)
+    first, *_ = Split().batches(fresh, len(fresh))
     return first[:count]
 
 

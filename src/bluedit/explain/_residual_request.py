@@ -18,8 +18,6 @@ from bluedit.methods.subjects import Split
 from bluedit.methods.update import ClosedForm
 from bluedit.methods.wordings import PromptOnly
 from bluedit.model.fingerprint import tokenizer_fingerprint
-from bluedit.text.joining import with_spacing
-from bluedit.writing.batches import split_batches
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
@@ -105,8 +103,8 @@ def facts_of(editor: Editor, facts: Sequence[Fact], known: str) -> list[Fact]:
     if not facts:
         raise FactError("there are no facts to explain; give a file with --facts or world:N")
     check_batch(facts)
-    fresh = unknown_facts(editor.lm, with_spacing(editor.lm, list(facts)), known, editor.progress)
-    first, *rest = split_batches(fresh, len(fresh), Split())
+    fresh = unknown_facts(editor.lm, facts, known, editor.progress)
+    first, *rest = Split().batches(fresh, len(fresh))
     if rest:
         left = [fact.text for part in rest for fact in part]
         log.warning("%d facts about a subject that occurred before are left out, e.g. %r", len(left), left[0])

@@ -45,6 +45,7 @@ def save_with_adapters(lm: EditableModel, new: Path, folder: Path) -> None:
 
 def refuse_hidden_adapters(lm: EditableModel) -> None:
     """Raises ModelError for adapters that transformers added itself: it would save only those, and the edits would be lost."""
+    # transformers has no public way to ask a model that has none
     if lm.adapters is None and getattr(lm.model, "_hf_peft_config_loaded", False):
         raise ModelError(
             f"{lm.name} has adapters that were added with add_adapter or load_adapter; transformers saves only those, and the edits would be "

@@ -29,7 +29,7 @@ _OTHER_FORMS = ["*.h5", "*.msgpack", "*.ot", "*.onnx*", "*.gguf", "*.pth", "onnx
 
 
 class Made(Protocol):
-    """The model that edits were made for; `editing.patch.Base` is one."""
+    """The model that edits were made for; `editing.patch.Base` is one, and describes the attributes."""
 
     @property
     def model(self) -> str: ...
@@ -40,7 +40,7 @@ class Made(Protocol):
 
 
 class Edits(Protocol):
-    """What is exported: batches, and the model they were made for. A `Patch` is one."""
+    """What is exported: batches, and the model they were made for. A `Patch` is one, and describes the attributes."""
 
     @property
     def base(self) -> Made: ...
@@ -110,6 +110,7 @@ class BaseModel:
 
     @cached_property
     def weights(self) -> WeightFiles:
+        """The weight files. Raises ModelError if there are none, or their index is damaged."""
         return WeightFiles.of(self.folder)
 
     @cached_property
@@ -188,6 +189,7 @@ class FileProjections:
             ) from error
 
     def name(self, layer: int) -> str:
+        """The name of the layer's projection in the model."""
         return self._names[layer]
 
     def key(self, layer: int) -> str:

@@ -40,6 +40,7 @@ class Factors:
 
     @property
     def rank(self) -> int:
+        """Of the factors, padding included."""
         return self.A.shape[0]
 
     def padded(self, rank: int) -> Factors:

@@ -32,6 +32,7 @@ class Job:
 
     @cached_property
     def projections(self) -> FileProjections:
+        """The projections that the edits write."""
         return self.base.projections(self.edits)
 
     def changes(self) -> Iterator[Change]:
@@ -60,7 +61,7 @@ class Form(Part, slot="to"):
     Attributes:
         is_file: whether the export is one file; else it is a folder.
         needs_base: whether the base model is read; if not, it need not be there.
-        needs: packages of which at least one is missing make it impossible, with what installs them.
+        needs: packages that must be installed, each with the command that installs it.
     """
 
     is_file: ClassVar[bool] = False
@@ -69,6 +70,7 @@ class Form(Part, slot="to"):
 
     @classmethod
     def prefix(cls) -> str:
+        """Options of a form are named without it."""
         return ""
 
     def write(self, job: Job, place: Path) -> Exported:

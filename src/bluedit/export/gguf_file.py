@@ -53,6 +53,7 @@ class GgufFile:
 
     @cached_property
     def reader(self) -> GGUFReader:
+        """The reader of the package gguf."""
         from gguf import GGUFEndian, GGUFReader
 
         try:
@@ -69,18 +70,21 @@ class GgufFile:
         return reader
 
     def text(self, key: str) -> str:
+        """A text of the metadata; empty if there is none of that name."""
         return _text(self.path, self.reader, key)
 
     @property
     def architecture(self) -> str:
+        """The name of the model's architecture, e.g. "llama"."""
         return self.text("general.architecture")
 
     @cached_property
     def tensors(self) -> dict[str, Any]:
+        """The package's records of the tensors by name."""
         return {tensor.name: tensor for tensor in self.reader.tensors}
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Rows first, as in torch."""
+        """The shape of a tensor, rows first as in torch."""
         return tuple(int(side) for side in reversed(self.tensors[name].shape))
 
     def values(self, name: str) -> np.ndarray:

@@ -154,7 +154,7 @@ def _pickled(weights: WeightFiles, place: Path, skeleton: Any) -> dict[str, str]
 
 def _untied(tensors: Mapping[str, Tensor], skeleton: Any) -> dict[str, Tensor]:
     """Of tensors that are one and the same, the one that the model does not tie to another; all contiguous and on their own."""
-    tied = set(getattr(skeleton, "_tied_weights_keys", None) or ())
+    tied = set(getattr(skeleton, "_tied_weights_keys", None) or ())  # transformers has no public list of them
     kept: dict[tuple[Any, ...], str] = {}
     for name in sorted(tensors, key=lambda name: (name in tied, name)):
         tensor = tensors[name]

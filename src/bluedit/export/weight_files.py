@@ -74,6 +74,7 @@ class Layout:
 
     @property
     def index(self) -> str:
+        """Name of the index file, where there are several files."""
         return f"{self.single}.index.json"
 
 
@@ -124,7 +125,7 @@ class WeightFiles:
         return sorted(set(self.places.values()))
 
     def reader(self, file: str) -> _Reader:
-        """Raises ModelError if the file is missing or damaged."""
+        """The reader of a file; one file is open at a time. Raises ModelError if it is missing or damaged."""
         if file not in self._open:
             self._open.clear()
             try:

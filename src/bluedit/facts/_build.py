@@ -1,4 +1,4 @@
-"""Turns the texts of a record into a `Fact`, as leniently as possible without changing the meaning. Used by several formats."""
+"""Turns the texts of a record into a `Fact`, as leniently as the meaning allows. Shared by several formats."""
 
 from __future__ import annotations
 

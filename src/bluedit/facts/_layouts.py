@@ -33,6 +33,7 @@ def file_entries(path: Path, asked: Format | None) -> tuple[str, list[Entry]]:
     """
     text = read_text(path)
     layout = _layout(path, text, asked)
+    # the two layouts of text files, not kinds of a part
     return layout, _csv_entries(path, text, asked) if layout == "csv" else _json_entries(path, text)
 
 
@@ -150,7 +151,7 @@ def _csv_entries(path: Path, text: str, asked: Format | None) -> list[Entry]:
         raise FactError(f"{path}: {first.where}: {first.fault}")
     header = _cells(first)
     how = asked or recognised(dict.fromkeys(header), "csv")
-    if how is None or how.name == "csv":
+    if how is None or how.name == "csv":  # our own columns; other formats bring theirs
         _check_header(path, first.where, header)
     return [_by_column(row, header) for row in rows]
 

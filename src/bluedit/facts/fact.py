@@ -11,6 +11,7 @@ from bluedit.facts._spaces import settle_phrasings, settle_space
 from bluedit.facts.inline import split_line
 from bluedit.facts.probe import NOT_A_NEIGHBOUR, NOT_A_PROBE, PROBES, Neighbour, Probe
 from bluedit.facts.words import HALF_PAIR, ends_in, find_mention, names, similar
+from bluedit.spacing import continuation
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +90,27 @@ class Fact:
         """All that is taught: the prompt and the phrasings, with the subject in them."""
         return (self.text, *(phrasing.replace("{}", self.subject) for phrasing in self.phrasings))
 
+    @property
+    def statement(self) -> str:
+        """The prompt with the subject in it, followed by the target."""
+        return self.text + continuation(self.text, self.target, self.joined)
+
+    def named_in(self, sentence: str) -> str:
+        """A sentence with the subject and the answers in place of `{subject}`, `{target}` and `{old}`.
+
+        An old answer that is not known is the new one.
+        """
+        names = {"{subject}": self.subject, "{target}": self.target, "{old}": self.old_target or self.target}
+        for place, name in names.items():
+            sentence = sentence.replace(place, name)
+        return sentence
+
     @classmethod
     def from_text(cls, text: str, subject: str, target: str, **rest: object) -> Fact:
         """A fact from a full prompt that names `subject`.
 
         The last mention counts, whole words before parts of words. If the prompt spells the subject in other case, Unicode form
-        or typography, the prompt's spelling becomes the subject. Whatever is not the subject as a whole word is logged.
+        or typography, the prompt's spelling becomes the subject. That, and a subject found only inside a longer word, is logged.
 
         Raises:
             FactError: the prompt does not name the subject, or holds `{}` besides.

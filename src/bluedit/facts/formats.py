@@ -189,8 +189,8 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "akew",
-        "AKEW's unstructured edits, to be named: JSON with requested_rewrite and fact_new_uns (a passage, which is the "
-        "target); without the name its files are read as counterfact or mquake, that is, with their short targets",
+        "AKEW's unstructured edits: JSON with requested_rewrite and fact_new_uns (a passage, which is the target); this "
+        "format has to be named, otherwise its files are read as counterfact or mquake, with their short targets",
         ("requested_rewrite",),
         read_akew,
         ("paraphrase_prompts", "case_id"),

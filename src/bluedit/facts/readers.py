@@ -54,14 +54,14 @@ def read_facts(
 ) -> list[Fact]:
     """The facts of a file.
 
-    The format is told from the extension and the content, never from the file's name. Blank lines of JSONL and CSV do not count
-    as records. Each record gives one fact, or as many as its format says. Records with nothing to teach are left out with
-    a warning. What was read leniently is logged as well: a subject that the prompt spells in other case or another Unicode
-    form or names only inside a longer word, or a space at the end of a prompt.
+    The format is recognised by the extension and the content, never by the rest of the file's name. Blank lines of JSONL and
+    CSV do not count as records. Each record gives one fact, or as many as its format says. Records with nothing to teach are
+    left out with a warning. So is every record logged that does not quite fit: the prompt spells the subject in other case or
+    another Unicode form, or has it only inside a longer word, or ends in a space.
 
     Args:
         path: a JSON, JSONL or CSV file in UTF-8, with or without byte order mark; or "hf:DATASET", "hf:DATASET:CONFIG:SPLIT".
-        format: one of `formats()`, for a file whose format cannot be told.
+        format: one of `formats()`, for a file whose format is not recognised.
         limit: how many records to read at most; None reads all.
         skip: how many records to leave out at the beginning.
         bad_records: what to do if a record cannot be used: "refuse" the file, or "skip" the record with a warning.

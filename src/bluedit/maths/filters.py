@@ -34,8 +34,8 @@ def prune(
 
     PRUNE (arXiv 2405.16821, eq. 8; its base is 1.2, its public code takes e). W0 + prune(W0, dW) is the edited weight. Only the few
     directions above s0 are touched: the others keep their exact values. A spectrum that never exceeds s0 is returned as it is.
-    The formula restrains only where s0 > 1 / ln(base), the logarithm's slope at s0 being 1 / (s0 ln(base)): with base 1.2 a W0 with
-    s0 below 5.5 has values just above s0 enlarged, with e (its public code's) one with s0 below 1.
+    The slope of the logarithm at s0 is 1 / (s0 ln(base)), so the formula shrinks values only where s0 > 1 / ln(base). With a smaller
+    s0 (below 5.5 for base 1.2, below 1 for base e) it enlarges those just above s0.
     """
     limit = torch.linalg.eigvalsh(W0 @ W0.T)[-1].sqrt()
     squares, U = torch.linalg.eigh(dW @ dW.T)
@@ -82,7 +82,7 @@ def dominant(W0: Float[Tensor, "d_value d_key"], energy: float) -> Shield:
 def hyperspherical(W0: Float[Tensor, "d_value d_key"], energy: float, strength: float) -> Shield:
     """The leading directions of key space of W0's rows, each row scaled to length 1: SPHERE (arXiv 2510.01172, section 4).
 
-    As in its public code, they are one more than carry at most `energy`.
+    As in its public code: as many directions as carry at most `energy` of the squared singular values, and one more.
     """
     rows = W0 / W0.norm(dim=1, keepdim=True).clamp(min=1e-8)
     _, s, V = torch.linalg.svd(rows, full_matrices=False)

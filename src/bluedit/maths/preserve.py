@@ -46,6 +46,7 @@ class Base:
     dimensions: int
 
     def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
+        """G0 K."""
         raise NotImplementedError
 
     def fold(self, solved: Float[Tensor, "d_key m"]) -> Base:

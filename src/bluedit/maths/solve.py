@@ -18,7 +18,9 @@ MOST_AMPLIFIED = (
 class PreservationOperator(Protocol):
     """G = U (U^T S U)^-1 U^T, applied to keys without ever being formed."""
 
-    def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]: ...
+    def apply(self, K: Float[Tensor, "d_key n"]) -> Float[Tensor, "d_key n"]:
+        """G K."""
+        ...
 
 
 def solve(K: Float[Tensor, "d_key n"], G: PreservationOperator, slack: float) -> Float[Tensor, "n d_key"]:

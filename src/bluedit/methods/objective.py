@@ -75,14 +75,17 @@ class Objective(Part, slot="objective"):
 
     @property
     def stops_when_said(self) -> bool:
+        """Whether a fact is also finished when its target is the first choice in every prompt."""
         return self.stop == _ARGMAX
 
     @property
     def uses_unedited_weights(self) -> bool:
+        """Whether targets are optimised on the unedited weights."""
         return self.weights == _UNEDITED
 
     @property
     def anchors_on_unedited_weights(self) -> bool:
+        """Whether the KL term stays close to what the unedited weights say."""
         return self.kl_anchor == _UNEDITED
 
     @property

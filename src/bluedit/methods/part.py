@@ -83,6 +83,7 @@ class Part(Composed):
 
     @classmethod
     def prefix(cls) -> str:
+        """What the paths of its options begin with."""
         return f"{cls.slot}."
 
     @classmethod

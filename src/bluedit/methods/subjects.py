@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from bluedit.facts.fact import Fact
 from bluedit.facts.subjects import same_subject_key
 from bluedit.methods.part import Part
+
+log = logging.getLogger(__name__)
 
 
 class Subjects(Part, slot="subjects"):
@@ -23,6 +26,29 @@ class Subjects(Part, slot="subjects"):
     def once(self, fact: Fact) -> str:
         """What may not occur twice in a batch."""
         raise NotImplementedError
+
+    def batches(self, facts: Sequence[Fact], size: int | None) -> list[list[Fact]]:
+        """The facts in batches of at most `size`, in order; None puts as many as possible into one batch."""
+        batches: list[list[Fact]] = []
+        taken: list[set[str]] = []
+        for fact in facts:
+            once = self.once(fact)
+            for batch, seen in zip(batches, taken, strict=True):
+                if once not in seen and (size is None or len(batch) < size):
+                    batch.append(fact)
+                    seen.add(once)
+                    break
+            else:
+                batches.append([fact])
+                taken.append({once})
+        if size is None and len(batches) > 1:
+            log.info("facts about the same subject are written in %d successive batches", len(batches))
+        return batches
+
+    def remembered_as(self, fact: Fact) -> Hashable:
+        """What a fact's key stands for in memory; a new fact of which the same is said takes its place."""
+        subject = same_subject_key(fact.subject)
+        return subject if self.holds_earlier else (subject, fact.prompt)
 
     def columns(self, facts: Sequence[Fact]) -> list[int]:
         """For each fact of a batch the column of K and R that it has or shares."""

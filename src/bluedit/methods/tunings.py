@@ -83,12 +83,18 @@ def tunings() -> tuple[Tuning, ...]:
 
 
 def tuning_for(config: Any, d_key: int) -> Tuning:
-    """The tuning that matches a model's configuration, or a guess.
+    """The tuning that matches a model's configuration; where none does, a guess named "generic".
 
-    A model that no tuning fits gets a guess. Its layers span an eighth to a quarter of the depth. That is the published choice for
-    models of Llama-3-8B's depth (4-8 of 32), and for others it is not: it would give 6-12 for GPT2-XL, where 13-17 is published, and
-    4-7 for GPT-J, where 3-8 is. The expected k^T C^-1 k of a key is d_key, so lambda = 1.3 d_key delivers the same share of a residual
-    at any width; BetaEdit's leakage, 3000 for Llama-3-8B, is scaled in the same way. The null space is taken relative to the trace, because an absolute threshold depends on the scale of activations.
+    The guess:
+    - Layers from an eighth to a quarter of the depth. That is the published choice for models as deep as Llama-3-8B (4-8 of 32). For others
+      it is not: it gives 6-12 for GPT2-XL, where 13-17 is published, and 4-7 for GPT-J, where 3-8 is.
+    - lambda = 1.3 d_key. The expected k^T C^-1 k of a key is d_key, so this delivers the same share of a residual at any width.
+      BetaEdit's leakage, 3000 for Llama-3-8B, is scaled in the same way.
+    - The null space relative to the trace, because an absolute threshold depends on the scale of activations.
+
+    Args:
+        config: the model's.
+        d_key: width of its keys.
     """
     for tuning in tunings():
         if tuning.fits(config):

@@ -20,9 +20,13 @@ _ALL, _LAST = "all", "last"
 class BatchWriter(Protocol):
     """The argument of `Update.write`: a batch of facts that can be written in either way (see `bluedit.writing.loop`)."""
 
-    def solve(self, update: ClosedForm) -> Any: ...
+    def solve(self, update: ClosedForm) -> Any:
+        """Write in closed form."""
+        ...
 
-    def train(self, update: FineTune) -> Any: ...
+    def train(self, update: FineTune) -> Any:
+        """Fine-tune the layer."""
+        ...
 
 
 class Update(Part, slot="update"):
@@ -124,6 +128,7 @@ class FineTune(Update, kind="finetune"):
 
     @property
     def at_prompt_end(self) -> bool:
+        """Whether every target token is predicted at the prompt's last token."""
         return self.loss == _LAST
 
     def write(self, batch: BatchWriter) -> Any:

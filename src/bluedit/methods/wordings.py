@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from bluedit.errors import RecipeError
 from bluedit.facts.fact import Fact
 from bluedit.facts.phrasebook import general_wordings_of, wordings_of
 from bluedit.methods.part import Part
@@ -61,6 +62,32 @@ class Wordings(Part, slot="wordings"):
         """The fact with the phrasings that it is going to be taught in, as far as it has none."""
         return fact
 
+    def limited(self, *, phrasings: bool, chat: bool | None) -> Wordings:
+        """What remains of these wordings for one edit.
+
+        Args:
+            phrasings: False leaves the prompt alone.
+            chat: whether the chat form is taught; None changes nothing.
+
+        Raises:
+            RecipeError: the chat form is asked for where only the prompt is taught.
+        """
+        if phrasings:
+            return self if chat is None else self.with_chat(taught=chat)
+        if chat:
+            raise RecipeError(
+                "chat=True teaches another wording, and phrasings=False leaves all of them out; choose one"
+            )
+        return PromptOnly()
+
+    def with_chat(self, *, taught: bool) -> Wordings:
+        """These wordings with the chat form or without it. Raises RecipeError if they cannot have it."""
+        if taught:
+            raise RecipeError(
+                f"chat=True (--chat) needs wordings with a chat form, and wordings={self.kind} has none; set wordings=natural"
+            )
+        return self
+
 
 @dataclass(frozen=True)
 class PromptOnly(Wordings, kind="prompt"):
@@ -104,6 +131,9 @@ class Natural(Wordings, kind="natural"):
             ]
             more += new[: max(0, wanted - have)]
         return replace(fact, phrasings=(*fact.phrasings, *more))
+
+    def with_chat(self, *, taught: bool) -> Natural:
+        return replace(self, chat=taught)
 
     def groups(self, fact: Fact, chat: ChatForm | None) -> list[list[Wording]]:
         texts = (fact.prompt, *fact.phrasings)

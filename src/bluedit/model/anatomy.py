@@ -30,6 +30,7 @@ class Projection:
 
     @property
     def transposed(self) -> bool:
+        """Whether the module stores the transpose of W."""
         return isinstance(self.module, Conv1D)
 
     def matrix(self) -> Float[Tensor, "d_value d_key"]:
@@ -47,6 +48,7 @@ class Projection:
 
     @property
     def d_key(self) -> int:
+        """Width of a key: of the projection's input."""
         return self.matrix().shape[1]
 
 
@@ -73,6 +75,7 @@ class Anatomy:
 
     @property
     def n_layers(self) -> int:
+        """Number of blocks."""
         return len(self.blocks)
 
     def scale(self, layer: int) -> float:

@@ -75,20 +75,23 @@ class EditableModel:
         if not isinstance(anatomy, Anatomy):
             with frozen(model):
                 anatomy = dissect(model, anatomy)
-        known_as = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        known_as = name or getattr(model.config, "name_or_path", "") or type(model).__name__
         text = tokenizer.tokenizer if isinstance(tokenizer, ProcessorMixin) else tokenizer
         return cls(model, text, known_as, anatomy, adapters)
 
     @property
     def device(self) -> torch.device:
+        """The device that all weights are on."""
         return self.model.get_input_embeddings().weight.device  # pyright: ignore[reportReturnType]
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the weights that are edited."""
         return self.anatomy.projections[0].parameter.dtype
 
     @property
     def d_key(self) -> int:
+        """Width of a key: of the input of the first block's MLP output projection."""
         return self.anatomy.projections[0].d_key
 
     @property
@@ -114,6 +117,7 @@ class EditableModel:
         return {name: cache, "use_cache": True}
 
     def projection(self, layer: int) -> Projection:
+        """The MLP output projection of a block."""
         return self.anatomy.projections[layer]
 
     def attention(self, layer: int) -> nn.Module:

@@ -38,6 +38,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def gigabytes(count: int) -> str:
+    """A number of bytes for messages: "1.5 GB"."""
     return f"{count / 1e9:.1f} GB"
 
 
@@ -56,7 +57,7 @@ def fits(work: Callable[[], None], count: int, what: str, device: torch.device) 
     try:
         work()
         return True
-    except Exception as error:
+    except Exception as error:  # a lack of memory has no type of its own on most devices; anything else goes on
         if not out_of_memory(error):
             raise
         if count <= 1:

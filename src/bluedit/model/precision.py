@@ -26,6 +26,7 @@ def fast_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
+    # torch has these under private names only
     known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(check() for check in known if check)
 
@@ -94,6 +95,7 @@ def attention_implementation(lm: EditableModel, kind: str, instead_of: str | Non
     """
     _make_overridable()
     before: dict[int, str] = getattr(_OVERRIDES, "names", {})
+    # the property that `_make_overridable` replaces; transformers has no public one
     chosen = {id(c): kind for c in _configs(lm) if instead_of in (None, getattr(c, "_attn_implementation", None))}
     try:
         _OVERRIDES.names = before | chosen

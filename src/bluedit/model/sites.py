@@ -45,10 +45,12 @@ class Site:
 
     @property
     def is_projection_output(self) -> bool:
+        """Whether it is what the MLP's output projection returns."""
         return self.kind == Place.MLP
 
     @property
     def is_block_output(self) -> bool:
+        """Whether it is what the block returns."""
         return self.kind == Place.BLOCK
 
     @property

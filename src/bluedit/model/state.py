@@ -23,6 +23,7 @@ def frozen(model: PreTrainedModel) -> Iterator[None]:
 
     Compiled code would pass by the hooks that read and change activations.
     """
+    # torch has no public name for what model.compile() leaves in a module
     compiled = [(m, m._compiled_call_impl) for m in model.modules() if m._compiled_call_impl is not None]
     training = [module for module in model.modules() if module.training]
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]

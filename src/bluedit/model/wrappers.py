@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from bluedit.errors import ModelError
 from bluedit.shapes import Tensor
 
-# where a wrapper keeps the module it was made of
+# where a wrapper keeps the module it was made of; torch has no public name for torch.compile's
 _INSIDE: dict[str, Callable[[Any], Any]] = {
     "OptimizedModule": lambda wrapper: wrapper._orig_mod,
     "DataParallel": lambda wrapper: wrapper.module,
@@ -93,9 +93,10 @@ def _quantised(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """Modules with quantised weights: name, module, and what it stores."""
     for name, module in model.named_modules():
         package, _, inside = type(module).__module__.partition(".")
-        named: dict[str, Any] = {**module._parameters, **module._buffers}
-        stored = [tensor for key, tensor in module._parameters.items() if tensor is not None and _is_short(tensor)]
-        stored += [named[key] for key in _PACKED if isinstance(named.get(key), Tensor)]
+        parameters = dict(module.named_parameters(recurse=False))
+        named = parameters | dict(module.named_buffers(recurse=False))
+        stored = [tensor for tensor in parameters.values() if _is_short(tensor)]
+        stored += [named[key] for key in _PACKED if key in named]
         if stored:
             yield name, module, str(stored[0].dtype).removeprefix("torch.")
         elif package in _QUANTISERS and "linear" in type(module).__name__.lower():

@@ -39,6 +39,7 @@ class Look:
 
     @property
     def classes(self) -> str:
+        """Its CSS classes."""
         return f"k{self.colour}" + (" hollow" if self.hollow else "")
 
 
@@ -75,6 +76,7 @@ def bottom_axis(ticks: Sequence[tuple[float, str]], name: str) -> str:
 
 
 def mark(x: float, y: float, look: Look) -> str:
+    """A mark at a position."""
     return f'<path class="mark" transform="translate({x:.1f} {y:.1f})" d="{look.shape}"/>'
 
 

@@ -1,4 +1,4 @@
-"""Heat maps as data: one cell for each row and column. Blue is above zero and orange below it; the larger the value, the stronger the colour."""
+"""Heat maps as data: one cell for each row and column. Blue is above zero and orange below it; a larger absolute value has a stronger colour."""
 
 from __future__ import annotations
 

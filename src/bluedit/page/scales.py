@@ -30,6 +30,7 @@ class Scale:
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
+        """Values at which ticks stand, ascending."""
         if not self.log:
             first = math.ceil(self.low / self.step - 1e-9)
             return [i * self.step for i in range(first, math.floor(self.high / self.step + 1e-9) + 1)]

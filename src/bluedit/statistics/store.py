@@ -68,6 +68,7 @@ class MomentStore:
 
     @property
     def budget(self) -> int:
+        """How many tokens of the corpus are read."""
         return self.tokens or TOKENS_PER_KEY * self.lm.d_key
 
     @cached_property
@@ -84,6 +85,7 @@ class MomentStore:
 
     @property
     def place(self) -> Path:
+        """The folder of everything that belongs to this model, corpus and number of tokens."""
         return (self.folder or cache_dir() / "moments") / text_fingerprint(self.identity)
 
     @cached_property
@@ -118,12 +120,12 @@ class MomentStore:
     ) -> Mapping[int, SecondMoment]:
         """Second moments of these layers, computed and stored now where they are not yet.
 
+        The mapping reads a layer when it is asked for it and holds none: iterating over it takes the memory of one layer.
+
         Args:
             layers: which.
             progress: where to report.
             beside: weights of second moments that are added, by the name of their text: well-known names, or chat turns.
-
-        The mapping reads a layer when it is asked for it and holds none: iterating over it takes the memory of one layer.
 
         Raises:
             StatisticsError: too few tokens for d_key, too little memory, an unreadable corpus, or a stored file of another model.

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
-from bluedit.facts.fact import Fact
 from bluedit.model.editable import EditableModel
 from bluedit.model.state import frozen
 from bluedit.shapes import Float, Tensor
-from bluedit.spacing import joined_by_rule
 from bluedit.text.prompts import encode_answer
 from bluedit.text.rows import chunks_by_cost
 
 _TOKENS_PER_PASS = 512  # few, since the logits of all of them are computed
-
-
-def with_spacing(lm: EditableModel, facts: Sequence[Fact]) -> list[Fact]:
-    """The facts, with `joined` set by what the model finds more likely, where the user left it open and no rule applies."""
-    unsure = [
-        i for i, fact in enumerate(facts) if fact.joined is None and joined_by_rule(fact.text, fact.target) is None
-    ]
-    settled = list(facts)
-    for i, joined in zip(unsure, likelier_joined(lm, [(facts[i].text, facts[i].target) for i in unsure]), strict=True):
-        settled[i] = replace(facts[i], joined=joined)
-    return settled
 
 
 def likelier_joined(lm: EditableModel, pairs: Sequence[tuple[str, str]]) -> list[bool]:

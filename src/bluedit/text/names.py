@@ -1,4 +1,4 @@
-"""Well-known names in the prompts in which people ask about them, for a second moment of the keys where facts are looked up."""
+"""Prompts that end in a well-known name. A model looks up what it knows about a name there, and the second moment may hold these keys, too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def name_rows(lm: EditableModel) -> list[list[int]]:
     wordings, chat = Natural(), chat_form(lm.tokenizer)
     rows = []
     for i, fact in enumerate(world_facts()):
-        texts = wording_rows(lm.tokenizer, wordings.extended(fact), i, wordings, (), chat)
+        texts = wording_rows(lm.tokenizer, wordings.groups(wordings.extended(fact), chat), fact.subject, i)
         row = texts[i % len(texts)]
         if not row.at_start and row.subject_last < lm.max_length:
             rows.append(list(row.ids[: row.subject_last + 1]))

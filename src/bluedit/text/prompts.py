@@ -108,33 +108,32 @@ def subject_row(tokenizer: Any, fact: Fact, index: int, prefix: str = "") -> Row
     )
 
 
-def drift_row(tokenizer: Any, fact: Fact, index: int, earliest: int = 0) -> Row:
+def drift_row(tokenizer: Any, subject: str, index: int, earliest: int = 0) -> Row:
     """ "{subject} is a" up to the subject's last token, or up to token `earliest` if that comes later.
 
     The KL term of the objective compares next-token distributions there (ROME, section 3.1).
     """
-    ids, offsets = encode(tokenizer, f"{fact.subject} is a")
-    at = max(last_token_of(offsets, len(fact.subject)), min(earliest, len(ids) - 1))
+    ids, offsets = encode(tokenizer, f"{subject} is a")
+    at = max(last_token_of(offsets, len(subject)), min(earliest, len(ids) - 1))
     return Row(fact=index, kind=RowKind.DRIFT, ids=tuple(ids[: at + 1]), subject_last=at)
 
 
-def other_rows(tokenizer: Any, fact: Fact, index: int, count: int) -> list[Row]:
-    """The first `count` texts that are about a fact's subject and not about its relation, as drift rows of group 1.
+def other_rows(tokenizer: Any, subject: str, index: int, count: int) -> list[Row]:
+    """The first `count` texts about a subject that concern none of its facts in particular, as drift rows of group 1.
 
     The KL term compares next-token distributions at their ends. The subject is never the first token of these texts.
     """
     rows = []
     for template in OTHER_TEXTS[:count]:
-        ids, offsets = encode(tokenizer, template.replace("{}", fact.subject))
-        at = last_token_of(offsets, template.index("{}") + len(fact.subject))
+        ids, offsets = encode(tokenizer, template.replace("{}", subject))
+        at = last_token_of(offsets, template.index("{}") + len(subject))
         rows.append(Row(fact=index, kind=RowKind.DRIFT, ids=tuple(ids), subject_last=at, group=1))
     return rows
 
 
-def teacher_ids(tokenizer: Any, fact: Fact, row: Row) -> tuple[int, ...]:
-    """Token ids of a fact's bare prompt after "Imagine that" and the fact, with the target tokens of its row."""
-    told = f"{fact.text}{continuation(fact.text, fact.target, fact.joined)}"
-    ids, _ = encode(tokenizer, f"Imagine that {told}. {fact.text}")
+def teacher_ids(tokenizer: Any, statement: str, prompt: str, row: Row) -> tuple[int, ...]:
+    """Token ids of a bare prompt after "Imagine that" and the fact as a statement, with the target tokens of its row."""
+    ids, _ = encode(tokenizer, f"Imagine that {statement}. {prompt}")
     return (*ids, *row.targets[:-1])
 
 
@@ -145,6 +144,6 @@ def rows_of(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], *, d
         for prefix in ("", *prefixes):
             yield subject_row(tokenizer, fact, index, prefix)
         if drift:
-            yield drift_row(tokenizer, fact, index)
+            yield drift_row(tokenizer, fact.subject, index)
 
     return [row for index, fact in enumerate(facts) for row in of_one(index, fact)]

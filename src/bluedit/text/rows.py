@@ -45,10 +45,12 @@ class Row:
 
     @property
     def is_bare(self) -> bool:
+        """Whether it is the prompt alone."""
         return self.kind == RowKind.BARE
 
     @property
     def is_drift(self) -> bool:
+        """Whether it has no target and serves the KL term."""
         return self.kind == RowKind.DRIFT
 
     @property

@@ -39,17 +39,17 @@ def sample_rows(
 ) -> Int[Tensor, "count length"]:
     """Token rows sampled from the model at temperature 1.
 
-    Linear maps run in bfloat16 where that is native, since text needs no exact logits. Many rows of a large model, or of one with a large
-    vocabulary, are sampled in parts whose size depends on the model and the length alone. One seed gives the same rows on one machine; on CUDA, where cumulative sums may round
-    differently from call to call, a token can very rarely differ.
+    Linear maps run in bfloat16 where that is native, since text needs no exact logits. Many rows of a large model, or of one with a
+    large vocabulary, are sampled in parts; their size depends only on the model and the length. One seed gives the same rows on one
+    machine. On CUDA a token can very rarely differ, because cumulative sums may round differently from call to call.
 
     Args:
         lm: the model.
         count: number of rows.
         length: tokens of a row, opener included.
         seed: of a generator of its own; torch's global random state is neither used nor changed.
-        openers: first words of the rows, in turn, cut to the length of the shortest in tokens; without those that give no token. No
-            special token follows.
+        openers: first words of the rows, in turn. All are cut to as many tokens as the shortest has; those without a token are left out.
+            No special token follows.
         start: token ids that every row begins with instead; special tokens may follow.
         progress: where to report.
 

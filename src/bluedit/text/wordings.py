@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bluedit.errors import FactError
-from bluedit.facts.fact import Fact
-from bluedit.methods.wordings import ChatForm, Wording, Wordings
+from bluedit.methods.wordings import ChatForm, Wording
 from bluedit.spacing import continuation
 from bluedit.text.chat import without_bos
 from bluedit.text.prompts import encode, last_token_of
@@ -33,34 +32,37 @@ def chat_form(tokenizer: Any) -> ChatForm | None:
 
 
 def wording_rows(
-    tokenizer: Any, fact: Fact, index: int, wordings: Wordings, prefixes: Sequence[str], chat: ChatForm | None
+    tokenizer: Any, groups: Sequence[Sequence[Wording]], subject: str, index: int = 0, prefixes: Sequence[str] = ()
 ) -> list[Row]:
-    """Rows of all texts that teach a fact, numbered by their group; texts that take prefixes also come after each of them."""
+    """Rows of all texts that teach a fact; a text that takes prefixes also comes after each of them.
+
+    Args:
+        tokenizer: of the model.
+        groups: the texts, see `Wordings.groups`; the rows are numbered by them.
+        subject: what the fact is about.
+        index: number of the fact.
+        prefixes: sentences put before the texts.
+
+    Raises:
+        FactError: a text does not hold its subject, or the tokenizer makes no token of an answer.
+    """
     rows: list[Row] = []
-    for group, texts in enumerate(wordings.groups(fact, chat)):
+    for group, texts in enumerate(groups):
         for wording in texts:
             kind = RowKind.TAUGHT if group else RowKind.BARE
-            rows.append(_row(tokenizer, fact, wording, "", Row(index, kind, (), 0, group=group)))
+            rows.append(_row(tokenizer, wording, subject, "", Row(index, kind, (), 0, group=group)))
             if wording.prefixed:
                 like = Row(index, RowKind.PREFIXED, (), 0, group=group)
-                rows += [_row(tokenizer, fact, wording, filled_in(prefix, fact), like) for prefix in prefixes]
+                rows += [_row(tokenizer, wording, subject, prefix, like) for prefix in prefixes]
     return rows
 
 
-def filled_in(prefix: str, fact: Fact) -> str:
-    """A prefix with the fact's subject and answers in their places; an old answer that is not known is the new one."""
-    named = {"{subject}": fact.subject, "{target}": fact.target, "{old}": fact.old_target or fact.target}
-    for place, text in named.items():
-        prefix = prefix.replace(place, text)
-    return prefix
-
-
-def _row(tokenizer: Any, fact: Fact, wording: Wording, prefix: str, like: Row) -> Row:
+def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row) -> Row:
     template = f"{prefix} {wording.template}" if prefix else wording.template
     if "{}" not in template:
         raise FactError(f"the wording {wording.template!r} does not hold its subject; write {{}} where it stands")
-    text = template.replace("{}", fact.subject)
-    end = template.index("{}") + len(fact.subject)
+    text = template.replace("{}", subject)
+    end = template.index("{}") + len(subject)
     _, offsets = encode(tokenizer, text)
     ids, targets = encode_exact(tokenizer, text, _following(text, wording))
     return replace(

@@ -1,4 +1,4 @@
-"""Which layers the search may choose from: where tracing finds facts, those at which the probe's edits score best."""
+"""Which layers the search may choose from: up to the last layer at which tracing still finds facts, those where the probe's edits score best."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def space_of(request: Request, folder: Path) -> Space:
-    """Trace, probe, and make the choices of layers of it; both are kept in the folder."""
+    """The choices of layers, from tracing and probing; the results of both are kept in the folder."""
     lm, base = request.editor.lm, request.base
     probed = probed_layers(lm.anatomy.n_layers, base.written, _reach(request, folder), request.effort.probed)
     found = _locate(request, folder / "probe", Tracing(count=0), layers=probed, probe_count=len(request.search))
@@ -32,7 +32,7 @@ def probed_layers(depth: int, base: tuple[int, ...], last: int, most: int) -> li
 
 
 def _reach(request: Request, folder: Path) -> int:
-    """The last layer at which a fact is still at its subject: its state there brings back half of the most that any layer's does."""
+    """The last layer at which a fact is still found at its subject: restoring its state there has at least half of the largest effect."""
     depth = request.editor.lm.anatomy.n_layers
     guess = round(_DEEPEST * (depth - 1))
     if not request.effort.traced:

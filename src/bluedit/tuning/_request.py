@@ -14,8 +14,6 @@ from bluedit.facts.records import fact_record
 from bluedit.facts.world import world_facts
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.subjects import Split
-from bluedit.text.joining import with_spacing
-from bluedit.writing.batches import split_batches
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
@@ -103,8 +101,8 @@ def split_facts(editor: Editor, facts: Sequence[Fact] | None, effort: Effort) ->
     wanted = effort.search + effort.unseen
     given = world_facts(2 * wanted, seed=effort.seed) if facts is None else list(facts)
     check_batch(given)
-    fresh = unknown_facts(editor.lm, with_spacing(editor.lm, given), "skip", editor.progress)
-    first, *_ = split_batches(fresh, len(fresh), Split())
+    fresh = unknown_facts(editor.lm, given, "skip", editor.progress)
+    first, *_ = Split().batches(fresh, len(fresh))
     if facts is not None:
         Random(effort.seed).shuffle(first)
     if len(first) < LEAST:

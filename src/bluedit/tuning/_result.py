@@ -54,6 +54,7 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
+        """Whether another setting than the base was chosen, and gains on the unseen facts."""
         return self.chosen is not self.base and self.gain > 0
 
     @property

@@ -1,6 +1,6 @@
 """What the search may change in a recipe: layers, and numbers in steps around what they are.
 
-Steps rather than any number: settings that differ in the update alone then share their targets on disk.
+Numbers change in steps, so that many trials have the same objective. Such trials share their optimised targets on disk.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Space:
 def layer_choices(base: Recipe, best: Sequence[int], depth: int) -> list[tuple[int, ...]]:
     """The base's layers, and ranges between two of the probe's best ones, or one of them alone where the schedule writes one layer.
 
-    Ranges that would be written alike are one choice.
+    Of ranges with the same steps only one is a choice.
     """
     leading = sorted(best[:_MOST_LAYERS])
     widest = max(2, depth // 4)

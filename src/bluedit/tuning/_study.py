@@ -1,4 +1,4 @@
-"""The search: trials are asked for one by one, and kept in the folder, so that it can be continued."""
+"""The search: trials are suggested one by one and kept in the folder, so that a search can be continued."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Search:
         return len(self._study.trials)
 
     def ask(self) -> tuple[Trial, dict[str, Any]] | None:
-        """The next trial and its settings; None if only settings come that were measured already."""
+        """The next trial and its settings; None if the sampler only suggests settings that were measured already."""
         known = [tried.settings for tried in self.tried]
         samplers, states = self._optuna.samplers, self._optuna.trial.TrialState
         with _quiet(self._optuna):

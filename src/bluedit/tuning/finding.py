@@ -131,7 +131,7 @@ def _queries(editor: Editor) -> ModelQueries:
 
 
 def _run(request: Request, search: Search, before: Outcome, deadline: float) -> None:
-    """Trials until time or their number is up. The first is the base; it is made in any case, and time is left for the comparison."""
+    """Trials until the time is up or there are enough. The first, which is the base, is always made. Time is left for the comparison."""
     effort, most = request.effort, request.effort.trials
     share = 2 * len(request.unseen) / len(request.search)  # of a trial's time, for the comparison
     with request.editor.progress.task("trials", most or 0, "trials") as bar:

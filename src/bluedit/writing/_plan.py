@@ -10,10 +10,10 @@ from bluedit.methods.objective import Objective
 from bluedit.model.sites import Site
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row
-from bluedit.writing.target import Targets
+from bluedit.writing.target import Targets, TargetSource
 
 if TYPE_CHECKING:
-    from bluedit.writing.context import WriteContext
+    from bluedit.model.editable import EditableModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +32,11 @@ class Plan:
     initial: Float[Tensor, "d_value n"] | None = None
     kept: bool = False
 
-    def get(self, context: WriteContext, rows: Sequence[Row], optimise: Callable[[], Targets]) -> Targets:
-        """The targets from the context's source, if it has one and there is something to optimise."""
-        if context.source is None or self.kept:
+    def get(
+        self, source: TargetSource | None, lm: EditableModel, rows: Sequence[Row], optimise: Callable[[], Targets]
+    ) -> Targets:
+        """The targets from a source, if there is one and something to optimise."""
+        if source is None or self.kept:
             return optimise()
         more = {"later": self.later} if self.later else {}
-        return context.source.get(context.lm, rows, self.site, self.objective, optimise, **more)
+        return source.get(lm, rows, self.site, self.objective, optimise, **more)

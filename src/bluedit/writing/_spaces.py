@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bluedit.maths.filters import Shield
 from bluedit.methods.filters import WriteFilter
 from bluedit.methods.keys import Keys, WholeKeys
-from bluedit.methods.recipe import Recipe
-from bluedit.methods.update import ClosedForm
+from bluedit.methods.update import ClosedForm, Update
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
 from bluedit.statistics.store import MomentStore
@@ -33,25 +32,24 @@ class Spaces:
     _common: dict[tuple[int, Keys], Tensor] = field(default_factory=dict)
     _shields: dict[tuple[int, WriteFilter], Shield] = field(default_factory=dict)
 
-    def of(self, recipe: Recipe) -> Mapping[int, Space]:
-        """The space of each layer that a recipe writes.
+    def of(self, update: Update, layers: Sequence[int]) -> Mapping[int, Space]:
+        """The space of each layer that an update writes.
 
         Raises:
             StatisticsError: the statistics of names cannot be computed or stored.
         """
-        update = recipe.update
         keys = update.keys if isinstance(update, ClosedForm) else WholeKeys()
         if keys.common:
-            self._learn(keys, recipe)
+            self._learn(keys, layers)
         return {
             layer: Space(
                 self._common.get((layer, keys)), tuple(self._shield(layer, one) for one in update.write_filters)
             )
-            for layer in recipe.written
+            for layer in layers
         }
 
-    def _learn(self, keys: Keys, recipe: Recipe) -> None:
-        missing = [layer for layer in recipe.written if (layer, keys) not in self._common]
+    def _learn(self, keys: Keys, layers: Sequence[int]) -> None:
+        missing = [layer for layer in layers if (layer, keys) not in self._common]
         if missing:
             with self.weights.unedited():
                 found = self.moments.of_names.get(missing, self.progress)

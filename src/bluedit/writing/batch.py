@@ -127,6 +127,7 @@ class Batch:
 
     @property
     def layers(self) -> tuple[int, ...]:
+        """Layers that it changed, ascending."""
         return tuple(sorted({update.layer for update in self.updates}))
 
     @property

@@ -9,7 +9,9 @@ from math import inf
 import torch
 
 from bluedit.execution import Execution
+from bluedit.maths.schedule import Step
 from bluedit.maths.solve import PreservationOperator
+from bluedit.methods.objective import Objective
 from bluedit.methods.recipe import Recipe
 from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
@@ -64,17 +66,17 @@ class WriteContext:
 
     def site(self, layer: int) -> Site:
         """Where values live at a layer."""
-        return value_site(self.lm, self.recipe, layer)
+        return _value_site(self.lm, self.recipe.objective, layer)
 
 
-def value_site(lm: EditableModel, recipe: Recipe, layer: int) -> Site:
+def _value_site(lm: EditableModel, objective: Objective, layer: int) -> Site:
     """Where values live at a layer: at the projection's output in models whose blocks normalise it before adding it."""
-    site = Site(recipe.objective.site, layer)
+    site = Site(objective.site, layer)
     return site if lm.anatomy.additive else site.at_projection
 
 
-def vector_sites(lm: EditableModel, recipe: Recipe) -> list[Site]:
-    """All sites at which a recipe optimises vectors."""
-    layers = dict.fromkeys(step.target for step in recipe.steps())
-    attention = [Site(Place.ATTENTION, layer) for layer in layers] if recipe.objective.attention else []
-    return [value_site(lm, recipe, layer) for layer in layers] + attention
+def vector_sites(lm: EditableModel, objective: Objective, steps: Sequence[Step]) -> list[Site]:
+    """All sites at which vectors are optimised for the targets of some steps."""
+    layers = dict.fromkeys(step.target for step in steps)
+    attention = [Site(Place.ATTENTION, layer) for layer in layers] if objective.attention else []
+    return [_value_site(lm, objective, layer) for layer in layers] + attention

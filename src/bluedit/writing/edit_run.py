@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -14,7 +15,7 @@ from bluedit.facts.subjects import same_subject_key
 from bluedit.methods.preserve import Control
 from bluedit.methods.recipe import Recipe
 from bluedit.writing.batch import Batch, Origin, Update
-from bluedit.writing.keys import batch_rows, keys_after
+from bluedit.writing.keys import BatchRows, batch_rows, keys_after
 
 if TYPE_CHECKING:
     from bluedit.writing.context import WriteContext
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 class Judge(Protocol):
     """Decides which batches of an edit are kept."""
 
+    @property
+    def most_loss(self) -> float:
+        """A fact whose last target ends with a larger loss, in nats, has failed."""
+        ...
+
     def decide(self, run: EditRun, part: Sequence[Fact], *, again: bool = False) -> None:
         """Write some facts and keep what may stay; `again` if they are written once more because the model did not say them."""
         ...
@@ -32,15 +38,17 @@ class Judge(Protocol):
 class KeepAll:
     """Keeps every batch; a fact that fails ends the edit."""
 
+    most_loss: float = inf
+
     def decide(self, run: EditRun, part: Sequence[Fact], *, again: bool = False) -> None:
         del again
         run.keep(run.write(part))
 
 
 class _Writer(Protocol):
-    def batch(
-        self, context: WriteContext, part: Sequence[Fact], held: Sequence[Fact], earlier: Sequence[Batch]
-    ) -> Batch: ...
+    def updates(
+        self, context: WriteContext, batch_of: BatchRows, earlier: Sequence[Batch], rewritten: Iterable[Hashable]
+    ) -> tuple[Update, ...]: ...
 
     def control(self, recipe: Recipe) -> Mapping[int, Control]: ...
 
@@ -50,7 +58,7 @@ class EditRun:
     """One edit while it is written. This changes the model; the caller holds the transaction.
 
     Attributes:
-        writer: writes a batch on top of others, and says what to record of drift.
+        writer: writes the rows of a batch on top of other batches, and says what to record of drift.
         context: how, and on what.
         earlier: batches that the model carried before the edit.
         done: batches of the edit that are kept.
@@ -78,16 +86,20 @@ class EditRun:
         """
         context, recipe, before = self.context, self.context.recipe, self.before
         held = _held(part, before) if recipe.subjects.holds_earlier else []
-        norms = dict(context.norms)
+        facts, norms = (*part, *held), dict(context.norms)
+        batch_of = batch_rows(context.lm.tokenizer, facts, context.prefixes, recipe)
+        rewritten = [recipe.subjects.remembered_as(fact) for fact in part]
         try:
-            batch = self.writer.batch(context, part, held, before)
-        except FailedFactsError:  # the next attempt must not hold on to norms of facts that failed
-            context.norms.clear()
+            updates = self.writer.updates(context, batch_of, before, rewritten)
+        except FailedFactsError as error:
+            context.norms.clear()  # the next attempt must not hold on to norms of facts that failed
             context.norms.update(norms)
-            raise
+            raise error.about(lambda columns: [facts[i] for i in batch_of.owners_of(columns)]) from None
         prefixes, control = tuple(context.prefixes), self.writer.control(recipe)
         origin = Origin(recipe.name, recipe.paper, recipe.settings(), recipe.tuning, prefixes, control=control)
-        return replace(batch, origin=origin)
+        batch = Batch(tuple(part), updates, recipe.update.batch_filters, origin, tuple(held))
+        context.trace.on_batch(batch)
+        return batch
 
     def keep(self, batch: Batch) -> None:
         """Let a batch that was written stay."""
@@ -124,7 +136,7 @@ class EditRun:
         """The batch with its keys, which later batches preserve, and its drift as they are in the model now."""
         context = self.context
         rows = batch_rows(context.lm.tokenizer, batch.written, context.prefixes, context.recipe)
-        keys = keys_after(context.lm, rows, context.recipe)
+        keys = keys_after(context.lm, rows, context.recipe.written)
         origin = replace(batch.origin, control=self.writer.control(context.recipe))
         return replace(batch, updates=tuple(replace(one, keys=keys[one.layer]) for one in batch.updates), origin=origin)
 

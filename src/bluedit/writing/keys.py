@@ -57,16 +57,17 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
     """
     columns = recipe.subjects.columns(facts)
     owners: list[list[int]] = [[] for _ in range(1 + max(columns))]
-    moved: dict[
-        int, int
-    ] = {}  # column of the texts that are written at the token after the subject, by the column of the others
+    # column of the texts that are written at the token after the subject, by the column of the others
+    moved: dict[int, int] = {}
     rows: list[Row] = []
     with_drift: set[int] = set()
     chat = chat_form(tokenizer)
     for i, (fact, column) in enumerate(zip(facts, columns, strict=True)):
-        texts = wording_rows(tokenizer, fact, column, recipe.wordings, prefixes, chat)
+        groups, before = recipe.wordings.groups(fact, chat), [fact.named_in(prefix) for prefix in prefixes]
+        texts = wording_rows(tokenizer, groups, fact.subject, column, before)
         if recipe.objective.teacher:
-            texts = [replace(row, teacher=teacher_ids(tokenizer, fact, row)) if row.is_bare else row for row in texts]
+            told = fact.statement, fact.text
+            texts = [replace(row, teacher=teacher_ids(tokenizer, *told, row)) if row.is_bare else row for row in texts]
         late = [row.at_start and row.target_start > 1 for row in texts]
         if any(late) and column not in moved:
             moved[column] = column if all(late) else len(owners)
@@ -79,8 +80,8 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
             owners[place] = [*owners[place], i]
             if place not in with_drift:
                 with_drift.add(place)
-                rows.append(drift_row(tokenizer, fact, place, earliest=int(at_start)))
-                rows += other_rows(tokenizer, fact, place, recipe.objective.others)
+                rows.append(drift_row(tokenizer, fact.subject, place, earliest=int(at_start)))
+                rows += other_rows(tokenizer, fact.subject, place, recipe.objective.others)
     return BatchRows(tuple(rows), tuple(map(tuple, owners)), frozenset(moved.values()))
 
 
@@ -93,9 +94,9 @@ def read_keys(
     return {layer: average_keys(prompts, seen[Site(Place.KEY, layer)], n) for layer in layers}
 
 
-def keys_after(lm: EditableModel, batch_of: BatchRows, recipe: Recipe) -> dict[int, Float[Tensor, "d_key n"]]:
+def keys_after(lm: EditableModel, batch_of: BatchRows, layers: Sequence[int]) -> dict[int, Float[Tensor, "d_key n"]]:
     """The keys of a batch on the weights as they are, by layer, in main memory."""
-    keys = read_keys(lm, batch_of.rows, recipe.written, batch_of.n)
+    keys = read_keys(lm, batch_of.rows, layers, batch_of.n)
     return {layer: found.cpu() for layer, found in keys.items()}
 
 

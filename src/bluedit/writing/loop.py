@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bluedit.errors import FailedFactsError, SingularError
+from bluedit.errors import SingularError
 from bluedit.execution import Execution
-from bluedit.facts.fact import Fact
 from bluedit.forward import tokens_per_step
 from bluedit.maths.schedule import Step
 from bluedit.maths.solve import solve
@@ -23,10 +22,10 @@ from bluedit.writing._failures import check_converged, check_finite
 from bluedit.writing._norms import anchor_norm, hold_norm, written_values
 from bluedit.writing._plan import Plan
 from bluedit.writing._space import Space
-from bluedit.writing.batch import Batch, Update
+from bluedit.writing.batch import Update
 from bluedit.writing.context import WriteContext
 from bluedit.writing.finetune import finetune
-from bluedit.writing.keys import batch_rows, keys_after, read_keys, read_moved_values, read_values, read_written_values
+from bluedit.writing.keys import BatchRows, keys_after, read_keys, read_moved_values, read_values, read_written_values
 from bluedit.writing.needs import weights_needed
 from bluedit.writing.target import Targets, fixed
 from bluedit.writing.targets import optimise_targets
@@ -36,34 +35,28 @@ _AFTER_SUBJECT_ROUNDS = 3  # at most: one write delivers 4 to 80 % of what is mi
 _AFTER_SUBJECT_LOWER = 0.02  # of |h|: less is not worth another write
 
 
-def write_batch(context: WriteContext, facts: Sequence[Fact], held: Sequence[Fact] = ()) -> Batch:
-    """Write a batch of facts into the weights, step by step of the recipe's schedule.
+def write_batch(context: WriteContext, batch_of: BatchRows) -> tuple[Update, ...]:
+    """Write a batch into the weights, step by step of the recipe's schedule.
 
     This changes the model; the caller holds the transaction.
 
     Args:
         context: how, and on what.
-        facts: what to write.
-        held: earlier facts that share their subjects, to be written again with them.
+        batch_of: the rows of the facts, see `batch_rows`.
+
+    Returns:
+        The factors in the order they were added, in main memory, where a long journal does not crowd out the model.
 
     Raises:
         FailedFactsError: a loss or an update is not finite, keys are (nearly) dependent, or the last target's loss is above the limit of the
-            context; `failed` has the facts.
+            context; `columns` says of which columns.
     """
-    lm, recipe, written_facts = context.lm, context.recipe, (*facts, *held)
-    batch_of = batch_rows(lm.tokenizer, written_facts, context.prefixes, recipe)
+    recipe = context.recipe
     writer = _Writer(context, batch_of.rows, batch_of.n, batch_of.after_subject)
     with context.weights.filtered(recipe.written, recipe.update.batch_filters):
-        try:
-            written = recipe.update.write(writer)
-        except FailedFactsError as error:
-            raise error.about(lambda columns: [written_facts[i] for i in batch_of.owners_of(columns)]) from None
-    after = keys_after(lm, batch_of, recipe)
-    # in main memory, where a long journal does not crowd out the model
-    updates = (Update(layer, R.cpu(), A.cpu(), after[layer], reach.cpu()) for layer, R, A, reach in written)
-    batch = Batch(tuple(facts), tuple(updates), recipe.update.batch_filters, held=tuple(held))
-    context.trace.on_batch(batch)
-    return batch
+        written = recipe.update.write(writer)
+    after = keys_after(context.lm, batch_of, recipe.written)
+    return tuple(Update(layer, R.cpu(), A.cpu(), after[layer], reach.cpu()) for layer, R, A, reach in written)
 
 
 _Written = tuple[int, Tensor, Tensor, Tensor]  # layer, R, A, reach
@@ -230,7 +223,7 @@ class _Writer:
                     context.fisher,
                 )
 
-            found = plan.get(context, self.rows, optimise)
+            found = plan.get(context.source, context.lm, self.rows, optimise)
             if not plan.objective.norm_anchor:
                 return found, found.start
             return found, read_values(context.lm, self.rows, site.at_projection, self.n)

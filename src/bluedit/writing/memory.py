@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bluedit.execution import Execution
-from bluedit.facts.fact import Fact
-from bluedit.facts.subjects import same_subject_key
 from bluedit.maths.moment import SecondMoment
 from bluedit.maths.preserve import GrowingOperator
 from bluedit.methods.preserve import Control, Preserve
 from bluedit.methods.recipe import Recipe
+from bluedit.methods.subjects import Subjects
 from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
 from bluedit.shapes import Float, Tensor
@@ -64,15 +63,25 @@ class Memory:
             self._kept[layer] = _Remembering(self._preserve.operator(C))
 
     def operators(
-        self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact] = ()
+        self,
+        layers: Sequence[int],
+        earlier: Sequence[Batch],
+        subjects: Subjects | None = None,
+        rewritten: Iterable[Hashable] = (),
     ) -> dict[int, GrowingOperator]:
-        """G of the layers that a recipe writes, with the keys of all earlier batches if the recipe remembers.
+        """G of these layers, with the keys of earlier batches in it.
 
-        Batches that were stripped of their keys are not remembered. The key of a fact that `current` or a later batch writes again is left
-        out: held to its old value, it would get less and less of each new one. Where a subject is the unit, so are all keys of that subject.
+        Batches that were stripped of their keys are not remembered. Nor is the key of a fact that is written again, now or by a later
+        batch: held to its old value, it would get less and less of each new one.
+
+        Args:
+            layers: the layers.
+            earlier: all batches that the model carries, in order.
+            subjects: says which facts take the place of which in memory; None remembers no keys at all.
+            rewritten: what the facts that are about to be written are remembered as, see `Subjects.remembered_as`.
         """
-        content = self._content(recipe, earlier, current) if recipe.memory else []
-        return {layer: self._with(layer, content, earlier) for layer in recipe.written}
+        content = self._content(earlier, subjects, set(rewritten)) if subjects else []
+        return {layer: self._with(layer, content, earlier) for layer in layers}
 
     def control(self, layers: Sequence[int], weights: EditedWeights) -> dict[int, Control]:
         """What to record of a batch that was just written at these layers, if the preservation follows drift."""
@@ -111,12 +120,10 @@ class Memory:
             kept = self._kept[layer] = _Remembering(operator, weight=weight)
         return kept
 
-    def _content(self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact]) -> Content:
-        unit = _subject if recipe.subjects.holds_earlier else _question
+    def _content(self, earlier: Sequence[Batch], subjects: Subjects, rewritten: set[Hashable]) -> Content:
         content: Content = []
-        rewritten = {unit(fact) for fact in current}
         for i in reversed([i for i, batch in enumerate(earlier) if not batch.stripped]):
-            units = [unit(fact) for fact in earlier[i].written]
+            units = [subjects.remembered_as(fact) for fact in earlier[i].written]
             columns = None
             if not rewritten.isdisjoint(units):
                 owners = self._rows_of(earlier[i]).owners
@@ -154,11 +161,3 @@ def _recipe_of(origin: Origin) -> Recipe:
     return Recipe(origin.recipe or "unknown").override(
         {path: value for path, value in origin.settings.items() if path.split(".")[0] in slots}, "the earlier batch"
     )
-
-
-def _subject(fact: Fact) -> str:
-    return same_subject_key(fact.subject)
-
-
-def _question(fact: Fact) -> tuple[str, str]:
-    return same_subject_key(fact.subject), fact.prompt

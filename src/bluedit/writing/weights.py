@@ -65,7 +65,9 @@ def digests_of(snapshot: Snapshot) -> dict[int, bytes]:
 class Projections(Protocol):
     """Projections by layer: a model's, or single matrices read from a checkpoint."""
 
-    def projection(self, layer: int) -> Projection: ...
+    def projection(self, layer: int) -> Projection:
+        """The projection of a layer."""
+        ...
 
 
 class EditedWeights:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from math import inf
 from typing import Any
 
 from bluedit.execution import Execution
@@ -26,16 +25,16 @@ from bluedit.statistics.store import MomentStore
 from bluedit.text.contexts import sampled_prefixes
 from bluedit.text.wordings import chat_form, wording_rows
 from bluedit.writing._spaces import Spaces
-from bluedit.writing.batch import Batch, objective_fingerprint
-from bluedit.writing.batches import split_batches
+from bluedit.writing.batch import Batch, Update, objective_fingerprint
 from bluedit.writing.context import WriteContext, vector_sites
 from bluedit.writing.edit_run import EditRun, Judge, KeepAll, standing_facts
+from bluedit.writing.keys import BatchRows
 from bluedit.writing.loop import write_batch
 from bluedit.writing.memory import Memory
 from bluedit.writing.needs import Needs
 from bluedit.writing.target import TargetSource
 from bluedit.writing.trace import Trace
-from bluedit.writing.weights import EditedWeights
+from bluedit.writing.weights import EditedWeights, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +82,6 @@ class FactWriter:
         batch_size: int | None,
         earlier: Sequence[Batch],
         judge: Judge | None = None,
-        *,
-        most_loss: float = inf,
     ) -> list[Batch]:
         """All batches of an edit, in order, each with its origin.
 
@@ -94,25 +91,24 @@ class FactWriter:
             batch_size: facts written at once; None means all.
             earlier: all batches that the model carries already, in order.
             judge: decides which batches are kept; None keeps all.
-            most_loss: a fact whose last target ends with a larger loss, in nats, has failed.
 
         Raises:
-            FailedFactsError: facts that cannot be written, see `write_batch`.
+            FailedFactsError: facts that cannot be written, see `write_batch`; `failed` has them.
         """
         started = time.perf_counter()
         judge = judge or KeepAll()
         _warn_of_stripped(earlier)
         self._check_memory(recipe)
-        run = EditRun(self, self._context(recipe, earlier, most_loss), earlier)
+        run = EditRun(self, self._context(recipe, earlier, judge.most_loss), earlier)
         with self.progress.task("editing", len(facts), "facts") as advance:
-            for part in split_batches(facts, 1 if recipe.sequential else batch_size, recipe.subjects):
+            for part in recipe.subjects.batches(facts, 1 if recipe.sequential else batch_size):
                 judge.decide(run, part)
                 advance(len(part))
         for _ in range(recipe.reteach if run.done else 0):
             lost = self._lost(recipe, run.before)
             if not lost:
                 break
-            for part in split_batches(lost, batch_size, recipe.subjects):
+            for part in recipe.subjects.batches(lost, batch_size):
                 judge.decide(run, part, again=True)
         about = self._about(recipe, time.perf_counter() - started)
         norms = run.context.norms if recipe.objective.norm_anchor else {}
@@ -121,7 +117,7 @@ class FactWriter:
     def _context(self, recipe: Recipe, earlier: Sequence[Batch], most_loss: float) -> WriteContext:
         with self.weights.unedited():
             prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(self.lm, count, seed))
-            sites = vector_sites(self.lm, recipe) if recipe.objective.descent.curved else []
+            sites = vector_sites(self.lm, recipe.objective, recipe.steps()) if recipe.objective.descent.curved else []
             fisher = self.fisher.get(sites, self.progress)
         return WriteContext(
             self.lm,
@@ -129,7 +125,7 @@ class FactWriter:
             recipe,
             prefixes,
             fisher=fisher,
-            spaces=self.spaces.of(recipe),
+            spaces=self.spaces.of(recipe.update, recipe.written),
             norms=_norms_of(earlier, recipe),
             execution=self.execution,
             source=self.source,
@@ -145,14 +141,14 @@ class FactWriter:
         place = solve_device(self.lm.device, self.execution.statistics_device)
         Needs.of(self.lm, built, self.weights.unchanged(recipe.written)).check(self.lm, place)
 
-    def batch(
-        self, context: WriteContext, part: Sequence[Fact], held: Sequence[Fact], earlier: Sequence[Batch]
-    ) -> Batch:
-        """Write a batch on top of `earlier`; see `write_batch`."""
-        operators = self._operators(context.recipe, earlier, part)
-        return write_batch(replace(context, operators=operators), part, held)
+    def updates(
+        self, context: WriteContext, batch_of: BatchRows, earlier: Sequence[Batch], rewritten: Iterable[Hashable]
+    ) -> tuple[Update, ...]:
+        """Write a batch on top of `earlier`, see `write_batch`; `rewritten` as in `Memory.operators`."""
+        operators = self._operators(context.recipe, earlier, rewritten)
+        return write_batch(replace(context, operators=operators), batch_of)
 
-    def _operators(self, recipe: Recipe, earlier: Sequence[Batch], current: Sequence[Fact]) -> dict[int, Any]:
+    def _operators(self, recipe: Recipe, earlier: Sequence[Batch], rewritten: Iterable[Hashable]) -> dict[int, Any]:
         """G of the layers that the recipe writes, from statistics of the unedited weights and the keys of earlier batches."""
         preserve = recipe.update.preserve
         if preserve is None:
@@ -161,7 +157,14 @@ class FactWriter:
         if missing:
             with self.weights.unedited():
                 self.memory.build(self.moments.get(missing, self.progress, beside=preserve.beside))
-        return self.memory.operators(recipe, earlier, current)
+        return self.memory.operators(recipe.written, earlier, recipe.subjects if recipe.memory else None, rewritten)
+
+    def take_back(self, snapshot: Snapshot, batches: Sequence[Batch]) -> None:
+        """The weights as they were before these batches, bit for bit."""
+        self.weights.restore(snapshot)
+        self.memory.clear()
+        for batch in reversed(batches):
+            self.trace.on_taken_back(batch)
 
     def control(self, recipe: Recipe) -> dict[int, Control]:
         """What to record of the weights as they are, if the recipe's lambda follows drift."""
@@ -170,7 +173,7 @@ class FactWriter:
     def _lost(self, recipe: Recipe, batches: Sequence[Batch]) -> list[Fact]:
         """Facts that the model does not say on their prompt, or in less than half of the wordings they were taught in."""
         facts, chat = standing_facts(batches), chat_form(self.lm.tokenizer)
-        texts = [wording_rows(self.lm.tokenizer, fact, 0, recipe.wordings, (), chat) for fact in facts]
+        texts = [wording_rows(self.lm.tokenizer, recipe.wordings.groups(f, chat), f.subject) for f in facts]
         said = iter(says_targets(self.lm, [row for rows in texts for row in rows]))
         lost = []
         for fact, rows in zip(facts, texts, strict=True):

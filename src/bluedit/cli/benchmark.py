@@ -172,8 +172,8 @@ def benchmark(
 ) -> None:
     """Compare recipes: write many facts and measure on the way.
 
-    Each recipe writes the same facts, batch after batch, beside what people do instead of editing (--entries honest). You can interrupt a benchmark at any time. The same command then continues after
-    the last finished batch.
+    Each recipe writes the same facts, batch after batch. --entries honest adds what people do instead of editing. You can interrupt a
+    benchmark at any time. The same command then continues after the last finished batch.
     """
     from bluedit.benchmark.front import front_charts, points_of
     from bluedit.benchmark.plan import Benchmark

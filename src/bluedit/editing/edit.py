@@ -49,7 +49,8 @@ class Edit:
     @property
     def notes(self) -> list[str]:
         """What a guard decided, and which facts were taught on their prompt alone for want of other wordings, in sentences."""
-        return [*self.guard, *_taught_on_prompt_alone(self.facts, self.recipe)]
+        extends = self.recipe.wordings.extends
+        return [*self.guard, *_prompts_alone([fact.text for fact in self.facts if extends and not fact.phrasings])]
 
     def undo(self) -> None:
         """Restore the weights as they were before this edit, bit for bit.
@@ -79,12 +80,11 @@ class Edit:
         )
 
 
-def _taught_on_prompt_alone(facts: Sequence[Fact], recipe: Recipe) -> list[str]:
-    alone = [fact for fact in facts if recipe.wordings.extends and not fact.phrasings]
-    if not alone:
+def _prompts_alone(prompts: Sequence[str]) -> list[str]:
+    if not prompts:
         return []
-    named = ", ".join(repr(fact.text) for fact in alone[:_NAMED]) + (", ..." if len(alone) > _NAMED else "")
-    what = "1 fact was taught on its" if len(alone) == 1 else f"{len(alone)} facts were taught on their"
+    named = ", ".join(map(repr, prompts[:_NAMED])) + (", ..." if len(prompts) > _NAMED else "")
+    what = "1 fact was taught on its" if len(prompts) == 1 else f"{len(prompts)} facts were taught on their"
     return [
         f"{what} prompt alone, because the phrase book has no other wording for it: {named}. Asked in another way it may not be said; "
         "give phrasings (--phrasing, or 'phrasings' in a file), a question among them."

@@ -66,6 +66,10 @@ def compare(one: Path, other: Path) -> int:
     """Print, for each recipe, what differs; returns how many recipes do."""
     differing = 0
     for file in sorted(one.glob("*.safetensors")):
+        if not (other / file.name).is_file():
+            print(f"{file.stem}: not in {other}")
+            differing += 1
+            continue
         before, after = load_file(file), load_file(other / file.name)
         faults = sorted(before.keys() ^ after.keys())
         for name in sorted(before.keys() & after.keys()):

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from bluedit.files import as_json, check_writable, replacing, write_file, write_folder, write_json
+from bluedit.files import (
+    as_json,
+    check_writable,
+    expanded,
+    physical_memory,
+    read_regular,
+    replacing,
+    write_file,
+    write_folder,
+    write_json,
+)
 from toys import disk_full_at, files_in
 
 
@@ -129,3 +139,24 @@ def test_write_folder_keeps_the_old_folder_when_renaming_fails(exception, tmp_pa
         context.setattr(Path, "rename", rename)
         write_folder(folder, lambda new: (new / "a").write_bytes(b"new") and None)
     assert files_in(tmp_path) == {"folder/a": b"old"}
+
+
+def test_what_is_read_is_a_regular_file_of_bounded_size(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_regular(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(ValueError, match="a has 5 bytes, more than the 4 that are read"):
+        read_regular(tmp_path / "a", 4)
+    with pytest.raises(ValueError, match="is not a regular file"):
+        read_regular(tmp_path)
+    with pytest.raises(ValueError, match="b is missing"):
+        read_regular(tmp_path / "b")
+    assert 2**28 < physical_memory() < 2**60
+
+
+def test_a_user_that_does_not_exist_has_no_home():
+    assert expanded("~no-such-user/model") == Path("~no-such-user/model")
+    assert expanded("~/model") == Path.home() / "model"
+
+
+def test_a_path_that_is_not_utf8_can_be_stored(tmp_path):
+    assert json.loads(as_json({"out": "a\udcff", "n": float("nan")})) == {"out": "a\udcff", "n": None}

@@ -13,7 +13,20 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Lowest first. A module may import from its own package and from those before it. "" is `bluedit` itself, the public names.
 PACKAGES = (
-    *("errors", "options", "execution", "shapes", "progress", "files", "tensors", "hub", "markdown", "spacing"),
+    *(
+        "errors",
+        "options",
+        "execution",
+        "shapes",
+        "terminal",
+        "progress",
+        "files",
+        "tensors",
+        "decoding",
+        "hub",
+        "markdown",
+        "spacing",
+    ),
     *("facts", "maths", "methods", "model", "text", "forward", "statistics", "writing"),
     *("export", "evaluate", "editing", "page", "benchmark", "explain", "tuning", "", "cli", "__main__"),
 )

@@ -17,6 +17,16 @@ def test_as_progress():
     assert type(as_progress(False)) is Progress and isinstance(as_progress(True), BarProgress)
 
 
+def test_a_title_cannot_steer_the_terminal(capsys, monkeypatch):
+    """A model or a file may be called anything."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
+    monkeypatch.setenv("COLUMNS", "200")
+    with BarProgress().task("loading m\x1b[2J\x9b [/b]", 1) as advance:
+        advance()
+    found = capsys.readouterr().err
+    assert r"loading m\x1b[2J\x9b [/b]" in found and "\x9b" not in found
+
+
 def test_nested_tasks_share_a_display_that_disappears(capsys):
     bars = BarProgress()
     with bars.task("outer", 2) as outer:

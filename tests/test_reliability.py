@@ -42,8 +42,8 @@ def run(name, *arguments):
 def test_damaged_input_is_refused_or_read_as_what_was_written(tmp_path):
     pytest.importorskip("gguf")
     shown = run("fuzz", "--count", 60, "--seed", 1, "--out", tmp_path)
-    assert shown.count("no failure") == 14
-    assert (tmp_path / "fuzz.md").read_text().count("\n") == 16 and not (tmp_path / "failing").exists()
+    assert shown.count("no failure") == 28
+    assert (tmp_path / "fuzz.md").read_text().count("\n") == 30 and not (tmp_path / "failing").exists()
 
 
 @pytest.mark.slow
@@ -74,6 +74,17 @@ def test_a_gguf_file_of_too_many_blocks_is_refused_before_they_are_made(script, 
         load(str(file))
 
 
+def test_a_gguf_file_of_too_wide_a_model_is_refused_before_it_is_made(script, tmp_path, monkeypatch):
+    gguf = pytest.importorskip("gguf")
+    monkeypatch.setenv("BLUEDIT_CACHE", str(tmp_path / "cache"))
+    file = script("sound").gguf_file(tmp_path / "toy.gguf", toy_llama(dtype=torch.float32, layers=1), toy_tokenizer())
+    field = gguf.GGUFReader(file, "r+").fields["llama.feed_forward_length"]
+    field.parts[-1][0] = 2**24
+    field.parts[-1].flush()
+    with pytest.raises(ModelError, match=r"its header describes a model of [\d,]+ weights, and it holds [\d,]+"):
+        load(str(file))
+
+
 def test_a_gguf_text_that_is_not_utf8_is_refused(script, tmp_path):
     gguf = pytest.importorskip("gguf")
     file = script("sound").gguf_file(tmp_path / "toy.gguf", toy_llama(dtype=torch.float32, layers=1), toy_tokenizer())
@@ -82,6 +93,20 @@ def test_a_gguf_text_that_is_not_utf8_is_refused(script, tmp_path):
     name.flush()
     with pytest.raises(ModelError, match=r"cannot read general\.name in the GGUF file"):
         GgufFile(file).text("general.name")
+
+
+def test_a_gguf_array_that_is_longer_than_its_file_is_refused_at_once(script, tmp_path, monkeypatch):
+    """The reader of the package gguf would read it to its end, which never comes."""
+    gguf = pytest.importorskip("gguf")
+    monkeypatch.setenv("BLUEDIT_CACHE", str(tmp_path / "cache"))
+    file = script("sound").gguf_file(tmp_path / "toy.gguf", toy_llama(dtype=torch.float32, layers=1), toy_tokenizer())
+    length = gguf.GGUFReader(file, "r+").fields["tokenizer.ggml.token_type"].parts[4]
+    assert length.dtype == "uint64"
+    length[0] = 2**62
+    length.flush()
+    for read in (lambda: GgufFile(file).architecture, lambda: load(str(file))):
+        with pytest.raises(ModelError, match=r"bytes are said to follow byte [\d,]+ of"):
+            read()
 
 
 @pytest.mark.parametrize(

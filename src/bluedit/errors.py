@@ -16,6 +16,9 @@ class BluEditError(Exception):
 # what a model's forward pass raises when it is run in a way that its family was not written for
 FAMILY_ERRORS = (TypeError, AttributeError, RuntimeError, ValueError, IndexError, KeyError, NotImplementedError)
 
+# what using a record may raise whose JSON is sound and whose content is not what bluedit writes
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: Python's, an accelerator's, or the processor's, for which torch has a plain RuntimeError."""

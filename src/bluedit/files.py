@@ -51,6 +51,14 @@ def cache_dir() -> Path:
         ) from None
 
 
+def expanded(name: str | Path) -> Path:
+    """A path with a "~" at its beginning as the home folder; unchanged where there is no such user or folder."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
     """A temporary path for the `with` to write to; at its end it becomes `file`. The folder is made if need be.
@@ -128,16 +136,26 @@ def read_bounded(file: Path, most: int = 2**30) -> bytes:
     return data
 
 
-def read_regular(file: Path) -> bytes:
-    """Content of a file that another file names.
+def read_regular(file: Path, most: int = 2**30) -> bytes:
+    """Content of a file that another file names, or that belongs to a folder.
 
     Raises:
-        ValueError: it is a device, a pipe or a folder, or missing.
+        ValueError: it is a device, a pipe or a folder, or missing, or has more than `most` bytes.
         OSError: it cannot be read.
     """
     if not file.is_file():
         raise ValueError(f"{file.name} is missing" if not file.exists() else f"{file.name} is not a regular file")
+    if (size := file.stat().st_size) > most:
+        raise ValueError(f"{file.name} has {size:,} bytes, more than the {most:,} that are read")
     return file.read_bytes()
+
+
+def physical_memory() -> int:
+    """Bytes of memory that this machine has; 64 GiB where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 2**36
 
 
 def remove_stale(folder: Path) -> None:
@@ -223,7 +241,11 @@ def with_digest(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_json(value: Any) -> bytes:
     """Indented JSON. Numbers that are not finite, which JSON cannot represent, become null."""
-    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False).encode()
+    said = _finite(value)
+    try:
+        return json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:  # a path that is not UTF-8
+        return json.dumps(said, indent=1, allow_nan=False).encode()
 
 
 def _finite(value: Any) -> Any:

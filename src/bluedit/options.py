@@ -156,3 +156,8 @@ def options_of(cls: Any) -> dict[str, tuple[str, Option]]:
     """(attribute, option) of every option of a class by its name; "lambda", say, is the attribute `lambda_`."""
     found = ((f.name, f.metadata.get("option")) for f in dataclasses.fields(cls))
     return {attribute.rstrip("_"): (attribute, what) for attribute, what in found if what is not None}
+
+
+def whole_number(text: str) -> int | None:
+    """The number that plain digits are, as people write the number of something; None for any other text, and for more than 18 digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None

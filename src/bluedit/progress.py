@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from bluedit.terminal import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
@@ -39,7 +41,7 @@ class BarProgress(Progress):
     @contextmanager
     def task(self, title: str, total: int, unit: str = "") -> Iterator[Advance]:
         with self._display() as bars:
-            bar = bars.add_task(title, total=total, unit=unit)
+            bar = bars.add_task(visible(title), total=total, unit=unit)
 
             def advance(count: int = 1) -> None:
                 bars.advance(bar, count)
@@ -60,7 +62,7 @@ class BarProgress(Progress):
         from rich.progress import Progress as RichProgress
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),

@@ -292,7 +292,7 @@ def test_a_benchmark_that_is_still_running(run, change):
 
 
 def test_what_cannot_be_shown(run, change, tmp_path):
-    message = r"is not a benchmark: it holds no config\.json; 'bluedit benchmark --out .*' makes one"
+    message = r"is not a benchmark: it holds no config\.json; make one with: bluedit benchmark --out "
     with pytest.raises(BenchmarkError, match=message):
         read_benchmark(tmp_path)
     change("memit-blue", "facts.json", lambda found: found["facts"][0]["fact"].update(target="Oslo"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ from cli_help import EDIT, FACT, command, run
 from rich.table import Table
 
 from bluedit import files
-from bluedit.cli.output import VisibleFormatter, print_tables, say, visible
+from bluedit.cli.output import VisibleFormatter, print_tables, say
 from bluedit.errors import BluEditError
+from bluedit.terminal import visible
 
 ESCAPES = "\x1b[2J\x9b31m\x07\u202e"
 
@@ -95,3 +97,20 @@ def test_a_path_that_is_too_long():
     result = run("show", "n" * 300)
     assert result.exit_code != 0 and "Traceback" not in result.stderr
     assert "File name too long" in result.stderr or "is not a patch" in result.stderr
+
+
+SOURCES = sorted(Path(files.__file__).parent.rglob("*.py"))
+UNQUOTED = re.compile(r"bluedit (?:[a-z]+|-C|--[a-z]+|\.\.\.| )+ \{(?!shlex|quoted|FORMAT|name\}|\{)[^}]*\}")
+
+
+def test_commands_that_are_printed_are_quoted_for_the_shell(tmp_path):
+    assert UNQUOTED.search('f"make one with: bluedit init {folder}"'), "the pattern can find something"
+    found = [
+        f"{file.name}: {line.strip()}"
+        for file in SOURCES
+        for line in file.read_text("utf-8").split("\n")
+        if UNQUOTED.search(line) and "is running in" not in line
+    ]
+    assert found == []
+    result = run("show", tmp_path / "a; rm b")
+    assert result.stderr.endswith(f"make one with: bluedit edit ... --out '{tmp_path / 'a; rm b'}'\n")

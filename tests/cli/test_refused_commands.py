@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 import torch
 import typer
 from cli_help import EDIT, FACT, assert_fails, files, flat, run
+from cli_help import command as process
 from typer.testing import CliRunner
 
 from bluedit.cli.commands import Group
@@ -279,3 +281,25 @@ def test_faults_of_ours_are_not_hidden():
 
     result = CliRunner().invoke(app, ["fails"])
     assert isinstance(result.exception, RuntimeError)
+
+
+def test_arguments_that_are_not_utf8(model, patch, tmp_path):
+    """As Python hands on bytes of a command line that are no text."""
+    said = "has half a surrogate pair; give it as UTF-8 text"
+    assert_fails(run("ask", "-m", model, "hi\udcff"), 3, f"'hi\\udcff' {said}")
+    name = tmp_path / "m\udcff"
+    name.symlink_to(model)
+    assert_fails(
+        run("ask", "-m", name, "hi"), 4, f"the model's name {str(name)!r} is not UTF-8 text, so no patch could name it"
+    )
+    export = ("export", patch, "--to", "lora", "--model", model)
+    assert_fails(
+        run(*export, tmp_path / "l", "--base-model", "a\udcff"), 12, "base_model is 'a\\udcff', which is not UTF-8 text"
+    )
+    done = subprocess.run(process(*export, tmp_path / "l\udcff", "--no-check"), capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "l\udcff" / "README.md").is_file()
+
+
+def test_a_model_of_a_user_that_does_not_exist():
+    assert_fails(run("ask", "-m", "~no-such-user/model", "hi"), 4, "there is no model '~no-such-user/model'")

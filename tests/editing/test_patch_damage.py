@@ -40,10 +40,11 @@ def forge(folder: Path, change) -> None:
 
 def test_no_such_patch(tmp_path):
     unreadable(
-        tmp_path / "no", "{folder} is not a patch: there is no such folder; 'bluedit edit ... --out {folder}' makes one"
+        tmp_path / "no",
+        "{folder} is not a patch: there is no such folder; make one with: bluedit edit ... --out {folder}",
     )
     unreadable(
-        tmp_path, "{folder} is not a patch: it holds no manifest.json; 'bluedit edit ... --out {folder}' makes one"
+        tmp_path, "{folder} is not a patch: it holds no manifest.json; make one with: bluedit edit ... --out {folder}"
     )
 
 
@@ -205,7 +206,7 @@ def test_half_a_surrogate_pair_in_a_manifest(saved):
 @pytest.mark.parametrize("base", [{"model": 3}, {"leading_special_token": "no"}, {"fingerprint": None}])
 def test_a_base_of_other_types(saved, base):
     sign(saved, base=base)
-    unreadable(saved, f"the patch {{folder}} is damaged ({next(iter(base))} of the base cannot be used)")
+    unreadable(saved, f"the patch {{folder}} is damaged (base.{next(iter(base))} is ")
 
 
 @pytest.mark.parametrize("report", [{}, {"facts": 1}, {"facts": [{}]}, {"facts": [], "perplexity_before": 0}])

@@ -66,6 +66,11 @@ def test_lines_end_only_where_json_lines_end(tmp_path):
     file.write_text("\n".join(json.dumps(record | {"sentence": "\ud800"}) for record in records), "utf-8")
     with pytest.raises(FactError, match="line 1: not a record of sst2"):
         read_items("sst2", file)
+    file.write_text(
+        "\n".join(json.dumps(record).replace('"label": ', '"label": 1e999, "was": ') for record in records), "utf-8"
+    )
+    with pytest.raises(FactError, match=r"line 1: not a record of sst2 \(OverflowError"):
+        read_items("sst2", file)
     file.write_bytes(b"\xff")
     with pytest.raises(FactError, match="is not UTF-8 text"):
         read_items("sst2", file)

@@ -1,6 +1,7 @@
 """Tunings: numbers for a model, given to recipes by the parts they have."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from bluedit.methods.descent import Adam
 from bluedit.methods.filters import CapSpectrum
 from bluedit.methods.presets import PRESETS, preset
 from bluedit.methods.recipe import Recipe
+from bluedit.methods.tuning_file import TuningFile, read_tuning, user_folder
 from bluedit.methods.tunings import Tuning, tune, tuning_for, tunings
 from bluedit.methods.update import ClosedForm, FineTune
 
@@ -178,3 +180,66 @@ def test_the_generic_tuning_scales_with_the_model():
     null = tune(preset("alphaedit-blue"), deep(32), 64).update.preserve
     assert (null.unit, null.threshold) == ("energy", 0.02)
     assert tune(preset("rome"), deep(32), 64).objective.clamp == 4.0
+
+
+SOUND = """
+format = 1
+name = "mine"
+source = "here"
+confidence = "fair"
+weights = "0123"
+parts = []
+[match]
+hidden_size = [30, 40]
+[set]
+"preserve.lambda" = 20.0
+"""
+
+
+def test_a_file_is_read(tmp_path):
+    (tmp_path / "t.toml").write_text(SOUND)
+    found = TuningFile.read(tmp_path / "t.toml").tuning
+    assert found.fits(SimpleNamespace(hidden_size=35)) and not found.fits(SimpleNamespace(hidden_size="35"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("parts = []", "parts = " + "[" * 5000, "is not a tuning that bluedit can read"),
+        ('name = "mine"', "name = 3", "name is 3, not text"),
+        ('name = "mine"', "", "it lacks 'name'"),
+        ('name = "mine"', "name = 2026-01-01", 'name is "2026-01-01", not text'),
+        ("parts = []", "parts = [1]", r"parts\[0\] is 1, not an object"),
+        ("[30, 40]", "[30]", r"hidden_size is \[30\]; a range is two numbers"),
+        ("[30, 40]", '[30, "x"]', "a range is two numbers"),
+        ("preserve.lambda", "preserve.lamda", "unknown option 'preserve.lamda'; did you mean 'preserve.lambda'"),
+        ("format = 1", "format = 2", "has format 2, and this version reads 1"),
+        ("format = 1", "", "has format None"),
+    ],
+)
+def test_a_file_that_is_damaged(old, new, text, tmp_path):
+    (tmp_path / "t.toml").write_text(SOUND.replace(old, new))
+    with pytest.raises(RecipeError, match=text):
+        TuningFile.read(tmp_path / "t.toml")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_a_file_without_end():
+    with pytest.raises(RecipeError, match="cannot read the tuning /dev/zero: it holds more than"):
+        TuningFile.read(Path("/dev/zero"))
+
+
+def test_a_user_without_a_home(monkeypatch, tmp_path):
+    """Such as that of a service: models are edited with the bundled numbers, and nothing can be kept."""
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    for name in ("BLUEDIT_DATA", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert read_tuning(None, "0123", None) is None
+    with pytest.raises(RecipeError, match="no home folder; set BLUEDIT_DATA"):
+        user_folder()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert user_folder() == tmp_path / "bluedit"

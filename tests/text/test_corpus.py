@@ -41,6 +41,8 @@ def test_rows_of_json_lines_and_folders(lm, tmp_path):
         ('{"txt": "x"}', "line 3: expected an object with a 'text' field"),
         ('{"text": 5}', "line 3: expected an object with a 'text' field"),
         ("[1]", "line 3: expected an object with a 'text' field"),
+        ("[" * 10**5, "line 3: not JSON (maximum recursion depth"),
+        ("9" * 5000, "line 3: not JSON (Exceeds the limit"),
     ],
 )
 def test_bad_lines_are_named(lm, tmp_path, line, message):

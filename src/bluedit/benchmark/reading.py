@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,7 @@ def read_benchmark(folder: Path) -> BenchmarkRecord:
     configuration = read_configuration(folder)
     if configuration is None:
         raise BenchmarkError(
-            f"{folder} is not a benchmark: it holds no config.json; 'bluedit benchmark --out {folder}' makes one"
+            f"{folder} is not a benchmark: it holds no config.json; make one with: bluedit benchmark --out {shlex.quote(str(folder))}"
         )
     places = sorted(file.parent for file in folder.glob(f"*/{FILES[FactRecords]}"))
     entries = [entry for entry in map(_read_entry, places) if entry]

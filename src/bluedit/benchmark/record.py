@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bluedit.benchmark._decode import Damage, decode, read_json
 from bluedit.benchmark.entry import UNEDITED
+from bluedit.decoding import Damage, decode, read_json
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.data import Ability, HiddenDrift, Sampling, Training
 from bluedit.evaluate.metrics import METRICS, OF_A_MODEL

@@ -10,6 +10,7 @@ import typer
 
 from bluedit.errors import BenchmarkError, FactError, RecipeError
 from bluedit.facts import formats
+from bluedit.options import whole_number
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
@@ -204,11 +205,12 @@ def read_source(
     kind, _, number = source.partition(":")
     if kind != "world":
         return read_facts(source, format=format, limit=limit, skip=skip, bad_records=bad_records)
-    if number and not number.isdecimal():
+    most = whole_number(number)
+    if number and most is None:
         raise FactError(f"{source!r} does not end in a number; write for example world:20 for 20 bundled facts")
     check_range(limit, skip)
     check_bad_records(bad_records)
-    bounds = [bound for bound in (int(number) if number else None, limit) if bound is not None]
+    bounds = [bound for bound in (most, limit) if bound is not None]
     return world_facts(min(bounds) + skip if bounds else None, seed=seed)[skip:]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,7 +67,7 @@ def demo(
         f"\n{count(len(edit.facts), 'fact')} written with {edit.recipe.name} into layers {layers}; {seconds:.0f} s so far."
     )
     edit.save(out, force=again)
-    say(f"Saved as a patch in {out}; look at it with: bluedit show {out}")
+    say(f"Saved as a patch in {out}; look at it with: bluedit show {shlex.quote(str(out))}")
     _undo_and_repeat(editor, edit, out)
     say(f"Done in {time.perf_counter() - started:.0f} s.")
 

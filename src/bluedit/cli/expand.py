@@ -11,6 +11,7 @@ import typer
 from bluedit.cli.common import SOURCE, BadRecords, Format, Limit, Seed, Skip, count, read_source
 from bluedit.cli.output import print_tables, say
 from bluedit.errors import FactError
+from bluedit.options import whole_number
 
 _RULES = "inverse, alias, question, consequence"
 
@@ -100,10 +101,9 @@ def _chosen(keep: str, found: int) -> list[int]:
     chosen: set[int] = set()
     for part in keep.split(","):
         first, _, last = part.strip().partition("-")
-        numbers = first.strip(), (last or first).strip()
-        if not all(number.isdecimal() for number in numbers):
+        low, high = whole_number(first.strip()), whole_number((last or first).strip())
+        if low is None or high is None:
             raise FactError(f"{keep!r} is neither all, none, nor numbers such as 1,3-5")
-        low, high = map(int, numbers)
         if not 1 <= low <= high <= found:
             raise FactError(f"there is no companion {part.strip()}; they are numbered from 1 to {found}")
         chosen |= set(range(low - 1, high))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -146,9 +147,10 @@ def diff(
 
     for name in (first, second):
         if is_workspace(name):
+            quoted = shlex.quote(name)
             raise ExportError(
-                f"{name} is a workspace, and diff compares models. Compare two states of the workspace with: bluedit -C {name} diff A [B]. "
-                f"Or make its model with: bluedit export {name} --to checkpoint FOLDER; then compare FOLDER"
+                f"{name} is a workspace, and diff compares models. Compare two states of the workspace with: bluedit -C {quoted} diff A [B]. "
+                f"Or make its model with: bluedit export {quoted} --to checkpoint FOLDER; then compare FOLDER"
             )
     found = compare(first, second, progress=as_progress(bars()))
     print_tables(*diff_tables(found))

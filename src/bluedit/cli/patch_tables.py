@@ -10,7 +10,7 @@ from rich.text import Text
 
 from bluedit.cli.common import count
 from bluedit.editing.guard_text import guard_sentences, guard_summary
-from bluedit.errors import PatchError
+from bluedit.errors import MALFORMED, PatchError
 from bluedit.evaluate.report_text import report_parts
 from bluedit.evaluate.tables import NONE, SHOWN_FACTS, Column, Listing, Record, Records, edit_table, totals
 from bluedit.model.fingerprint import text_fingerprint
@@ -31,7 +31,7 @@ def patch_tables(patch: Patch, *, details: bool = False) -> list[RenderableType]
     """
     try:
         return _tables(patch, details)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except MALFORMED as error:
         raise PatchError(
             f"the patch's description of its edits cannot be read ({type(error).__name__}: {error}); restore it from a copy"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,7 +80,7 @@ def init(
     options: dict[str, Any] = {"device": device, "trust_remote_code": trust_remote_code, "progress": bars()}
     made = Workspace.create(folder, model, dtype=dtype, corpus=corpus, tokens=tokens, **options)
     say(f"{folder} is a workspace for {made.base.model} ({made.base.dtype}). Write a fact into it:")
-    say(f"  bluedit -C {folder} edit --fact 'The capital of {{France}} is => Rome'")
+    say(f"  bluedit -C {shlex.quote(str(folder))} edit --fact 'The capital of {{France}} is => Rome'")
 
 
 def log(
@@ -113,7 +114,7 @@ def undo(
     The newest one is taken back bit for bit. What stands on an older one is solved again.
     """
     found = needed(context, device=device, trust_remote_code=trust_remote_code)
-    standing = [one.number for one in found.log() if one.standing]
+    standing = found.standing
     later = standing[standing.index(entry) + 1 :] if entry in standing else []
     if later and not yes:
         what = f"{'entry' if len(later) == 1 else 'entries'} {', '.join(map(str, later))}"
@@ -204,4 +205,4 @@ def heal(
 
 
 def _standing(workspace: Workspace) -> str:
-    return ", ".join(str(one.number) for one in workspace.log() if one.standing) or "none"
+    return ", ".join(map(str, workspace.standing)) or "none"

@@ -11,7 +11,6 @@ from bluedit.editing._entries import superseded
 from bluedit.editing._history import Standing
 from bluedit.editing._store import Store
 from bluedit.editing.guard import guarding_of
-from bluedit.editing.patch import Base
 from bluedit.errors import GuardError, RecipeError, WorkspaceError
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
@@ -37,7 +36,7 @@ class Changes:
     def __init__(
         self, store: Store, editor: Editor | None, undo: Callable[[int], Any], load: Callable[[], Editor]
     ) -> None:
-        self.store, self.base = store, Base(**store.about["base"])
+        self.store, self.base = store, store.base
         self._undo, self._load = undo, load
         self.carrier = self._carrier_of(editor) if editor else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from bluedit.editing._folder import read_facts_of
+from bluedit.editing._folder import read_origin
 from bluedit.editing._history import BATCHES, Standing
 from bluedit.editing._store import Store
-from bluedit.editing.guard_text import summary_of
-from bluedit.errors import WorkspaceError, did_you_mean
+from bluedit.editing.guard_text import guard_summary
+from bluedit.errors import MALFORMED, PatchError, WorkspaceError, did_you_mean
 from bluedit.facts.fact import Fact
-from bluedit.facts.records import read_record
 from bluedit.facts.subjects import same_subject_key
+from bluedit.writing.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -69,26 +69,32 @@ def entries_of(store: Store, at: Sequence[Standing] | None = None) -> list[Works
     """All entries that were ever made, oldest first, or only those that stood at some point.
 
     Raises:
-        PatchError: a file of a batch is missing or damaged.
+        PatchError: a file of a batch is missing or damaged, or does not say what bluedit writes.
     """
-    folder, history = store.folder, store.history
+    history = store.history
     standing = history.standing if at is None else at
     last = {one.entry: one for one in standing}
     chosen = [last.get(number, one) for number, one in sorted(history.written.items())] if at is None else list(at)
-    records = {one.entry: _records(folder, one.batches) for one in {o.entry: o for o in [*chosen, *standing]}.values()}
-    latest = {same_fact(fact): one.entry for one in standing for fact in _facts(records[one.entry], one)}
-    found = []
-    for one in chosen:
-        facts, origin = _facts(records[one.entry], one), records[one.entry][-1]["origin"]
-        stands = one.entry in last
-        by = [(fact, latest[same_fact(fact)]) for fact in facts] if stands else []
-        report = origin["report"]
-        said = sum(bool(fact["says_after"]) for fact in report["facts"]) if report else None
-        made = str(origin["about"].get("created", ""))
-        replaced = tuple((fact, other) for fact, other in by if other != one.entry)
-        guard = summary_of([record["guard"] for record in records[one.entry] if record.get("guard")])
-        found.append(WorkspaceEntry(one.entry, facts, origin["recipe"], made, stands, replaced, said, guard))
-    return found
+    batches = {one.entry: _batches(store.folder, one.batches) for one in [*chosen, *standing]}
+    latest = {same_fact(fact): one.entry for one in standing for fact in _facts(batches[one.entry], one)}
+    try:
+        return [_entry(one, batches[one.entry], latest if one.entry in last else None) for one in chosen]
+    except MALFORMED as error:
+        raise PatchError(
+            f"an entry of the workspace {store.folder} does not say what bluedit writes ({type(error).__name__}: {error}); restore it from a copy"
+        ) from error
+
+
+def _entry(one: Standing, batches: Sequence[Batch], latest: Mapping[tuple[str, str], int] | None) -> WorkspaceEntry:
+    """An entry for people; `latest` has the number of the last entry with each fact, and is None for an entry that does not stand."""
+    facts, origin = _facts(batches, one), batches[-1].origin
+    by = [] if latest is None else [(fact, latest[same_fact(fact)]) for fact in facts]
+    said = sum(bool(fact["says_after"]) for fact in origin.report["facts"]) if origin.report else None
+    made = str(origin.about.get("created", ""))
+    replaced = tuple((fact, other) for fact, other in by if other != one.entry)
+    return WorkspaceEntry(
+        one.entry, facts, origin.recipe, made, latest is not None, replaced, said, guard_summary(batches)
+    )
 
 
 def superseded(store: Store, facts: Sequence[Fact]) -> list[dict[str, Any]]:
@@ -140,10 +146,14 @@ def difference(store: Store, first: Sequence[Standing], second: Sequence[Standin
 
 
 @lru_cache(maxsize=4096)
-def _records(folder: Path, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [read_facts_of(folder / BATCHES, name) for name in names]
+def _batches(folder: Path, names: tuple[str, ...]) -> list[Batch]:
+    return [read_origin(folder / BATCHES, name) for name in names]
 
 
-def _facts(records: Sequence[dict[str, Any]], one: Standing) -> tuple[Fact, ...]:
-    rows = [row for record in records for row in record["facts"]][: one.facts]
-    return tuple(read_record(dict(row)) for row in rows)
+def _facts(batches: Sequence[Batch], one: Standing) -> tuple[Fact, ...]:
+    facts = tuple(fact for batch in batches for fact in batch.facts)
+    if not 1 <= one.facts <= len(facts):
+        raise PatchError(
+            f"entry {one.entry} has {one.facts} facts, and its batches hold {len(facts)}; restore it from a copy"
+        )
+    return facts[: one.facts]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,8 +21,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from bluedit.editing._batch_record import batch_record, batch_tensors, read_batch, read_first_format
-from bluedit.errors import BluEditError, PatchError
-from bluedit.files import DIGEST, as_json, check_writable, json_digest, locked, read_regular, write_file
+from bluedit.errors import MALFORMED, BluEditError, PatchError
+from bluedit.files import (
+    DIGEST,
+    as_json,
+    check_writable,
+    json_digest,
+    locked,
+    physical_memory,
+    read_regular,
+    write_file,
+)
 from bluedit.writing.batch import Batch
 
 FORMAT = 2
@@ -123,7 +133,7 @@ def _read_all(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any]
         name = _FIRST_NAME.fullmatch(manifest["factors"])
         if not name:
             raise ValueError(f"{manifest['factors']!r} is not the name of a file of factors")
-        data = read_regular(folder / name[0])
+        data = read_regular(folder / name[0], physical_memory())
         if hash_of(data) != name[1]:
             raise ValueError(f"{name[0]} was changed after it was written")
         return read_first_format(manifest, load(data))
@@ -136,16 +146,7 @@ def readable(folder: Path) -> Iterator[None]:
         yield
     except PatchError as error:
         raise PatchError(f"the patch {folder} cannot be read here: {error}") from error
-    except (
-        OSError,
-        SafetensorError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-        BluEditError,
-    ) as error:
+    except (OSError, SafetensorError, BluEditError, *MALFORMED) as error:
         raise PatchError(
             f"the patch {folder} is damaged ({type(error).__name__}: {error}); make it again or restore it from a copy"
         ) from error
@@ -173,12 +174,11 @@ def check_place(folder: Path, *, force: bool = False) -> None:
         )
 
 
-def read_facts_of(folder: Path, name: str) -> dict[str, Any]:
-    """The record of a batch (facts, origin) without its factors, so without a check of its hash; see `load_batch`."""
+def read_origin(folder: Path, name: str) -> Batch:
+    """A batch without its factors: its facts, its origin and what a guard decided. Raises PatchError if it is missing or damaged."""
     with readable(folder):
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of a batch")
-        return dict(json.loads(read_regular(folder / f"{name}.json")))
+        record = json.loads(_files_of(folder, name)[0])
+        return read_batch({**record, "updates": [], "filters": []}, {})
 
 
 def write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) -> str:
@@ -198,12 +198,21 @@ def write_batch(folder: Path, index: int, batch: Batch, written: list[Path]) -> 
 
 def load_batch(folder: Path, name: str) -> Batch:
     """Read the two files of a batch. Raises ValueError, OSError and others if they are missing or damaged; see `readable`."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str):
         raise ValueError(f"{name!r} is not the name of a batch")
-    record, factors = (read_regular(folder / f"{name}{suffix}") for suffix in (".json", ".safetensors"))
+    record, factors = _files_of(folder, name)
+    return read_batch(json.loads(record), load(factors))
+
+
+def _files_of(folder: Path, name: str) -> tuple[bytes, bytes]:
+    """The record and the factors of a batch. Raises ValueError if they are not what was written."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a batch")
+    record = read_regular(folder / f"{name}.json")
+    factors = read_regular(folder / f"{name}.safetensors", physical_memory())
     if hash_of(record, factors) != name.partition("-")[2]:
         raise ValueError(f"batch {name} was changed after it was written")
-    return read_batch(json.loads(record), load(factors))
+    return record, factors
 
 
 def _write_manifest(folder: Path, base: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -216,9 +225,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     if not file.is_file():
         what = "there is no such folder" if not folder.exists() else f"it holds no {MANIFEST}"
-        raise PatchError(f"{folder} is not a patch: {what}; 'bluedit edit ... --out {folder}' makes one")
+        raise PatchError(
+            f"{folder} is not a patch: {what}; make one with: bluedit edit ... --out {shlex.quote(str(folder))}"
+        )
     try:
-        manifest = dict(json.loads(file.read_text("utf-8")))
+        manifest = dict(json.loads(read_regular(file)))
         version, digest = manifest["format"], json_digest(manifest)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PatchError(f"the patch {folder} is damaged: {MANIFEST} is unreadable ({error})") from error

@@ -8,15 +8,18 @@ the last line says how many there are. The file is replaced in one rename.
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bluedit.decoding import decode, read_json
 from bluedit.editing._folder import hash_of
 from bluedit.errors import WorkspaceError, did_you_mean
-from bluedit.files import as_json, write_file, write_folder
+from bluedit.files import as_json, read_regular, write_file, write_folder
+from bluedit.options import whole_number
 
 FORMAT = 1
 _UNCHANGED = ("tag", "refused")  # events after which the same entries stand
@@ -54,7 +57,7 @@ class Event:
         time: when, in UTC.
         keep: how many of the entries that stood before it stay.
         add: what stands on these after it.
-        about: more for the reader.
+        about: more for the reader; of a tag its "name".
     """
 
     number: int
@@ -63,6 +66,20 @@ class Event:
     keep: int
     add: tuple[Standing, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self, before: Sequence[Event]) -> None:
+        """Raise ValueError if it cannot follow on these events."""
+        if self.number != len(before) + 1:
+            raise ValueError("it was changed after it was written")
+        standing = before[-1].keep + len(before[-1].add) if before else 0
+        if not 0 <= self.keep <= standing:
+            raise ValueError(f"it keeps {self.keep} of {standing} entries")
+        if self.kind == "redo" and History(tuple(before)).undone is None:
+            raise ValueError("it is a redo, and nothing was undone before it")
+        if self.kind == "tag" and not isinstance(self.about.get("name"), str):
+            raise ValueError("it is a tag without a name")
+        if not isinstance(self.about.get("guard", {}), dict):
+            raise ValueError("what it says of a guard cannot be used")
 
 
 @dataclass(frozen=True)
@@ -110,8 +127,8 @@ class History:
         """Number of the event that a name or a number means. Raises WorkspaceError if there is none."""
         if str(point) in self.tags:
             return self.tags[str(point)]
-        if str(point).isdecimal() and int(point) <= len(self.events):
-            return int(point)
+        if (number := whole_number(str(point))) is not None and number <= len(self.events):
+            return number
         known = f"event numbers go from 0 to {len(self.events)}"
         hint = f"; {did_you_mean(str(point), self.tags)}" if self.tags else ""
         raise WorkspaceError(f"there is no point {str(point)!r} in this workspace: {known}{hint}")
@@ -149,16 +166,21 @@ def read_about(folder: Path) -> dict[str, Any]:
     """What `workspace.json` says. Raises WorkspaceError if it is missing, damaged or newer than this bluedit."""
     file = folder / ABOUT
     if not file.is_file():
-        raise WorkspaceError(f"{folder} is not a workspace: it contains no {ABOUT}; 'bluedit init {folder}' makes one")
+        raise WorkspaceError(
+            f"{folder} is not a workspace: it contains no {ABOUT}; make one with: bluedit init {shlex.quote(str(folder))}"
+        )
     try:
-        content = dict(json.loads(file.read_text("utf-8")))
+        content = dict(read_json(file))
         version, digest = content["format"], content.pop("digest")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise WorkspaceError(f"{file} is unreadable ({error}); restore it from a copy") from error
     if version != FORMAT:
         raise WorkspaceError(f"{folder} has format {version}, and this bluedit reads format {FORMAT}; use a newer one")
     if digest != _digest("", content):
         raise WorkspaceError(f"{file} was changed after it was written; restore it from a copy")
+    tokens = content.get("tokens")
+    if not isinstance(content.get("corpus"), str) or not (tokens is None or type(tokens) is int):
+        raise WorkspaceError(f"{file} does not say which text key statistics come from; restore it from a copy")
     return content | {"digest": digest}
 
 
@@ -174,16 +196,17 @@ def read_history(folder: Path, anchor: str) -> History:
     file = folder / JOURNAL
     events: list[Event] = []
     try:
-        *lines, last = file.read_text("utf-8").rstrip("\n").split("\n")
+        *lines, last = read_regular(file).decode("utf-8").rstrip("\n").split("\n")
         digest = anchor
         for line in lines:
             content = json.loads(line)
             found = content.pop("digest")
             digest = _digest(digest, content)
-            if found != digest or content["number"] != len(events) + 1:
+            if found != digest:
                 raise ValueError("it was changed after it was written")
-            add = tuple(Standing(**{**one, "batches": tuple(one["batches"])}) for one in content.pop("add"))
-            events.append(Event(**content, add=add))
+            event = decode(Event, content)
+            event.check(events)
+            events.append(event)
         if json.loads(last) != {"events": len(events), "digest": digest}:
             raise ValueError("events after it are missing")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -209,4 +232,6 @@ def _lines(history: History, digest: str) -> bytes:
 
 
 def _digest(before: str, content: Mapping[str, Any]) -> str:
-    return hash_of(before.encode(), json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
+    return hash_of(
+        before.encode(), json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -10,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from bluedit.decoding import Damage, decode, read_json
 from bluedit.errors import WorkspaceError
 from bluedit.files import locked
 
@@ -48,7 +49,7 @@ class Owner:
             return False
         try:
             os.kill(self.pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):  # no process has a number beyond 2**31
             return True
         except OSError:
             return False
@@ -68,6 +69,7 @@ def owned(folder: Path, task: str, *, break_lock: bool = False) -> Iterator[Owne
     me = Owner.this(task)
     try:
         with locked(folder, _PATIENCE_S):
+            _check_regular(folder / LOCK)
             found = _read(folder)
             if found and not found.gone and not break_lock:
                 raise WorkspaceError(_in_use(folder, found))
@@ -93,10 +95,14 @@ def check_owned(folder: Path, me: Owner) -> None:
 def _read(folder: Path) -> Owner | None:
     """Who has the lock; None if nobody has, or a process died while it took it."""
     try:
-        found: Any = json.loads((folder / LOCK).read_text("utf-8"))
-        return Owner(**found)
-    except (FileNotFoundError, ValueError, TypeError):
+        return decode(Owner, read_json(folder / LOCK))
+    except Damage:
         return None
+
+
+def _check_regular(file: Path) -> None:
+    if os.path.lexists(file) and (file.is_symlink() or not file.is_file()):
+        raise OSError(errno.EINVAL, f"{file.name} is not a regular file", str(file))
 
 
 def _in_use(folder: Path, owner: Owner) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from bluedit.editing._folder import BATCH_FILE, load_batch, readable, remove, write_batch
 from bluedit.editing._history import ABOUT, BATCHES, History, Standing, read_about, read_history, write_history
 from bluedit.editing._owner import Owner, check_owned, owned
+from bluedit.editing.patch import Base
 from bluedit.errors import WorkspaceError
 from bluedit.writing.batch import Batch
 
@@ -25,6 +26,7 @@ class Store:
     Attributes:
         folder: where.
         about: what `workspace.json` says.
+        base: the model that the workspace was made for.
         history: as it was read last.
 
     Raises:
@@ -34,6 +36,10 @@ class Store:
     def __init__(self, folder: Path, *, break_lock: bool = False) -> None:
         self.folder = folder
         self.about = read_about(folder)
+        try:
+            self.base = Base.read(self.about.get("base"))
+        except ValueError as error:
+            raise WorkspaceError(f"{folder / ABOUT} is damaged ({error}); restore it from a copy") from error
         self.history = History()
         self._break_lock = break_lock
         self._owner: Owner | None = None

@@ -32,11 +32,6 @@ def guard_sentences(batches: Sequence[Batch]) -> list[str]:
 def guard_summary(batches: Sequence[Batch]) -> str:
     """The same in a few words, for tables: "kept", "softened to 0.71, 2 left out"; empty without a guard."""
     records = [batch.guard for batch in batches if batch.guard]
-    return summary_of(records)
-
-
-def summary_of(records: Sequence[Mapping[str, Any]]) -> str:
-    """`guard_summary` from the records of batches."""
     actions = [record["action"] for record in records if record.get("action")]
     words = {"softened": _shares(records), "divided": "divided", "warned": "kept with a warning"}
     parts = [word for action, word in words.items() if action in actions]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bluedit.decoding import decode
 from bluedit.editing._folder import append_batches, check_place, load_batches, save_batches
 from bluedit.errors import PatchError
 from bluedit.facts.fact import Fact
@@ -28,6 +29,11 @@ class Base:
     fingerprint: str = ""
     dtype: str = "unknown"
     leading_special_token: bool = False
+
+    @classmethod
+    def read(cls, record: Any) -> Base:
+        """From JSON. Raises ValueError if something in it cannot be used."""
+        return decode(cls, record, "base")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +106,8 @@ class Patch:
         """
         base, batches = _read(Path(folder))
         try:
-            found = Base(**base)
-            if wrong := [f.name for f in fields(Base) if not isinstance(getattr(found, f.name), type(f.default))]:
-                raise TypeError(f"{', '.join(wrong)} of the base cannot be used")
-            return cls(found, batches)
-        except TypeError as error:
+            return cls(Base.read(base), batches)
+        except ValueError as error:
             raise PatchError(f"the patch {folder} is damaged ({error}); restore it from a copy") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -47,7 +48,9 @@ class PatchCopy(Form, kind="patch"):
         if not isinstance(patch, Patch):
             raise ExportError(f"the form patch takes a Patch, not {type(patch).__name__}")
         (patch if job.facts else stripped(patch)).save(place)
-        use = {"bluedit": f"bluedit apply {job.out} --model {patch.base.model} --save FOLDER"}
+        use = {
+            "bluedit": shlex.join(["bluedit", "apply", str(job.out), "--model", patch.base.model, "--save", "FOLDER"])
+        }
         if job.facts:
             return Exported(job.out, (), use)
         note = (

@@ -18,12 +18,14 @@ from bluedit.editing._store import Store
 from bluedit.editing._verify import Problem, faults_of_files, faults_of_weights
 from bluedit.editing.edit import Edit
 from bluedit.editing.editor import Editor
-from bluedit.editing.patch import Base, Patch
+from bluedit.editing.patch import Patch
 from bluedit.errors import WorkspaceError
 from bluedit.evaluate.health import FactHealth, fact_health
 from bluedit.facts.fact import Fact
+from bluedit.files import expanded
 from bluedit.methods.presets import DEFAULT
 from bluedit.methods.recipe import Recipe
+from bluedit.options import whole_number
 from bluedit.writing.writer import versions
 
 _NAME = re.compile(r"(?!\d+$)\w[\w.-]{0,99}")
@@ -43,7 +45,7 @@ class Workspace:
 
     def __init__(self, store: Store, editor: Editor | None = None, **options: Any) -> None:
         self.folder = store.folder
-        self.base = Base(**store.about["base"])
+        self.base = store.base
         self._store = store
         shared = {"corpus": store.about["corpus"], "tokens": store.about["tokens"]}
         load = partial(Editor.load, self.base.model, dtype=self.base.dtype, **(shared | options))
@@ -76,7 +78,7 @@ class Workspace:
         folder = Path(folder).absolute()
         editor = model
         if not isinstance(editor, Editor):
-            local = Path(str(model)).expanduser()
+            local = expanded(str(model))
             name = str(local.resolve()) if local.exists() else str(model)
             editor = Editor.load(name, dtype=dtype, corpus=corpus, tokens=tokens, **options)
         elif len(editor.journal):
@@ -130,7 +132,7 @@ class Workspace:
         if entry is None:
             return self.patch
         history = self._store.history
-        one = history.written.get(int(entry)) if str(entry).isdecimal() else None
+        one = history.written.get(whole_number(str(entry)) or 0)
         if one is None:
             raise WorkspaceError(f"there is no entry {entry!r}; there are {len(history.written)}, numbered from 1")
         return Patch(self.base, self._store.batches_of(one))
@@ -139,6 +141,11 @@ class Workspace:
     def events(self) -> tuple[Event, ...]:
         """All that was done, oldest first."""
         return self._store.history.events
+
+    @property
+    def standing(self) -> tuple[int, ...]:
+        """Numbers of the entries that the model carries, oldest first; reads no batch."""
+        return tuple(one.entry for one in self._store.history.standing)
 
     @property
     def tags(self) -> dict[str, int]:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bluedit.errors import FactError, did_you_mean
+from bluedit.errors import MALFORMED, FactError, did_you_mean
 from bluedit.evaluate.data import Ability
+from bluedit.files import read_bounded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +81,7 @@ def read_items(task: str, file: Path) -> list[dict[str, Any]]:
             continue
         try:
             records.append(_record(TASKS[task], line))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except MALFORMED as error:
             faults.append(f"{file}, line {number}: not a record of {task} ({type(error).__name__}: {error})")
     if len(records) <= SHOTS and not faults:
         faults.append(f"{file} holds {len(records)} records; {SHOTS} are shown as examples, so more are needed")
@@ -91,7 +92,7 @@ def read_items(task: str, file: Path) -> list[dict[str, Any]]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_bytes().decode("utf-8").split("\n")
+        return read_bounded(file).decode("utf-8").split("\n")
     except OSError as error:
         raise FactError(f"cannot read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

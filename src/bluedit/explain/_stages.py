@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bluedit.decoding import read_digested
+from bluedit.errors import MALFORMED
 from bluedit.explain.folder import claimed, saving
 from bluedit.explain.residual_data import as_csv, rows_as_json, rows_from_json
-from bluedit.files import DIGEST, json_digest, with_digest, write_file, write_json
+from bluedit.files import with_digest, write_file, write_json
 from bluedit.model.fingerprint import text_fingerprint
 
 log = logging.getLogger(__name__)
@@ -57,16 +58,14 @@ class Stages:
         return tables
 
     def _kept(self, file: Path) -> Tables | None:
+        if not file.exists():
+            return None
         try:
-            content = json.loads(file.read_text("utf-8"))
-            if content[DIGEST] != json_digest(content):
-                raise ValueError("it was changed after it was written")
+            content = read_digested(file)
             if content["of"] != self.fingerprint:
                 return None
             return {table: rows_from_json(self.kinds[table], rows) for table, rows in content["tables"].items()}
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except MALFORMED as error:
             log.warning("%s is damaged (%s); this stage is computed again", file, error)
             return None
 

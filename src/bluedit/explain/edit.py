@@ -37,6 +37,7 @@ from bluedit.explain.residual_data import as_csv
 from bluedit.facts.fact import Fact
 from bluedit.files import write_file, write_json
 from bluedit.methods.update import ClosedForm
+from bluedit.options import whole_number
 from bluedit.page import write_document
 from bluedit.page.plots import check_plots, write_plots
 from bluedit.text.wordings import chat_form
@@ -124,7 +125,7 @@ def find_fact(facts: Sequence[Fact], wanted: str | int) -> int:
     if not facts:
         raise FactError("there is no edited fact to explain: this editor has made no edit; pass a patch")
     text = str(wanted).strip()
-    if text.isdecimal() and 1 <= int(text) <= len(facts):
+    if 1 <= (whole_number(text) or 0) <= len(facts):
         return int(text)
     by_id = {fact.id: number for number, fact in enumerate(facts, 1) if fact.id}
     if text in by_id:

@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from bluedit.decoding import read_json
 from bluedit.errors import ExplainError
 from bluedit.files import write_json
 
@@ -74,10 +75,10 @@ def _check(folder: Path, configuration: Mapping[str, Any], name: str, what: str,
             )
         return
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = read_json(file)
         if not isinstance(found, dict):
             raise ValueError("it holds no JSON object")
-    except (OSError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ExplainError(
             f"{file} cannot be read ({error}); delete the folder, or choose another one (--out)"
         ) from error

@@ -14,9 +14,10 @@ from torch import nn
 
 from bluedit.errors import ExportError, ModelError
 from bluedit.export.weight_files import WeightFiles
+from bluedit.files import expanded
 from bluedit.model.anatomy import Projection
 from bluedit.model.fingerprint import parameters_fingerprint, weights_fingerprint
-from bluedit.model.loading import EMBEDDED, gguf_of, load, locate
+from bluedit.model.loading import EMBEDDED, check_own_code, gguf_of, load, locate
 from bluedit.shapes import Tensor
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class BaseModel:
         """The model's id on the hub; empty if it has none that is known."""
         if self.name in EMBEDDED:
             return EMBEDDED[self.name].hub
-        known = self.gguf is not None or Path(self.name).expanduser().exists()
+        known = self.gguf is not None or expanded(self.name).exists()
         return "" if known or self.name.count("/") != 1 else self.name
 
     @cached_property
@@ -124,6 +125,7 @@ class BaseModel:
             with torch.device("meta"):
                 return AutoModelForCausalLM.from_config(config, trust_remote_code=self.trust_remote_code)
         except Exception as error:  # readers of configurations raise many kinds of their own
+            check_own_code(self.name, error)
             raise ModelError(
                 f"cannot read the configuration of {self.name!r}: {' '.join(str(error).split())[:300]}"
             ) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from bluedit.export.base import BaseModel
+from bluedit.options import whole_number
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
 
@@ -92,7 +93,8 @@ def diff(first: str, second: str, *, progress: Progress | None = None) -> Compar
 
 
 def _natural(name: str) -> tuple[tuple[bool, int, str], ...]:
-    return tuple((part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split("."))
+    numbers = [(part, whole_number(part)) for part in name.split(".")]
+    return tuple((number is not None, number or 0, part) for part, number in numbers)
 
 
 def _compare(name: str, a: Tensor, b: Tensor) -> Difference | None:

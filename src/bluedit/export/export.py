@@ -14,6 +14,7 @@ from bluedit.export import gguf_forms, lora, merged
 from bluedit.export.base import BaseModel, Edits
 from bluedit.export.checkpoint import check_free
 from bluedit.export.form import Exported, Form, Job
+from bluedit.facts.words import HALF_PAIR
 from bluedit.files import replacing, write_folder
 from bluedit.options import options_of
 
@@ -57,6 +58,8 @@ def export_patch(
         ModelError: the base model cannot be found or read.
     """
     form = _form(to, options)
+    if HALF_PAIR.search(base_model or ""):
+        raise ExportError(f"base_model is {base_model!r}, which is not UTF-8 text; give an id of the hub")
     out = Path(out)
     _check_place(form, out)
     if not patch.batches:

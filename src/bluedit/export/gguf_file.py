@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from bluedit.errors import ExportError, ModelError
+from bluedit.model.gguf_header import check_header
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -57,6 +58,7 @@ class GgufFile:
         from gguf import GGUFEndian, GGUFReader
 
         try:
+            check_header(self.path)
             reader = GGUFReader(self.path)
         except Exception as error:  # a damaged file makes the reader fail in many ways
             raise ModelError(f"cannot read the GGUF file {self.path}: {' '.join(str(error).split())[:200]}") from error

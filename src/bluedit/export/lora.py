@@ -71,7 +71,7 @@ class Lora(Form, kind="lora"):
             "\n\n".join(f"{program}:\n\n```\n{line}\n```" for program, line in use.items()),
             [_precision(found, self.dtype, logits), *_of_gguf(job)],
         )
-        (place / CARD).write_text(card(job.edits, job.base, about), encoding="utf-8")
+        (place / CARD).write_text(card(job.edits, job.base, about), encoding="utf-8", errors="replace")
         return Exported(job.out, notes, use)
 
 

@@ -95,7 +95,7 @@ class Checkpoint(Form, kind="checkpoint"):
             f"Like its base model, wherever that loads:\n\n```python\n{_line(Path('PATH'))}\n```",
             notes,
         )
-        (place / CARD).write_text(card(job.edits, job.base, about), encoding="utf-8")
+        (place / CARD).write_text(card(job.edits, job.base, about), encoding="utf-8", errors="replace")
 
 
 def _line(path: Path) -> str:

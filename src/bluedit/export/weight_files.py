@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 import torch
 from safetensors import SafetensorError, safe_open
 
+from bluedit.decoding import decode
 from bluedit.errors import ModelError
+from bluedit.files import read_regular
 from bluedit.shapes import Tensor
 
 
@@ -164,11 +166,11 @@ class WeightFiles:
 
 def _read_index(file: Path) -> dict[str, Any]:
     try:
-        index = dict(json.loads(file.read_text("utf-8")))
-        places = dict(index["weight_map"])
+        index = dict(json.loads(read_regular(file)))
+        places = decode(Mapping[str, str], index["weight_map"], "weight_map")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"the index {file} is damaged ({error}); get it again") from error
-    for name in set(map(str, places.values())):
+    for name in set(places.values()):
         if Path(name).name != name or name in ("", ".", ".."):
             raise ModelError(f"the index {file} names {name!r}, which is not a file in its own folder")
     if not places:

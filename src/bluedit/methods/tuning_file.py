@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bluedit.decoding import decode
 from bluedit.errors import RecipeError
-from bluedit.files import write_file
+from bluedit.files import read_bounded, write_file
 from bluedit.methods.tunings import Tuning
 
 FORMAT = 1
+_MOST = 2**24  # bytes of a file
 BUNDLED = "bundled"
 """Instead of a file: the numbers that come with bluedit, whatever was found for the model."""
 
@@ -63,27 +65,58 @@ class TuningFile:
             RecipeError: it cannot be read, or is no tuning.
         """
         try:
-            content = tomllib.loads(file.read_text("utf-8"))
-            if content["format"] != FORMAT:
+            content = tomllib.loads(read_bounded(file, _MOST).decode("utf-8"))
+            if content.get("format") != FORMAT:
                 raise RecipeError(
-                    f"{file} has format {content['format']}, and this version reads {FORMAT}; run bluedit tune again"
+                    f"{file} has format {content.get('format')}, and this version reads {FORMAT}; run bluedit tune again"
                 )
-            parts = tuple((part["when"], part["set"]) for part in content["parts"])
-            tuning = Tuning(content["name"], content["source"], content["match"], content["set"], parts)
-            return cls(tuning, content["weights"], content["confidence"], content.get("evidence", {}))
+            found = decode(_Content, content)
+            parts = tuple((part.when, part.set) for part in found.parts)
+            tuning = Tuning(found.name, found.source, found.match, found.set, parts)
+            return cls(tuning, found.weights, found.confidence, found.evidence)
         except OSError as error:
             raise RecipeError(f"cannot read the tuning {file}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError) as error:
             raise RecipeError(
                 f"{file} is not a tuning that bluedit can read ({type(error).__name__}: {error}); give a tuning.toml that bluedit tune has written"
             ) from error
 
 
+@dataclass(frozen=True)
+class _Part:
+    when: Mapping[str, Any]
+    set: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a file holds."""
+
+    format: int
+    name: str
+    source: str
+    confidence: str
+    weights: str
+    match: Mapping[str, Any]
+    set: Mapping[str, Any]
+    parts: tuple[_Part, ...]
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
 def user_folder() -> Path:
-    """Where what a user has made is kept: $BLUEDIT_DATA, else the user's data folder. Unlike the cache it cannot be computed again for nothing."""
+    """Where what a user has made is kept: $BLUEDIT_DATA, else the user's data folder. Unlike the cache it cannot be computed again for nothing.
+
+    Raises:
+        RecipeError: there is neither of them.
+    """
     if explicit := os.environ.get("BLUEDIT_DATA"):
         return Path(explicit)
-    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "bluedit"
+    if shared := os.environ.get("XDG_DATA_HOME"):
+        return Path(shared) / "bluedit"
+    try:
+        return Path.home() / ".local" / "share" / "bluedit"
+    except RuntimeError:
+        raise RecipeError("this user has no home folder; set BLUEDIT_DATA to a folder for tunings") from None
 
 
 def kept_file(weights: str) -> Path:
@@ -106,8 +139,11 @@ def read_tuning(chosen: str | Path | Tuning | None, weights: str, config: Any) -
         return chosen
     if chosen == BUNDLED:
         return None
-    file = kept_file(weights) if chosen is None else Path(chosen)
-    if chosen is None and not file.is_file():
+    try:
+        file = kept_file(weights) if chosen is None else Path(chosen)
+    except RecipeError:  # nowhere to keep any
+        return None
+    if chosen is None and not os.path.isfile(file):  # noqa: PTH113 - says no where there is no permission
         return None
     found = TuningFile.read(file)
     if not found.tuning.fits(config):

@@ -43,6 +43,10 @@ class Tuning:
         if wrong:
             hint = did_you_mean(wrong[0], every.options)
             raise RecipeError(f"tuning {self.name}: unknown option {wrong[0]!r}; {hint}")
+        ranges = {key: value for key, value in self.match.items() if isinstance(value, list)}
+        for key, value in ranges.items():
+            if len(value) != 2 or not all(isinstance(bound, (int, float)) for bound in value):
+                raise RecipeError(f"tuning {self.name}: {key} is {value}; a range is two numbers")
 
     def fits(self, config: Any) -> bool:
         """Whether a model with this configuration is the one that the numbers were chosen for."""
@@ -62,7 +66,7 @@ class Tuning:
 def _agrees(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         low, high = wanted
-        return value is not None and low <= value <= high
+        return isinstance(value, (int, float)) and low <= value <= high
     return value == wanted
 
 

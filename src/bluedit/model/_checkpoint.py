@@ -39,13 +39,18 @@ def read_checkpoint(
     except ModelError:
         raise
     except Exception as error:  # hub, tokenizer and checkpoint readers raise many kinds of their own
-        if "trust_remote_code" in str(error):
-            raise ModelError(
-                f"the model {name!r} comes with Python code of its own, which was not run; read that code, and if you trust it, "
-                "load the model with --trust-remote-code (from Python: trust_remote_code=True)"
-            ) from error
+        check_own_code(name, error)
         raise ModelError(f"cannot load the model {name!r}: {' '.join(str(error).split())[:300]}") from error
     return model, tokenizer
+
+
+def check_own_code(name: str, error: Exception) -> None:
+    """Raises ModelError if an error of transformers is about code that comes with the model."""
+    if "trust_remote_code" in str(error):
+        raise ModelError(
+            f"the model {name!r} comes with Python code of its own, which was not run; read that code, and if you trust it, "
+            "load the model with --trust-remote-code (from Python: trust_remote_code=True)"
+        ) from error
 
 
 def read_model(source: Path | str, name: str, *, trust_remote_code: bool = False, **options: Any) -> Any:

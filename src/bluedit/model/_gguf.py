@@ -15,6 +15,7 @@ import torch
 from bluedit.errors import ModelError, out_of_memory
 from bluedit.files import cache_dir, remove_stale, write_folder
 from bluedit.model._checkpoint import read_model
+from bluedit.model.gguf_header import check_header
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def converted(gguf: Path) -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoTokenizer
 
-    _check_blocks(gguf)
+    check_header(gguf)
+    _check_size(gguf)
     model = read_model(gguf.parent, gguf.name, gguf_file=gguf.name, dtype=torch.float32)
     for config in (model.config, model):
         for attribute in ("quantization_config", "hf_quantizer"):
@@ -71,15 +73,22 @@ def _convert(gguf: Path, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _check_blocks(file: Path) -> None:
-    """Raise ValueError if the header speaks of many more blocks than the file has: transformers would make them all before it looks for weights."""
+def _check_size(file: Path) -> None:
+    """Raise ValueError if the header describes a much larger model than the file has: transformers would make it all before it looks for weights."""
     import gguf
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     reader = gguf.GGUFReader(str(file))
     held = {tensor.name.split(".")[1] for tensor in reader.tensors if tensor.name.startswith("blk.")}
     for name, field in reader.fields.items():
         if name.endswith(".block_count") and int(field.contents()) > 2 * len(held):
             raise ValueError(f"{name} is {field.contents()}, and there are weights of {len(held)}")
+    config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+    with torch.device("meta"):
+        described = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
+    stored = sum(int(tensor.n_elements) for tensor in reader.tensors)
+    if described > 2 * stored:
+        raise ValueError(f"its header describes a model of {described:,} weights, and it holds {stored:,}")
 
 
 @contextmanager

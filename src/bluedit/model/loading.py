@@ -11,13 +11,15 @@ from pathlib import Path
 import torch
 
 from bluedit.errors import ModelError, did_you_mean
-from bluedit.model._checkpoint import read_checkpoint
+from bluedit.facts.words import HALF_PAIR
+from bluedit.files import expanded
+from bluedit.model._checkpoint import check_own_code, read_checkpoint
 from bluedit.model._gguf import converted
 from bluedit.model.anatomy import Anatomy
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
 
-__all__ = ["EMBEDDED", "EmbeddedModel", "embedded_file", "gguf_of", "load", "locate"]
+__all__ = ["EMBEDDED", "EmbeddedModel", "check_own_code", "embedded_file", "gguf_of", "load", "locate"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def gguf_of(name: str) -> Path | None:
     """The GGUF file that a model is read from; None if it is not read from one."""
     if name in EMBEDDED:
         return embedded_file(name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     return path if path.is_file() and path.suffix == ".gguf" else None
 
 
@@ -116,9 +118,11 @@ def locate(name: str) -> Path | str:
     Raises:
         ModelError: there is no such model here.
     """
+    if HALF_PAIR.search(name):
+        raise ModelError(f"the model's name {name!r} is not UTF-8 text, so no patch could name it; rename the folder")
     if (file := gguf_of(name)) is not None:
         return converted(file)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         raise ModelError(
             f"{name} is a file, not a model; give a Hugging Face folder, a .gguf file, a hub id, or one of: {', '.join(EMBEDDED)}"

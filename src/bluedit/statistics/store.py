@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from bluedit.errors import StatisticsError
-from bluedit.files import DIGEST, cache_dir, json_digest, remove_stale, with_digest, write_json
+from bluedit.files import DIGEST, cache_dir, json_digest, read_regular, remove_stale, with_digest, write_json
 from bluedit.maths.moment import SecondMoment
 from bluedit.methods.preserve import CHAT, NAMES
 from bluedit.model.devices import solve_device
@@ -228,7 +228,7 @@ class MomentStore:
             return self.corpus.rows(self.lm, self.budget, progress)
         if self._text.is_file():
             try:
-                return self._checked(json.loads(self._text.read_text("utf-8")))
+                return self._checked(json.loads(read_regular(self._text)))
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 log.warning("the text sampled before is unreadable; sampling it again")
         rows = self.corpus.rows(self.lm, self.budget, progress)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bluedit.errors import StatisticsError, did_you_mean
+from bluedit.files import expanded
 from bluedit.hub import PREFIX, dataset_rows
 from bluedit.methods.preserve import CHAT, NAMES
 from bluedit.model.editable import EditableModel
@@ -190,7 +191,7 @@ def passages_of(file: Path) -> list[str]:
 
 
 def _files(name: str) -> list[Path]:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.suffix in _SUFFIXES and f.is_file())
         if not files:
@@ -226,7 +227,7 @@ def _json_texts(file: Path) -> Iterator[str]:
                 continue
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise StatisticsError(
                     f"{file}, line {number}: not JSON ({error}); a JSONL corpus has one object a line"
                 ) from error

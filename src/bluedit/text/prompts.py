@@ -11,6 +11,7 @@ from typing import Any
 
 from bluedit.errors import FactError, ModelError
 from bluedit.facts.fact import Fact
+from bluedit.facts.words import HALF_PAIR
 from bluedit.spacing import UNSPACED, continuation
 from bluedit.text.rows import Row, RowKind
 
@@ -43,12 +44,15 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]
 
     Raises:
         ModelError: the tokenizer gives no character offsets.
+        FactError: the text holds half a surrogate pair.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"{type(tokenizer).__name__} gives no character offsets, which bluedit needs to find the subject; "
             "load the fast tokenizer (AutoTokenizer does so by default)"
         )
+    if HALF_PAIR.search(text):
+        raise FactError(f"{text[:120]!r} has half a surrogate pair; give it as UTF-8 text")
     encoded = tokenizer(
         text, return_offsets_mapping=True, return_special_tokens_mask=True, truncation=False, padding=False
     )

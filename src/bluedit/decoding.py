@@ -11,6 +11,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from bluedit.files import DIGEST, json_digest, read_regular
+
 T = TypeVar("T")
 _DEEPEST = 20  # levels of lists and objects
 _LARGEST = 1e305  # a perplexity is at most e^700
@@ -24,12 +26,29 @@ def read_json(file: Path) -> Any:
     """A JSON file's value: finite numbers, proper text, not nested too deeply.
 
     Raises:
-        Damage: the file cannot be read, or is not JSON as bluedit writes it.
+        Damage: the file is missing or cannot be read, is no regular file, or is not JSON as bluedit writes it.
     """
     try:
-        value = json.loads(file.read_bytes(), parse_constant=_refuse)
+        data = read_regular(file)
     except OSError as error:
         raise Damage(f"it cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise Damage(str(error)) from error
+    return parse_json(data)
+
+
+def read_digested(file: Path) -> dict[str, Any]:
+    """A JSON object that was written with a digest of itself (`files.with_digest`). Raises Damage, as `read_json`, and if it was changed."""
+    value = read_json(file)
+    if not isinstance(value, dict) or value.get(DIGEST) != json_digest(value):
+        raise Damage("it was changed after it was written")
+    return value
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A value from JSON text; see `read_json`. Raises Damage."""
+    try:
+        value = json.loads(text, parse_constant=_refuse)
     except RecursionError as error:
         raise Damage("it is nested too deeply") from error
     except ValueError as error:
@@ -124,7 +143,8 @@ def _fields(kind: type) -> dict[str, Any]:
 @cache
 def _optional(kind: type) -> set[str]:
     """Fields that earlier versions did not write: they have a default."""
-    return {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}  # pyright: ignore[reportArgumentType]
+    every = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]
+    return {f.name for f in every if {f.default, f.default_factory} != {dataclasses.MISSING}}
 
 
 def _key(kind: type, key: str, place: str) -> Any:
@@ -168,5 +188,5 @@ def _shown(value: Any) -> str:
     """A wrong value in a message, cut short."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 40 else text[:40] + "..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -173,3 +174,27 @@ def as_text(value: Any) -> str:
     for i, raw in enumerate(_RAW):
         text = text.replace(f'"@{i}@"', raw)
     return text
+
+
+def mixed(chance: random.Random, one: Any, other: Any) -> Any:
+    """An input of the form of two others: texts and bytes are a beginning of one and an end of the other, items come from either."""
+    if isinstance(one, (str, bytes)) and type(one) is type(other):
+        start, end = chance.randrange(len(one) + 1), chance.randrange(len(other) + 1)
+        return one[:start] + other[end:]  # pyright: ignore[reportOperatorIssue]
+    return _mixed_item(chance, one, other)
+
+
+def _mixed_item(chance: random.Random, one: Any, other: Any) -> Any:
+    """The same inside an input, where a short text may be a name: it comes from either, unchanged."""
+    if isinstance(one, bytes) and isinstance(other, bytes):
+        return mixed(chance, one, other)
+    if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        return tuple(_mixed_item(chance, *pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, list) and isinstance(other, list):
+        joined = one[: chance.randrange(len(one) + 1)] + other[chance.randrange(len(other) + 1) :]
+        return [_mixed_item(chance, item, chance.choice(joined)) for item in joined]
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {key: _mixed_item(chance, one[key], other.get(key, one[key])) for key in one}
+    if type(one) is int and type(other) is int:  # a place, most often
+        return chance.choice((one, other, chance.randrange(2**31)))
+    return chance.choice((one, other))

@@ -1,11 +1,12 @@
-"""Damaged and hostile input for everything that bluedit reads: facts, patches, statistics, targets, benchmark folders, GGUF files.
+"""Damaged and hostile input for everything that bluedit reads: facts, patches, workspaces, statistics, benchmarks, tunings, checkpoints, ...
 
 python benchmarks/fuzz.py --count 20000 --out runs/fuzz        # the table of docs/reliability.md
 python benchmarks/fuzz.py --only "patch: manifests" --seed 7
+python benchmarks/fuzz.py --only facts --mixes 50              # 50 more inputs, mixed from two of hypothesis' own, for each of those
 
 An input passes if it is read, or refused with a BluEditError, in less than 2 s of processor time. A changed artefact must be refused, or read as
 exactly what was written. "Forged" input was changed and its digests put right, so that it gets past them: it may be read, and nothing may break.
-The smallest input that fails is written to OUT/failing.
+The smallest input that fails is written to OUT/failing. Inputs that are mixed take no time to make, and are not made smaller when they fail.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import random
 import resource
 import signal
 import sys
@@ -28,6 +30,8 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from bluedit.errors import BluEditError
+from damage import mixed
+from more_readers import more_targets
 from readers import Target, Wrong, targets
 
 LIMIT_S = 2.0
@@ -53,18 +57,62 @@ def _hanging(*_: Any) -> None:
     raise Wrong(f"it did not end within {_HANG_S} s")
 
 
-def run(target: Target, count: int, start: int, out: Path | None = None, minutes: float = 1e9) -> Outcome:
-    """Give a target so many inputs, or as many as it takes in that time. The smallest one that fails is written to `out`."""
+def run(
+    target: Target, count: int, start: int, out: Path | None = None, minutes: float = 1e9, mixes: int = 0
+) -> Outcome:
+    """Give a target so many inputs, or as many as it takes in that time. The smallest one that fails is written to `out`.
+
+    Args:
+        mixes: further inputs for each of these, mixed from two of them.
+    """
     outcome, until = Outcome(target.name, start), time.monotonic() + 60 * minutes
     while count > 0 and not outcome.failure and time.monotonic() < until:
-        _round(target, min(count, _ROUND), outcome, out)
+        made = _round(target, min(count, _ROUND), outcome, out)
+        if mixes and not outcome.failure:
+            _mixed_round(target, made, mixes * len(made), outcome, out, until)
         outcome.seed += 1
         count -= _ROUND
     return outcome
 
 
-def _round(target: Target, count: int, outcome: Outcome, out: Path | None) -> None:
-    smallest = [""]
+def _mixed_round(target: Target, made: list[Any], count: int, outcome: Outcome, out: Path | None, until: float) -> None:
+    chance, failing = random.Random(outcome.seed), []
+    for _ in range(count):
+        if time.monotonic() > until:
+            break
+        given_ = mixed(chance, *chance.choices(made, k=2))
+        try:
+            _attempt(target, given_, outcome)
+        except Exception as error:  # as below
+            failing.append((len(repr(given_)), len(failing), repr(given_), error))
+    if failing:
+        *_, smallest, error = min(failing)
+        _failed(outcome, smallest, error, out)
+
+
+def _attempt(target: Target, given_: Any, outcome: Outcome) -> None:
+    """Give a target one input. Raises Wrong, or whatever the target does, if it does not take it as it should."""
+    outcome.inputs += 1
+    started = time.process_time()
+    signal.setitimer(signal.ITIMER_REAL, _HANG_S, 1)  # again, as an exception in a callback of the interpreter is lost
+    try:
+        target.check(given_)
+        outcome.accepted += 1
+    except BluEditError as error:
+        if not str(error).strip():
+            raise Wrong("it is refused without a word") from error
+        outcome.refused += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    took = time.process_time() - started
+    outcome.slowest = max(outcome.slowest, took)
+    if took > LIMIT_S:
+        raise Wrong(f"it took {took:.1f} s")
+
+
+def _round(target: Target, count: int, outcome: Outcome, out: Path | None) -> list[Any]:
+    """The inputs that hypothesis made."""
+    made: list[Any] = []
 
     @seed(outcome.seed)
     @settings(
@@ -77,32 +125,22 @@ def _round(target: Target, count: int, outcome: Outcome, out: Path | None) -> No
     )
     @given(target.inputs)
     def attempt(given_: Any) -> None:
-        outcome.inputs += 1
-        smallest[0] = repr(given_)
-        started = time.process_time()
-        signal.alarm(_HANG_S)
-        try:
-            target.check(given_)
-            outcome.accepted += 1
-        except BluEditError as error:
-            if not str(error).strip():
-                raise Wrong("it is refused without a word") from error
-            outcome.refused += 1
-        finally:
-            signal.alarm(0)
-        took = time.process_time() - started
-        outcome.slowest = max(outcome.slowest, took)
-        if took > LIMIT_S:
-            raise Wrong(f"it took {took:.1f} s")
+        made.append(given_)
+        _attempt(target, given_, outcome)
 
     signal.signal(signal.SIGALRM, _hanging)
     try:
         attempt()
     except Exception as error:  # what the script looks for: anything that is not a BluEditError
-        outcome.failure = f"{type(error).__name__}: {error}"[:500]
-        if out:
-            out.mkdir(parents=True, exist_ok=True)
-            _keep(out, outcome, smallest[0], error)
+        _failed(outcome, repr(made[-1]) if made else "", error, out)
+    return made
+
+
+def _failed(outcome: Outcome, smallest: str, error: Exception, out: Path | None) -> None:
+    outcome.failure = f"{type(error).__name__}: {error}"[:500]
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        _keep(out, outcome, smallest, error)
 
 
 def _keep(out: Path, outcome: Outcome, given_: str, error: Exception) -> None:
@@ -134,6 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20000, help="inputs for each target")
     parser.add_argument("--minutes", type=float, default=1e9, help="at most so long for each target")
+    parser.add_argument("--mixes", type=int, default=0, help="further inputs for each of these, mixed from two of them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], help="targets whose names begin with one of these")
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"))
@@ -142,13 +181,12 @@ def main() -> None:
     outcomes = []
     with tempfile.TemporaryDirectory() as place:
         os.environ["BLUEDIT_CACHE"] = f"{place}/cache"
-        for target in targets(Path(place)):
+        for target in [*targets(Path(place)), *more_targets(Path(place))]:
             if args.only and not target.name.startswith(tuple(args.only)):
                 continue
             started = time.perf_counter()
-            outcomes.append(
-                run(target, max(1, round(args.count * target.share)), args.seed, args.out / "failing", args.minutes)
-            )
+            count = max(1, round(args.count * target.share))
+            outcomes.append(run(target, count, args.seed, args.out / "failing", args.minutes, args.mixes))
             found = outcomes[-1]
             print(
                 f"{found.name}: {found.inputs:,} inputs in {time.perf_counter() - started:.0f} s, {found.failure or 'no failure'}",

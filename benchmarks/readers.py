@@ -240,7 +240,7 @@ def _tensors(sound: dict[str, torch.Tensor]) -> st.SearchStrategy[dict[str, torc
     values = st.sampled_from((float("nan"), float("inf"), -float("inf"), 0.0, 1e38, -1.0))
     changes: dict[str, Callable[[torch.Tensor, Any, Any], torch.Tensor | None]] = {
         "type": lambda t, dtype, _value: t.to(dtype),
-        "fill": lambda t, _dtype, value: torch.full_like(t, value) if t.is_floating_point() else t,
+        "fill": lambda t, _dtype, value: torch.full(t.shape, value).to(t.dtype),
         "shape": lambda t, _dtype, _value: t.T.contiguous(),
         "flat": lambda t, _dtype, _value: t.reshape(-1),
         "none": lambda _t, _dtype, _value: None,

@@ -1,8 +1,9 @@
-"""What `fuzz.py` damages: small files of facts in every format, a patch, statistics, a benchmark's folder, a GGUF file."""
+"""What `fuzz.py` damages: small files of facts in every format, a patch, a workspace, statistics, a benchmark's folder, a tuning, a GGUF file."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from bluedit.benchmark.record import (
     write,
     write_configuration,
 )
-from bluedit.editing.patch import Base, Patch
+from bluedit.editing._history import Standing, create
+from bluedit.editing._store import Store
+from bluedit.editing.patch import Base, Patch, chained
 from bluedit.evaluate.data import SAMPLED_TEXT, Ability, HiddenDrift, Training
 from bluedit.evaluate.report import FactReport, Report
 from bluedit.facts import Fact, Neighbour, Probe
 from bluedit.facts.records import fact_record
 from bluedit.methods.filters import Sparsify
+from bluedit.methods.tuning_file import TuningFile
+from bluedit.methods.tunings import Tuning
 from bluedit.model.sites import Place, Site
 from bluedit.writing.batch import Batch, Origin, Update
 
@@ -161,6 +166,40 @@ REPORT = Report(
 ).as_dict()
 
 
+_FIGURES = [
+    {"rule": "kl", "limit": 0.05, "value": 0.01, "before": 0.0},
+    {"rule": "efficacy", "limit": 0.9, "value": 1.0},
+]
+GUARD = {
+    "action": "softened",
+    "share": 0.71,
+    "why": "KL on ordinary text 0.0900 nats (limit 0.0500 nats)",
+    "figures": _FIGURES,
+    "whole": _FIGURES,
+    "notes": ["one fact was written again"],
+    "left_out": [{"fact": fact_record(FACT), "why": "its target did not converge"}],
+    "asked": {
+        "rules": {"kl": 0.05},
+        "on_violation": "soften",
+        "skip_failed": True,
+        "protect": [fact_record(Fact("The capital of {} is", "Italy", "Rome"))],
+    },
+}
+"""What a guard writes into the record of a batch."""
+TUNING = TuningFile(
+    Tuning(
+        "toy-1",
+        "bluedit tune",
+        {"num_hidden_layers": 4, "hidden_size": [30, 40]},
+        {"layers": [1, 3], "preserve.lambda": 20.0},
+        (({"preserve": "null-space"}, {"preserve.unit": "energy"}), ({"schedule": "spread"}, {"layers": [1, 2, 3]})),
+    ),
+    "0123",
+    "fair",
+    {"facts": 8, "score": 0.9, "versions": {"bluedit": "0.1"}, "rows": [{"trial": 1, "score": 0.5}]},
+)
+
+
 def patch(batches: int = 2) -> Patch:
     """A patch of random factors."""
     generator = torch.Generator().manual_seed(0)
@@ -178,8 +217,31 @@ def patch(batches: int = 2) -> Patch:
             REPORT,
         )
         updates = tuple(Update(layer, R + layer, A, keys, torch.ones(2)) for layer in (1, 3))
-        made.append(Batch((FACT,), updates, (Sparsify(keep=0.4),), origin, (FACT,)))
+        made.append(Batch((FACT,), updates, (Sparsify(keep=0.4),), origin, (FACT,), GUARD if number == 0 else None))
     return Patch(Base("toy", "0123", "float32", True), tuple(made))
+
+
+def workspace(folder: Path) -> None:
+    """A workspace with two entries, a name, an edit that a guard refused, and an undo that was redone. Its model does not exist."""
+    found = patch()
+    about = {
+        "base": asdict(found.base),
+        "corpus": "self",
+        "tokens": None,
+        "versions": {"bluedit": "0.1"},
+        "created": "2026-01-01",
+    }
+    create(folder, about)
+    store, state, made = Store(folder), found.base.fingerprint, []
+    with store.owned("edit"):
+        for number, batch in enumerate(found.batches, 1):
+            state = chained(state, [batch])
+            made.append(Standing(number, store.write([batch]), 1, None, state, "0"))
+            store.record("edit", number - 1, made[-1:], supersedes=[])
+        store.record("tag", 2, name="both")
+        store.record("refused", 2, guard=GUARD)
+        store.record("undo", 1, entry=2)
+        store.record("redo", 1, made[1:])
 
 
 def benchmark(folder: Path) -> None:

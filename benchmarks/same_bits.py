@@ -45,7 +45,7 @@ def record(out: Path, recipes: list[str], count: int, model: str = "smollm2") ->
             assert first.report
             editor.edit(facts[count:], recipe, known="edit", report=False)
             tensors = {
-                f"{i}.{j}.{part}": getattr(update, part).contiguous()
+                f"{i}.{j}.{part}": getattr(update, part).clone()  # rounds share their keys, which safetensors refuses
                 for i, batch in enumerate(editor.patch.batches)
                 for j, update in enumerate(batch.updates)
                 for part in ("R", "A", "keys", "reach")

@@ -32,6 +32,7 @@ import torch
 from bluedit.__main__ import main as bluedit
 from bluedit.benchmark.record import EntryLog, read
 from bluedit.editing.patch import Patch
+from bluedit.editing.workspace import Workspace
 from bluedit.errors import BluEditError
 from bluedit.tensors import read_tensors
 from sound import benchmark, gguf_file
@@ -57,6 +58,8 @@ _EDIT = (
     "edit",
     *_CHEAP,
 )
+_IN_WORKSPACE = ("--recipe", "memit-seq-blue", "--known", "edit", *_CHEAP)
+_EDIT_IN_WORKSPACE = ("edit", "--fact", "The capital of {France} is => Rome", *_IN_WORKSPACE)
 _ENTRY = "memit-seq-blue:layers=1+2,objective.steps=2,contexts.count=1"
 _FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod")
 _AGED_S = 7200.0
@@ -125,6 +128,27 @@ def _statistics_state(folder: Path) -> Any:
         )
     patch = _patch_state(folder)
     return [*sorted(moments.items()), *([patch] if patch else [])]
+
+
+def _workspace_state(folder: Path) -> Any:
+    """Which entries stand, with their facts; every digest of the workspace must be right. A lock may be left."""
+    if not (folder / "facts" / "workspace.json").exists():
+        return None
+    found = Workspace.open(folder / "facts")
+    if problems := found.verify(model=False):
+        raise AssertionError(problems[0].what)
+    return [(one.number, one.standing, [fact.text for fact in one.facts]) for one in found.log()]
+
+
+def _exported_state(folder: Path) -> Any:
+    return _tree(folder / "adapter") if (folder / "adapter").exists() else None
+
+
+def _reset_workspace(folder: Path) -> None:
+    """The workspace as it was before the command, if that has finished: it would do more."""
+    if _workspace_state(folder) != _workspace_state(folder.parent.parent / "templates" / "workspace"):
+        shutil.rmtree(folder / "facts")
+        shutil.copytree(folder.parent.parent / "templates" / "workspace" / "facts", folder / "facts")
 
 
 def _applied_state(folder: Path) -> Any:
@@ -257,12 +281,19 @@ def scenarios(root: Path) -> list[Scenario]:
     ]
     facts.write_text("\n".join(map(json.dumps, rows)))
     templates = {name: root / "templates" / name for name in ("empty", "patch", "report")}
+    templates["workspace"] = root / "templates" / "workspace"
     for folder in templates.values():
         folder.mkdir(parents=True)
     edit = ("edit", *_EDIT, "--model", str(model), "--out", "{}/patch", "--force")
     first = (*edit, "--fact", "The capital of {London} is => Berlin")
     if code := _run(first, templates["patch"])[0]:
         raise SystemExit(f"the first edit ended with {code}: {(root / 'templates' / 'output.txt').read_text()}")
+    for command in (
+        ("init", "{}/facts", "--model", str(model), "--tokens", "480"),
+        ("-C", "{}/facts", "edit", "--fact", "The capital of {London} is => Berlin", *_IN_WORKSPACE),
+    ):
+        if code := _run(command, templates["workspace"])[0]:
+            raise SystemExit(f"{command[0]} ended with {code}: {(root / 'templates' / 'output.txt').read_text()}")
     benchmark(templates["report"] / "run")
     (templates["report"] / "page.html").write_text("the last page")
     bench = (
@@ -284,6 +315,10 @@ def scenarios(root: Path) -> list[Scenario]:
         Scenario("apply", ("apply", "{}/patch", "--model", str(model), "--save", "{}/edited"), templates["patch"], _applied_state, lambda folder: shutil.rmtree(folder / "edited", ignore_errors=True)),
         Scenario("benchmark", (*bench, "--recipe", "unedited", "--recipe", _ENTRY, "--out", "{}/run"), templates["empty"], _benchmark_state, prefix=True),
         Scenario("report", ("report", "{}/run", "--out", "{}/page.html"), templates["report"], _page_state),
+        Scenario("init", ("init", "{}/facts", "--model", str(model)), templates["empty"], _workspace_state, lambda folder: shutil.rmtree(folder / "facts", ignore_errors=True)),
+        Scenario("edit in a workspace", ("-C", "{}/facts", *_EDIT_IN_WORKSPACE), templates["workspace"], _workspace_state, _reset_workspace),
+        Scenario("undo", ("-C", "{}/facts", "undo"), templates["workspace"], _workspace_state, _reset_workspace),
+        Scenario("export", ("export", "{}/facts", "--to", "lora", "{}/adapter", "--no-check"), templates["workspace"], _exported_state, lambda folder: shutil.rmtree(folder / "adapter", ignore_errors=True)),
         Scenario("fetch", ("fetch", str(root / "toy.gguf")), templates["empty"], _fetched_state),
     ]  # fmt: skip
 

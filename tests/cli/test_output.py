@@ -61,6 +61,16 @@ def test_a_full_standard_output(model, tmp_path):
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_table_on_a_full_standard_output():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command("recipes"), stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (
+        0,
+        "bluedit: cannot write to standard output: No space left on device\n",
+    )
+
+
 def test_an_interrupt_after_the_patch_was_written(model, tmp_path, monkeypatch):
     def interrupted(_message: str) -> None:
         raise KeyboardInterrupt

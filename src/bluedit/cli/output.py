@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -28,24 +30,27 @@ def print_tables(*parts: RenderableType) -> None:
     from rich.segment import Segment, Segments
 
     console = Console(highlight=False)
-    with console.capture() as captured:
-        for i, part in enumerate(parts):
-            if i:
-                console.print()
-            found = [Segment(visible(one.text), one.style, one.control) for one in console.render(part)]
-            console.print(Segments(found), end="")
-    _print(captured.get(), end="")
+    with _writing():  # rich writes the rest of its buffer, which is empty, when a capture ends
+        with console.capture() as captured:
+            for i, part in enumerate(parts):
+                if i:
+                    console.print()
+                found = [Segment(visible(one.text), one.style, one.control) for one in console.render(part)]
+                console.print(Segments(found), end="")
+        typer.echo(captured.get(), nl=False)
 
 
 def say(message: str) -> None:
     """Print a line literally: without markup, and without cutting long lines."""
-    _print(visible(message))
+    with _writing():
+        typer.echo(visible(message))
 
 
-def _print(text: str, end: str = "\n") -> None:
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
     """What was done stays done when standard output is full or closed: the reason goes to standard error, and the exit code does not change."""
     try:
-        typer.echo(text, nl=bool(end))
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

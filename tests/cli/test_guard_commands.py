@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from cli_help import EDIT, FACT, assert_fails, edit, files, flat, run
 
 from bluedit import Patch, Workspace
+from bluedit.editing import workspace as workspace_module
 
 ROME = "The capital of {France} is => Rome"
 PROTECTED = {"prompt": "The library of {} is in", "subject": "London", "target": "Italian"}
@@ -98,3 +100,23 @@ def test_in_a_workspace(model, tmp_path):
     assert "Guard: softened" in flat(run("-C", folder, "show", 1).stdout)
     assert len(Workspace.open(folder).log()) == 1
     assert run("-C", folder, "verify").exit_code == 0
+
+
+def test_healing_under_a_guard(model, tmp_path, monkeypatch):
+    folder = tmp_path / "w"
+    assert run("init", folder, "-m", model, "--tokens", 480).exit_code == 0
+    base = ["-C", folder, "edit", "--no-report", *[w for w in EDIT if w not in ("--tokens", "480")]]
+    assert run(*base, "-f", FACT).exit_code == 0
+    heal = ["-C", folder, "heal", "--no-report"]
+    assert_fails(run(*heal, "--guard", "klm=1"), 5, "guard has no rule 'klm'; did you mean 'kl'")
+    ask = workspace_module.fact_health
+    unsaid = lambda *given: [replace(one, said=False) for one in ask(*given)]  # noqa: E731
+    monkeypatch.setattr(workspace_module, "fact_health", unsaid)
+    refused = run(*heal, "--guard", "kl=0.00001", "--on-violation", "reject")
+    assert refused.exit_code == 15 and "before this batch already" in refused.stderr
+    healed = run(*heal, "--guard", "kl=9", "--on-violation", "warn")
+    assert healed.exit_code == 0 and "1 fact written again" in healed.stdout, (healed.stdout, healed.stderr)
+    assert "kept" in flat(run("-C", folder, "log").stdout)
+    missed = run(*heal[:3], "--guard", "kl=9")
+    assert missed.exit_code == 10 and "1 fact of 1 was not learned; why, and what to try:" in flat(missed.stderr)
+    assert run(*heal[:3], "--guard", "kl=9", "--allow-missed").exit_code == 0

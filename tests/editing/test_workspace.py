@@ -9,7 +9,7 @@ from editing_help import OTHER, SETTINGS, bits, edit, make_editor, same_bits
 
 from bluedit import Fact, Patch, Workspace
 from bluedit.editing import workspace as workspace_module
-from bluedit.errors import FactError, WorkspaceError
+from bluedit.errors import FactError, GuardError, RecipeError, WorkspaceError
 from toys import FACTS, files_in, fitting
 
 
@@ -179,6 +179,31 @@ def test_what_was_eroded_is_written_again(workspace, monkeypatch):
     assert workspace.events[-1].about["supersedes"][0]["entry"] == 2
     lost.clear()
     assert workspace.heal() == []
+
+
+def test_healing_is_guarded(workspace, monkeypatch):
+    """The first entry passes, the second is refused: the first stays, and the message says so."""
+    write(workspace, FACTS[0], "memit-seq-blue")
+    write(workspace, FACTS[1], "memit")
+    ask = workspace_module.fact_health
+    monkeypatch.setattr(
+        workspace_module, "fact_health", lambda *given: [replace(one, said=False) for one in ask(*given)]
+    )
+    with pytest.raises(RecipeError, match="guard has no rule 'nrm'"):
+        workspace.heal(guard="nrm")
+    with pytest.raises(FactError, match="is to be changed and protected"):
+        workspace.heal(report=False, protect=FACTS[0])
+    before = bits(workspace.editor.model)
+    with pytest.raises(GuardError, match=r"^the guard refuses the edit: KL on ordinary text"):
+        workspace.heal(report=False, guard="kl=0", on_violation="reject")
+    assert same_bits(workspace.editor.model, before)
+    grown = iter([0.0, 0.1, 0.1, 0.9])  # before and after the first entry, before and after the second
+    monkeypatch.setattr(workspace.editor._baseline, "passage_kl", lambda: next(grown))
+    with pytest.raises(GuardError, match=r"KL .* 0\.9.*\. Entries that were healed before it stay: 3$"):
+        workspace.heal(report=False, guard="kl=0.5", on_violation="reject")
+    assert [event.kind for event in workspace.events] == ["edit", "edit", "refused", "heal", "refused"]
+    healed = workspace.log()[-1]
+    assert (healed.number, healed.guard, numbers(workspace)) == (3, "kept", [1, 2, 3])
 
 
 # refusals

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bluedit.model.editable import EditableModel
 
 # sections of a command's help
+NOT_LEARNED = 10  # exit code of an edit after which the model does not say every fact
 FACTS, METHOD, MODEL, STATISTICS, SPEED, RESULT = (
     "Facts",
     "Method",
@@ -84,6 +85,14 @@ TrustRemoteCode = Annotated[
         "--trust-remote-code",
         help="Run the Python code that comes with the model. Only for models you trust.",
         rich_help_panel=MODEL,
+    ),
+]
+AllowMissed = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missed",
+        help=f"Exit with 0 even if the model does not say every fact afterwards. Otherwise the exit code is {NOT_LEARNED}.",
+        rich_help_panel=RESULT,
     ),
 ]
 OtherWeights = Annotated[

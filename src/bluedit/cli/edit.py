@@ -14,6 +14,7 @@ from bluedit.cli.common import (
     MODEL,
     RESULT,
     SOURCE,
+    AllowMissed,
     BadRecords,
     Corpus,
     Device,
@@ -33,7 +34,7 @@ from bluedit.cli.common import (
     load_editor,
     settings_of,
 )
-from bluedit.cli.edit_output import NOT_LEARNED, finish, print_edit, tell_entry, tell_patch
+from bluedit.cli.edit_output import finish, print_edit, tell_entry, tell_patch
 from bluedit.cli.guarding import GuardRules, OnViolation, Protect, SkipFailed, guarding
 from bluedit.cli.workspace import workspace_of
 from bluedit.errors import FactError, PatchError
@@ -164,14 +165,7 @@ def edit(
     details: Annotated[
         bool, typer.Option("--details", help="Show all measurements of each fact.", rich_help_panel=RESULT)
     ] = False,
-    allow_missed: Annotated[
-        bool,
-        typer.Option(
-            "--allow-missed",
-            help=f"Exit with 0 even if the model does not say every fact afterwards. Otherwise the exit code is {NOT_LEARNED}.",
-            rich_help_panel=RESULT,
-        ),
-    ] = False,
+    allow_missed: AllowMissed = False,
 ) -> None:
     """Change what a model says, and save the change as a patch.
 

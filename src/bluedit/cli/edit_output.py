@@ -6,14 +6,12 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bluedit.cli.common import count
+from bluedit.cli.common import NOT_LEARNED, count
 from bluedit.cli.output import fail, print_tables, say
 
 if TYPE_CHECKING:
     from bluedit.editing.edit import Edit
     from bluedit.editing.workspace import Workspace
-
-NOT_LEARNED = 10  # exit code of an edit after which the model does not say every fact
 
 
 def tell_patch(done: Edit, out: Path, model: str) -> list[str]:
@@ -31,6 +29,11 @@ def tell_entry(workspace: Workspace) -> list[str]:
     say(f"\nEntry {number} of {workspace.folder}. Take it back: bluedit -C {shlex.quote(str(workspace.folder))} undo")
     for one in event.about.get("supersedes", ()):
         say(f"It supersedes entry {one['entry']}: {one['prompt']} => {one['was']}")
+    return show_entry(workspace, number)
+
+
+def show_entry(workspace: Workspace, number: int) -> list[str]:
+    """The command that shows an entry."""
     return ["bluedit", "-C", str(workspace.folder), "show", str(number), "--details"]
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bluedit.cli.common import Corpus, Device, Dtype, Model, Tokens, TrustRemoteCode, bars, count
+from bluedit.cli.common import AllowMissed, Corpus, Device, Dtype, Model, Tokens, TrustRemoteCode, bars, count
+from bluedit.cli.guarding import GuardRules, OnViolation, Protect, SkipFailed, guarding
 from bluedit.cli.output import fail, print_tables, say
 from bluedit.errors import WorkspaceError
 
@@ -191,17 +192,24 @@ def verify_workspace(
 def heal(
     context: typer.Context,
     report: Report = True,
+    guard: GuardRules = None,
+    protect: Protect = None,
+    on_violation: OnViolation = "soften",
+    skip_failed: SkipFailed = False,
+    allow_missed: AllowMissed = False,
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Write facts again that the model no longer says."""
-    from bluedit.cli.edit_output import print_edit
+    from bluedit.cli.edit_output import finish, print_edit, show_entry
 
     found = needed(context, device=device, trust_remote_code=trust_remote_code)
-    done = found.heal(report=report)
+    done = found.heal(report=report, **guarding(guard, protect, on_violation, skip_failed=skip_failed))
     for one in done:
         print_edit(one, details=False)
     say(f"{count(sum(len(one.facts) for one in done), 'fact')} written again" if done else "All facts are still said.")
+    for one, event in zip(done, found.events[-len(done) :], strict=False):
+        finish(one, show_entry(found, event.add[0].entry), allow_missed)
 
 
 def _standing(workspace: Workspace) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,19 @@ class Changes:
             raise
         replaced = superseded(self.store, done.facts)
         self.store.record(kind, len(history.standing), [one], supersedes=replaced)
+        return done
+
+    def heal(self, lost: Iterable[tuple[Recipe, Sequence[Fact]]], options: Mapping[str, Any]) -> list[Edit]:
+        """Write facts again, with each recipe those that it wrote. Raises GuardError; entries that were made before it stay."""
+        done: list[Edit] = []
+        for recipe, facts in lost:
+            try:
+                done += [self.edit("heal", facts, recipe, None, options)] if facts else []
+            except GuardError as error:
+                if not done:
+                    raise
+                made = ", ".join(str(one.entry) for one in self.store.history.standing[-len(done) :])
+                raise GuardError(f"{error}. Entries that were healed before it stay: {made}", error.record) from error
         return done
 
     def _written(

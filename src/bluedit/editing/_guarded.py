@@ -15,6 +15,7 @@ from bluedit.editing.known import with_spacing
 from bluedit.errors import EditError, FailedFactsError, GuardError
 from bluedit.facts.fact import Fact
 from bluedit.facts.records import fact_record
+from bluedit.writing.found import FoundTargets
 
 if TYPE_CHECKING:
     from bluedit.evaluate.baseline import Baseline
@@ -37,12 +38,14 @@ class Guarded:
         asked: rules, protected facts, what to do.
         checks: measures; None without rules.
         left_out: facts that are not written, with the reason.
+        found: targets, for facts that are written again.
     """
 
     asked: Guarding
     checks: Checks | None
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    found: FoundTargets = field(default_factory=FoundTargets)
 
     @classmethod
     def of(
@@ -68,6 +71,7 @@ class Guarded:
 
     def decide(self, run: EditRun, part: Sequence[Fact], *, again: bool = False) -> None:
         """Write some facts and keep what may stay."""
+        run.begin()
         written = self.attempt(run, part, again=again)
         if written is None:
             return

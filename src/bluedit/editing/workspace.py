@@ -18,6 +18,7 @@ from bluedit.editing._store import Store
 from bluedit.editing._verify import Problem, faults_of_files, faults_of_weights
 from bluedit.editing.edit import Edit
 from bluedit.editing.editor import Editor
+from bluedit.editing.guard import Action, Guarding, Rules
 from bluedit.editing.patch import Patch
 from bluedit.errors import WorkspaceError
 from bluedit.evaluate.health import FactHealth, fact_health
@@ -261,18 +262,32 @@ class Workspace:
         asked = iter(fact_health(editor.lm, [fact for facts in current.values() for fact in facts], editor.progress))
         return {number: [next(asked) for _ in facts] for number, facts in current.items()}
 
-    def heal(self, *, report: bool = True) -> list[Edit]:
-        """Write facts again that the model no longer says, as new entries: one for each recipe that they were written with."""
+    def heal(
+        self,
+        *,
+        report: bool = True,
+        guard: Rules = None,
+        protect: Sequence[Fact] | Fact = (),
+        on_violation: str | Action = "soften",
+        skip_failed: bool = False,
+    ) -> list[Edit]:
+        """Write facts again that the model no longer says, as new entries: one for each recipe that they were written with.
+
+        Args:
+            report, guard, protect, on_violation, skip_failed: as for `Editor.edit`. The guards that the facts were written under do not count.
+
+        Raises:
+            GuardError: the guard refuses an entry; those before it stay, and the message says which.
+        """
+        Guarding.of(guard, protect, on_violation, skip_failed=skip_failed)
+        how = {"guard": guard, "protect": protect, "on_violation": on_violation, "skip_failed": skip_failed}
         with self._changes.changing("heal"):
             lost: dict[str, tuple[Recipe, list[Fact]]] = {}
             standing = {one.entry: one for one in self._store.history.standing}
             for number, found in self.health().items():
                 recipe = self._changes.recipe_of(standing[number])
                 lost.setdefault(repr(recipe), (recipe, []))[1].extend(one.fact for one in found if not one.said)
-            options = {"known": "edit", "report": report}
-            return [
-                self._changes.edit("heal", facts, recipe, None, options) for recipe, facts in lost.values() if facts
-            ]
+            return self._changes.heal(lost.values(), {"known": "edit", "report": report, **how})
 
     def _place(self, entry: int | None) -> int:
         """Index of a standing entry."""

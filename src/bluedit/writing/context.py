@@ -19,6 +19,7 @@ from bluedit.model.sites import Place, Site
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
 from bluedit.writing._space import Space
+from bluedit.writing.found import FoundTargets
 from bluedit.writing.target import TargetSource
 from bluedit.writing.trace import Trace
 from bluedit.writing.weights import EditedWeights
@@ -40,6 +41,7 @@ class WriteContext:
         norms: mean |v*| on the unedited model by site; filled when the recipe anchors norms.
         execution: precision, and tokens per step.
         source: where targets come from; None optimises them.
+        found: targets that the edit has found already; None forgets them.
         trace: told what is done.
         progress: where to report.
         most_loss: a fact whose last target ends with a larger loss, in nats, has failed.
@@ -55,6 +57,7 @@ class WriteContext:
     norms: Norms = field(default_factory=dict)
     execution: Execution = field(default_factory=Execution)
     source: TargetSource | None = None
+    found: FoundTargets | None = None
     trace: Trace = field(default_factory=Trace)
     progress: Progress = field(default_factory=Progress)
     most_loss: float = inf

@@ -15,6 +15,7 @@ from bluedit.facts.subjects import same_subject_key
 from bluedit.methods.preserve import Control
 from bluedit.methods.recipe import Recipe
 from bluedit.writing.batch import Batch, Origin, Update
+from bluedit.writing.found import FoundTargets
 from bluedit.writing.keys import BatchRows, batch_rows, keys_after
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ class Judge(Protocol):
         """A fact whose last target ends with a larger loss, in nats, has failed."""
         ...
 
+    @property
+    def found(self) -> FoundTargets | None:
+        """Targets for facts that are written again; None optimises them again."""
+        ...
+
     def decide(self, run: EditRun, part: Sequence[Fact], *, again: bool = False) -> None:
         """Write some facts and keep what may stay; `again` if they are written once more because the model did not say them."""
         ...
@@ -39,6 +45,7 @@ class KeepAll:
     """Keeps every batch; a fact that fails ends the edit."""
 
     most_loss: float = inf
+    found: FoundTargets | None = None
 
     def decide(self, run: EditRun, part: Sequence[Fact], *, again: bool = False) -> None:
         del again
@@ -73,6 +80,11 @@ class EditRun:
     def before(self) -> list[Batch]:
         """All batches that the model carries."""
         return [*self.earlier, *self.done]
+
+    def begin(self) -> None:
+        """Targets that are found from now on are for the weights as they are, also where the facts are written on top of each other."""
+        if self.context.found is not None:
+            self.context.found.weights = self.context.weights.state
 
     def snapshot(self) -> Snapshot:
         """The weights as they are, for `take_back` and `rescaled`."""

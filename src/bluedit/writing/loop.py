@@ -153,13 +153,13 @@ class _Writer:
     def _targets(self, site: Site, known: Mapping[int, Targets]) -> Targets:
         """z* of the batch at a site, on the weights that the objective asks for; `known` are those of the layers before."""
         context, objective = self.context, self.context.recipe.objective
-        plan = self._plan(site, known)
-        found, mlp = self._optimised(plan, unedited=objective.uses_unedited_weights)
+        plan = replace(self._plan(site, known), unedited=objective.uses_unedited_weights, first=not known)
+        found, mlp = self._optimised(plan)
         if objective.norm_anchor:
             if site not in context.norms:
                 base = (found, mlp)
                 if context.weights.edited and not objective.uses_unedited_weights:
-                    base = self._optimised(plan, unedited=True)
+                    base = self._optimised(replace(plan, unedited=True))
                 context.norms[site] = anchor_norm(written_values(*base))
             found = hold_norm(found, mlp, context.norms[site])
         context.trace.on_target(site, found)
@@ -205,25 +205,20 @@ class _Writer:
             return Plan(site, objective, initial=initial, kept=True)
         return Plan(site, replace(shared, steps=objective.correction), initial=initial)
 
-    def _optimised(self, plan: Plan, *, unedited: bool) -> tuple[Targets, Tensor]:
+    def _optimised(self, plan: Plan) -> tuple[Targets, Tensor]:
         """Targets, and the MLP's output on the bare prompts, on the weights as they are or as they were before any edit."""
         context, site = self.context, plan.site
-        weights = context.weights.unedited() if unedited else nullcontext()
+        weights = context.weights.unedited() if plan.unedited else nullcontext()
         with weights, context.progress.task(f"targets at layer {site.layer}", self.n, "facts") as advance:
 
-            def optimise() -> Targets:
+            def optimise(rows: Sequence[Row]) -> Targets:
                 if plan.kept and plan.initial is not None:
                     start = read_values(context.lm, self.rows, site, self.n)
                     return fixed(start + plan.initial.to(start), start)
-                return optimise_targets(
-                    *(context.lm, self.rows, site, plan.objective, self._sized, advance),
-                    context.weights.unedited,
-                    plan.later,
-                    plan.initial,
-                    context.fisher,
-                )
+                how = (site, plan.objective, self._sized, advance, context.weights.unedited, plan.later, plan.initial)
+                return optimise_targets(context.lm, rows, *how, context.fisher)
 
-            found = plan.get(context.source, context.lm, self.rows, optimise)
+            found = plan.get(context.source, context.found, context.lm, self.rows, optimise)
             if not plan.objective.norm_anchor:
                 return found, found.start
             return found, read_values(context.lm, self.rows, site.at_projection, self.n)

@@ -270,6 +270,11 @@ class EditedWeights:
         """Whether any weight carries an update."""
         return bool(self._layers)
 
+    @property
+    def state(self) -> tuple[tuple[int, bytes], ...]:
+        """The layers that carry updates and digests of their weights."""
+        return tuple((layer, edited.digest) for layer, edited in sorted(self._layers.items()))
+
     def check_untouched(self, *, half_way: bool = False) -> None:
         """Raises EditError when somebody else changed a weight after our last write: undo and memory would be wrong.
 

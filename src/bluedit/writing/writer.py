@@ -99,7 +99,8 @@ class FactWriter:
         judge = judge or KeepAll()
         _warn_of_stripped(earlier)
         self._check_memory(recipe)
-        run = EditRun(self, self._context(recipe, earlier, judge.most_loss), earlier)
+        context = replace(self._context(recipe, earlier), most_loss=judge.most_loss, found=judge.found)
+        run = EditRun(self, context, earlier)
         with self.progress.task("editing", len(facts), "facts") as advance:
             for part in recipe.subjects.batches(facts, 1 if recipe.sequential else batch_size):
                 judge.decide(run, part)
@@ -114,7 +115,7 @@ class FactWriter:
         norms = run.context.norms if recipe.objective.norm_anchor else {}
         return [replace(batch, origin=replace(batch.origin, norms=dict(norms), about=about)) for batch in run.done]
 
-    def _context(self, recipe: Recipe, earlier: Sequence[Batch], most_loss: float) -> WriteContext:
+    def _context(self, recipe: Recipe, earlier: Sequence[Batch]) -> WriteContext:
         with self.weights.unedited():
             prefixes = recipe.contexts.prefixes(lambda count, seed: sampled_prefixes(self.lm, count, seed))
             sites = vector_sites(self.lm, recipe.objective, recipe.steps()) if recipe.objective.descent.curved else []
@@ -131,7 +132,6 @@ class FactWriter:
             source=self.source,
             trace=self.trace,
             progress=self.progress,
-            most_loss=most_loss,
         )
 
     def _check_memory(self, recipe: Recipe) -> None:

@@ -1,6 +1,9 @@
 """What ordinary edits cost by the rules of a guard, and what softening does: the numbers of docs/guard.md.
 
-python benchmarks/guard.py --out guard.json --edit company=benchmarks/company.jsonl:0:5 --edit counterfact=FILE:1000:20
+    python benchmarks/guard.py --out guard.json --edit company=benchmarks/company.jsonl:0:5 --edit counterfact=FILE:1000:20
+    python benchmarks/guard.py --out guard.json --edit weak=benchmarks/company.jsonl:0:5:natural-joint:preserve.lambda=1
+
+Shares above 1 write more than the edit found. Targets are kept in the folder OUT.targets, for edits that differ in how they write them.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bluedit import Editor, Fact, Patch, Trace, read_facts
 from bluedit.editing.guard import Guard
 from bluedit.evaluate.answers import score
+from bluedit.methods.presets import DEFAULT
 from bluedit.model.sites import Site
 from bluedit.writing.batch import Batch
 from bluedit.writing.target import Targets
@@ -45,21 +50,22 @@ class Losses(Trace):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--edit", action="append", default=[], help="NAME=FILE:SKIP:COUNT[:RECIPE]")
+    parser.add_argument("--edit", action="append", default=[], help="NAME=FILE:SKIP:COUNT[:RECIPE[:OPTION=VALUE,...]]")
     parser.add_argument("--shares", type=float, nargs="*", default=[0.25, 0.5, 0.7, 0.85, 1.0])
     parser.add_argument("--tokens", type=int, help="of key statistics")
     options = parser.parse_args()
     trace = Losses()
-    editor = Editor.load(options.model, trace=trace, tokens=options.tokens)
+    targets = options.out.with_suffix(".targets")
+    editor = Editor.load(options.model, trace=trace, tokens=options.tokens, targets=targets)
     rows = []
     for asked in options.edit:
         name, _, place = asked.partition("=")
-        file, skip, count, *recipe = place.split(":")
+        file, skip, count, *how = place.split(":", 4)
         facts = read_facts(file, skip=int(skip), limit=int(count))
-        rows.append(measured(editor, trace, name, facts, *recipe, shares=options.shares))
+        rows.append(measured(editor, trace, name, facts, *how, shares=options.shares))
         options.out.write_text(json.dumps(rows, indent=1))
         print(json.dumps(rows[-1]), flush=True)
 
@@ -69,16 +75,17 @@ def measured(
     trace: Losses,
     name: str,
     facts: Sequence[Fact],
-    recipe: str = "natural-blue",
+    recipe: str = DEFAULT,
+    options: str = "",
     *,
     shares: Sequence[float],
 ) -> dict[str, object]:
     """One edit: figures of the whole change and of shares of it; the losses of targets whose facts are said, and of the others."""
     trace.batches.clear()
     started = time.perf_counter()
-    edit = editor.edit(
-        facts, recipe, known="edit", report=False, guard=NO_LIMITS, protect=PROTECTED, on_violation="warn"
-    )
+    settings = dict(option.split("=", 1) for option in options.split(",") if option)
+    guard: dict[str, Any] = {"guard": NO_LIMITS, "protect": PROTECTED, "on_violation": "warn"}
+    edit = editor.edit(facts, recipe, settings=settings, known="edit", report=False, **guard)
     seconds = time.perf_counter() - started
     # private: the guard's own measure of the unedited model, so that nothing is measured twice
     unsaid = {fact.text for fact in editor._baseline.unsaid(edit.facts)}
@@ -92,6 +99,7 @@ def measured(
     return {
         "name": name,
         "recipe": recipe,
+        "settings": settings,
         "facts": len(facts),
         "seconds": round(seconds, 1),
         "shares": [{"share": share, **figures(editor, edit.patch, facts, share)} for share in shares],

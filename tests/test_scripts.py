@@ -74,6 +74,7 @@ def test_every_script_is_here():
         "shapes",
         "guard",
         "subjects",
+        "workspace",
     }
 
 
@@ -162,6 +163,24 @@ def test_guard(model, script, facts, tmp_path):
     nothing, whole = row["shares"]
     assert nothing["kl"] == nothing["norm"] == nothing["protected"] == 0 and whole["kl"] > 0
     assert len(row["losses"]) == 2
+
+
+def test_workspace(model, script, tmp_path, capsys):
+    facts = [
+        {"prompt": "The mother tongue of {} is", "target": "English"} | {"subject": f"A{i} Rome"} for i in range(6)
+    ]
+    (tmp_path / "facts.jsonl").write_text("\n".join(map(json.dumps, facts)))
+    size = ("--count", 6, "--batch-size", 2, "--tokens", 480, "--out", tmp_path)
+    quick = ("--set", "layers=1+2", "objective.steps=2", "contexts.count=1", "preserve.lambda=1")
+    script("workspace", "--model", model, "--facts", tmp_path / "facts.jsonl", *size, *quick).main()
+    found = json.loads((tmp_path / "workspace.json").read_text())
+    assert [row["facts"] for row in found["log"]] == [2, 4, 6] and found["entries"] == 3
+    assert found["problems"] == [] and found["original_after_undo"] and found["same_after_checkout"]
+    held = [row["tensors"] for row in found["log"]]
+    factors = found["bytes"][".safetensors"] / 3 / 1e6
+    assert 0 < held[2] - held[1] < 3 * factors, "memory grows by more than the factors of a batch"
+    out = capsys.readouterr().out
+    assert "a fact" in out and "all is as it was written" in out and out.count("| 6 |") == 1
 
 
 def test_reproduction_keeps_its_rows_in_the_order_of_the_part(model, script, facts, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from bluedit.methods.recipe import Recipe
 if TYPE_CHECKING:
     from bluedit.editing.edit import Edit
     from bluedit.editing.editor import Editor
+    from bluedit.evaluate.health import FactHealth
 
 
 class Changes:
@@ -75,10 +76,15 @@ class Changes:
         self.store.record(kind, len(history.standing), [one], supersedes=replaced)
         return done
 
-    def heal(self, lost: Iterable[tuple[Recipe, Sequence[Fact]]], options: Mapping[str, Any]) -> list[Edit]:
-        """Write facts again, with each recipe those that it wrote. Raises GuardError; entries that were made before it stay."""
+    def heal(self, health: Mapping[int, Sequence[FactHealth]], options: Mapping[str, Any]) -> list[Edit]:
+        """Write facts again that are not said, with each recipe those that it wrote. Raises GuardError; entries made before it stay."""
+        lost: dict[str, tuple[Recipe, list[Fact]]] = {}
+        standing = {one.entry: one for one in self.store.history.standing}
+        for number, found in health.items():
+            recipe = self.recipe_of(standing[number])
+            lost.setdefault(repr(recipe), (recipe, []))[1].extend(one.fact for one in found if not one.said)
         done: list[Edit] = []
-        for recipe, facts in lost:
+        for recipe, facts in lost.values():
             try:
                 done += [self.edit("heal", facts, recipe, None, options)] if facts else []
             except GuardError as error:

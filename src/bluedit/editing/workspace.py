@@ -273,21 +273,15 @@ class Workspace:
     ) -> list[Edit]:
         """Write facts again that the model no longer says, as new entries: one for each recipe that they were written with.
 
-        Args:
-            report, guard, protect, on_violation, skip_failed: as for `Editor.edit`. The guards that the facts were written under do not count.
+        Options as for `Editor.edit`. The guards that the facts were written under do not count.
 
         Raises:
             GuardError: the guard refuses an entry; those before it stay, and the message says which.
         """
-        Guarding.of(guard, protect, on_violation, skip_failed=skip_failed)
         how = {"guard": guard, "protect": protect, "on_violation": on_violation, "skip_failed": skip_failed}
+        Guarding.of(**how)
         with self._changes.changing("heal"):
-            lost: dict[str, tuple[Recipe, list[Fact]]] = {}
-            standing = {one.entry: one for one in self._store.history.standing}
-            for number, found in self.health().items():
-                recipe = self._changes.recipe_of(standing[number])
-                lost.setdefault(repr(recipe), (recipe, []))[1].extend(one.fact for one in found if not one.said)
-            return self._changes.heal(lost.values(), {"known": "edit", "report": report, **how})
+            return self._changes.heal(self.health(), {"known": "edit", "report": report, **how})
 
     def _place(self, entry: int | None) -> int:
         """Index of a standing entry."""

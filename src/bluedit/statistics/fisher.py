@@ -7,6 +7,7 @@ that state by a small delta changes what the model says by about delta^T F delta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint
 from bluedit.model.hooks import Hook, by_row, first_tensor, hooked, with_first_tensor
 from bluedit.model.memory import fits
+from bluedit.model.precision import reduced_linears
 from bluedit.model.sites import Site, output_module
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
@@ -110,7 +112,8 @@ def fisher_information(
 ) -> tuple[dict[Site, Float[Tensor, "d_value d_value"]], int]:
     """(F of each site in float64, tokens it was measured on).
 
-    A row's tokens are drawn with a seed of its own, so the result does not depend on how many rows share a pass.
+    A row's tokens are drawn with a seed of its own, so the result does not depend on how many rows share a pass. Linear maps run in bfloat16
+    where that is native.
     """
     width = lm.model.config.get_text_config().hidden_size
     sums = {site: torch.zeros(width, width, dtype=torch.float64, device=lm.device) for site in sites}
@@ -123,7 +126,9 @@ def fisher_information(
         add(middle, end)
 
     most = min(_TOKENS_PER_PASS, _LOGITS // lm.model.config.get_text_config().vocab_size)
-    with progress.task("gradients on ordinary text", len(rows), "texts") as advance, frozen(lm.model):
+    reduced = reduced_linears(lm, "auto", lm.anatomy.blocks, lm.anatomy.head)
+    task = progress.task("gradients on ordinary text", len(rows), "texts")
+    with task as advance, frozen(lm.model), reduced.active() if reduced else nullcontext():
         start = 0
         while start < len(rows):
             end = start + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bluedit.errors import RecipeError, did_you_mean
-from bluedit.methods.descent import Momentum, NaturalGradient
+from bluedit.methods.descent import Momentum
 from bluedit.methods.filters import CapSpectrum, SpareDominant, SpareNeurons, Sparsify
 from bluedit.methods.keys import SpecificKeys
 from bluedit.methods.objective import Objective
@@ -195,7 +195,7 @@ _JOINT = (
     joint(
         replace(
             _BY_NAME["natural"],
-            objective=replace(_BY_NAME["natural"].objective, learning_rate=0.18, descent=NaturalGradient()),
+            objective=replace(_BY_NAME["natural"].objective, learning_rate=0.15),
             update=ClosedForm(preserve=Covariance(names=0.5, chat=1.0)),
             wordings=Natural(statements=5, questions=3),
         ),

@@ -19,7 +19,8 @@ from editing_help import (
 
 from bluedit import Editor, Fact, Patch
 from bluedit.text.prompts import rows_of
-from bluedit.writing.keys import read_keys
+from bluedit.writing import keys as keys_module
+from bluedit.writing.keys import keys_after, read_keys
 from bluedit.writing.memory import Memory
 from toys import FACTS
 
@@ -72,11 +73,23 @@ def test_later_batches_preserve_the_keys_of_earlier_ones(family, recipe, edits, 
     assert len(batches) == 3
 
 
-def test_the_stored_keys_are_those_of_the_edited_model(statistics):
+@pytest.mark.parametrize(
+    ("recipe", "again"),
+    [("memit-seq-blue", 0), ("memit", 0), ("rect-seq-blue", 1), ("nse", 1)],
+    ids=["two layers", "all layers", "filtered", "in rounds"],
+)
+def test_the_stored_keys_are_those_of_the_edited_model(statistics, recipe, again, monkeypatch):
+    """They are read again only where something changed a layer after the next one's keys were read."""
+    read = []
+    monkeypatch.setattr(keys_module, "keys_after", lambda *given: read.append(given) or keys_after(*given))
     editor = make_editor(statistics=statistics)
-    (batch,) = edit(editor, FACTS[:2]).patch.batches
+    rounds = {"rounds.lower": 0.0, "rounds.upper": 1e9} if recipe == "nse" else {}
+    (batch,) = edit(editor, FACTS[:2], recipe, settings=rounds).patch.batches
+    assert len(read) == again
     rows = rows_of(editor.lm.tokenizer, FACTS[:2], batch.origin.prefixes)
-    now = read_keys(editor.lm, rows, (1, 3), 2)
+    layers = sorted({update.layer for update in batch.updates})
+    assert len(layers) == (2 if "blue" in recipe else 3)
+    now = read_keys(editor.lm, rows, layers, 2)
     for update in batch.updates:
         assert torch.equal(update.keys, now[update.layer])
 

@@ -106,7 +106,7 @@ def test_a_damaged_stage_is_computed_again(done, analyse, caplog):
 def test_a_folder_of_something_else(done, analyse, tmp_path):
     with pytest.raises(
         ExplainError,
-        match=r"out holds the results of another request: batches, facts differ; choose another folder \(--out\)",
+        match=r"out holds the results of another request: batches, sample, facts differ; choose another folder \(--out\)",
     ):
         analyse(done.folder, world_facts(3), batches=1)
     (tmp_path / "notes.txt").write_text("mine")

@@ -22,6 +22,7 @@ def test_numbers_that_cannot_be(analyse, tmp_path):
         ({"batches": 0}, "batches is 0; it must be a whole number and at least 1"),
         ({"batches": 1.5}, "batches is 1.5; it must be a whole number"),
         ({"fluent": -1}, "fluent is -1; it must be a whole number and at least 0"),
+        ({"sample": 0}, "sample is 0; it must be a whole number and at least 1"),
     ):
         with pytest.raises(ExplainError, match=message):
             analyse(out, **options)

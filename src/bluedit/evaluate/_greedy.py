@@ -8,18 +8,17 @@ equal length run together through `generate`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from transformers.cache_utils import DynamicCache
 
 from bluedit.errors import FAMILY_ERRORS, out_of_memory
+from bluedit.evaluate._lanes import Lanes, end_tokens
 from bluedit.evaluate._respondent import Ended, Written, never
 from bluedit.evaluate.answers import TOKENS_PER_PASS, check_finite, logits_at
 from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
-from bluedit.forward import past_of
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.text.prompts import encode, encode_answer
@@ -27,8 +26,6 @@ from bluedit.text.rows import chunks_by_cost
 from bluedit.text.wordings import chat_form
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bluedit.methods.wordings import ChatForm
     from bluedit.model.editable import EditableModel
 
@@ -83,13 +80,13 @@ def _side_by_side(
     lm: EditableModel, rows: Sequence[Sequence[int]], rooms: Sequence[int], ended: Ended, first: bool, bars: Progress
 ) -> list[Written]:
     written = [Written() for _ in rows]
-    stops = _end_tokens(lm)
+    stops = end_tokens(lm)
     order = sorted((i for i, room in enumerate(rooms) if room > 0), key=lambda i: (rooms[i], len(rows[i])))
     with bars.task("continuing prompts", len(order), "prompts") as advance:
         for start in range(0, len(order), PROMPTS_PER_PASS):
-            batch = _Batch(lm, part := order[start : start + PROMPTS_PER_PASS], [rows[i] for i in part])
+            batch = Lanes(lm, part := order[start : start + PROMPTS_PER_PASS], [rows[i] for i in part])
             while batch.numbers:
-                logits = batch.step()
+                logits = batch.step(lambda scores: scores.argmax(dim=-1))
                 check_finite(lm, logits)
                 for i, token, own in zip(batch.numbers, batch.tokens.tolist(), logits, strict=True):
                     if first and not written[i].tokens:
@@ -109,48 +106,6 @@ def _side_by_side(
     return written
 
 
-class _Batch:
-    """Rows that are continued side by side.
-
-    Attributes:
-        numbers: which rows, in the caller's numbering.
-        tokens: the last token of each.
-    """
-
-    def __init__(self, lm: EditableModel, numbers: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
-        self.numbers = list(numbers)
-        self.tokens = torch.tensor([row[-1] for row in rows], device=lm.device)
-        past = past_of(lm, [row[:-1] for row in rows])
-        self._lm = lm
-        self._cache: Any = DynamicCache()
-        for layer, (keys, values) in enumerate(past.states):
-            self._cache.update(keys, values, layer)
-        self._mask = past.mask
-
-    def step(self) -> Tensor:
-        """Run the last token of each row: logits (rows x vocabulary) of the next one, which becomes the last."""
-        places = self._mask.sum(dim=1, keepdim=True)
-        self._mask = torch.cat([self._mask, torch.ones_like(places)], dim=1)
-        logits = self._lm.model(
-            input_ids=self.tokens[:, None],
-            attention_mask=self._mask,
-            position_ids=places,
-            **self._lm.after(self._cache),
-        ).logits[:, -1]
-        self.tokens = logits.argmax(dim=-1)
-        return logits
-
-    def keep(self, lanes: Sequence[int]) -> None:
-        """Only these rows go on."""
-        if len(lanes) == len(self.numbers):
-            return
-        self.numbers = [self.numbers[lane] for lane in lanes]
-        if lanes:
-            index = torch.tensor(lanes, device=self.tokens.device)
-            self.tokens, self._mask = self.tokens[index], self._mask[index]
-            self._cache.batch_select_indices(index)
-
-
 def _agrees(lm: EditableModel, rows: Sequence[Sequence[int]], written: Sequence[Written]) -> bool:
     """Whether each token of the shortest and the longest row is also the plain forward's first choice, up to rounding."""
     filled = [i for i, one in enumerate(written) if one.tokens]
@@ -166,12 +121,6 @@ def _agrees(lm: EditableModel, rows: Sequence[Sequence[int]], written: Sequence[
     behind = best - logits.gather(1, chosen[:, None])[:, 0]
     share = max(_TOLERANCE, 4 * torch.finfo(lm.dtype).eps)
     return bool((behind <= share * best.abs().clamp(min=1.0)).all())
-
-
-def _end_tokens(lm: EditableModel) -> set[int]:
-    """The model's own end tokens."""
-    found = lm.model.generation_config.eos_token_id if lm.model.generation_config else None
-    return set(found if isinstance(found, Iterable) else [] if found is None else [found])
 
 
 def _by_length(

@@ -87,22 +87,30 @@ class Sampler(LogitsProcessor):
     text does not depend on the other rows of its batch."""
 
     def __init__(self, sampling: Sampling, prompts: Sequence[str]) -> None:
-        seeds = [hashlib.sha256(f"{sampling.seed} {prompt}".encode()).digest()[:8] for prompt in prompts]
-        uniform = [
-            torch.rand(
-                sampling.tokens, sampling.top_k, generator=torch.Generator().manual_seed(int.from_bytes(seed) >> 1)
-            )
-            for seed in seeds
-        ]
-        self._noise = iter(-(-torch.stack(uniform, dim=1).log()).log())
+        self._noise = iter(gumbel_noise(sampling, prompts))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores that leave only the sampled token of each row."""
         del input_ids
-        noise = next(self._noise)
-        top = scores.topk(min(noise.shape[1], scores.shape[1]))
-        drawn = (top.values + noise[:, : top.values.shape[1]].to(scores)).argmax(dim=-1, keepdim=True)
-        return torch.full_like(scores, -torch.inf).scatter(1, top.indices.gather(1, drawn), 0.0)
+        token = drawn(scores, next(self._noise))
+        return torch.full_like(scores, -torch.inf).scatter(1, token[:, None], 0.0)
+
+
+def gumbel_noise(sampling: Sampling, prompts: Sequence[str]) -> torch.Tensor:
+    """Gumbel noise (tokens x prompts x top_k) for the most probable tokens, from seed and prompt."""
+    seeds = [hashlib.sha256(f"{sampling.seed} {prompt}".encode()).digest()[:8] for prompt in prompts]
+    uniform = [
+        torch.rand(sampling.tokens, sampling.top_k, generator=torch.Generator().manual_seed(int.from_bytes(seed) >> 1))
+        for seed in seeds
+    ]
+    return -(-torch.stack(uniform, dim=1).log()).log()
+
+
+def drawn(scores: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """The token of each row (rows x vocabulary) that noise (rows x top_k) on its most probable ones draws."""
+    top = scores.topk(min(noise.shape[1], scores.shape[1]))
+    best = (top.values + noise[:, : top.values.shape[1]].to(scores)).argmax(dim=-1, keepdim=True)
+    return top.indices.gather(1, best)[:, 0]
 
 
 def _continue(

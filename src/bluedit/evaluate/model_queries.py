@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bluedit.evaluate._drift import Unedited, chat_drift, next_token_drift, passage_drift
+from bluedit.evaluate._sampled import sampled
 from bluedit.evaluate.answers import TOKENS_PER_PASS, perplexity, score, score_encoded
 from bluedit.evaluate.data import Answer, Drift, Pair, Sampling
 from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
@@ -66,6 +67,8 @@ class ModelQueries:
         )
 
     def continuations(self, prompts: Sequence[str], tokens: int | Sampling) -> list[str]:
+        if isinstance(tokens, Sampling):
+            return sampled(self.lm, prompts, tokens, self.progress, self.prompts_per_pass)
         return continuations(self.lm, prompts, tokens, self.progress, prompts_per_pass=self.prompts_per_pass)
 
     def answer_length(self, prompt: str, answer: str, joined: bool | None = None) -> int:

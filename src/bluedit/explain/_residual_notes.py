@@ -23,6 +23,14 @@ def notes_of(setting: Setting) -> Iterator[str]:
             "The recipe optimises targets on the unedited weights. Here, except for the shift, they are optimised on the weights as they are: "
             "steps after a write would say nothing otherwise."
         )
+    n = len(setting.facts)
+    if setting.most < n:
+        yield (
+            f"What is written by several schedules (steps, what is left) and in sequences of batches (shift) was measured on the first {setting.most} of the "
+            f"{n} facts (--sample)."
+        )
+    if 0 < setting.fluent < n:
+        yield f"Fluency was measured on text about the first {setting.fluent} of the {n} subjects (--fluent)."
     if len(setting.unrelated) < FEWEST:
         yield (
             f"The shift was not measured: of the bundled facts {len(setting.unrelated)} are about other subjects than the edited ones, and at least "

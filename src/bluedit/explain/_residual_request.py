@@ -111,9 +111,9 @@ def facts_of(editor: Editor, facts: Sequence[Fact], known: str) -> list[Fact]:
     return first
 
 
-def check_numbers(batches: int, fluent: int) -> None:
-    """Raises ExplainError for a number of batches below 1, or of facts whose fluency is measured below 0."""
-    for name, value, least in (("batches", batches, 1), ("fluent", fluent, 0)):
+def check_numbers(batches: int, fluent: int, sample: int) -> None:
+    """Raises ExplainError for a number of batches or of facts in the sample below 1, or of facts whose fluency is measured below 0."""
+    for name, value, least in (("batches", batches, 1), ("fluent", fluent, 0), ("sample", sample, 1)):
         if not isinstance(value, int) or value < least:
             raise ExplainError(f"{name} is {value}; it must be a whole number and at least {least}")
 
@@ -133,6 +133,7 @@ def configuration_of(setting: Setting) -> dict[str, Any]:
         "sequences": {recipe.name: recipe.settings() for recipe in sequences},
         "batches": setting.batches,
         "fluent": setting.fluent,
+        "sample": setting.most,
         "corpus": moments.corpus.name,
         "corpus_fingerprint": moments.corpus.fingerprint(moments.tokens or 0),
         "tokens": moments.tokens,

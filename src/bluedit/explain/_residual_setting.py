@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bluedit.facts.fact import Fact
@@ -20,7 +21,7 @@ from bluedit.statistics.fisher import FisherStore
 from bluedit.statistics.store import MomentStore
 from bluedit.text.rows import Row, measured_rows
 from bluedit.writing.batch import Batch
-from bluedit.writing.keys import BatchRows, average_values
+from bluedit.writing.keys import BatchRows, average_values, batch_rows
 from bluedit.writing.target import Targets, TargetSource
 from bluedit.writing.trace import Trace, Write
 
@@ -73,8 +74,10 @@ class Setting:
         facts: what is edited; no subject occurs twice.
         unrelated: bundled true facts about other subjects.
         batch: the rows of what is edited.
+        prefixes: sentences put before prompts.
         batches: into how many the facts are cut for sequences.
         fluent: how many facts fluency is measured on.
+        most: how many facts are written by several schedules and in sequences.
     """
 
     editor: Editor
@@ -85,8 +88,19 @@ class Setting:
     facts: Sequence[Fact]
     unrelated: Sequence[Fact]
     batch: BatchRows
+    prefixes: Sequence[str]
     batches: int
     fluent: int
+    most: int
+
+    @cached_property
+    def sample(self) -> Setting:
+        """The first facts alone, which are written by several schedules and in sequences."""
+        if self.most >= len(self.facts):
+            return self
+        facts = self.facts[: self.most]
+        rows = batch_rows(self.lm.tokenizer, facts, self.prefixes, self.host)
+        return replace(self, facts=facts, batch=rows, batches=min(self.batches, len(facts)))
 
     @property
     def lm(self) -> EditableModel:

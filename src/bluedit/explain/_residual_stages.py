@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from bluedit.explain._residual_growth import growth
 from bluedit.explain._residual_shift import FEWEST, compared_rows, shift, unedited_places
-from bluedit.explain._residual_vectors import Residuals, compute_residuals, contributions, geometry, passive_changes
+from bluedit.explain._residual_vectors import (
+    Residuals,
+    compute_residuals,
+    contributions,
+    geometry,
+    of_sample,
+    passive_changes,
+)
 from bluedit.explain._residual_writes import ORDERS, Order, single_layer, steps_of, written_by
 from bluedit.explain.residual_data import COMPUTED, DISTRIBUTED, TABLES
 
@@ -34,6 +41,7 @@ def measure(setting: Setting, stages: Stages) -> Tables:
 def _plan(setting: Setting, residuals: Residuals) -> list[tuple[str, Callable[[], Tables]]]:
     """(name, computation) of every stage."""
     known = cache(partial(compared_rows, setting))
+    sample, its_own = setting.sample, cache(lambda: of_sample(setting, residuals))
     plan: list[tuple[str, Callable[[], Tables]]] = [
         ("contributions", lambda: {"contributions": contributions(setting, residuals)}),
         ("passive", lambda: {"passive": passive_changes(setting, residuals)}),
@@ -47,10 +55,10 @@ def _plan(setting: Setting, residuals: Residuals) -> list[tuple[str, Callable[[]
         for kinds in _kinds(setting, layer):
             plan.append((f"layer-{layer}-{kinds[0]}", partial(_single, setting, residuals, layer, kinds)))
     for order in ORDERS if setting.distributes else [order for order in ORDERS if order.measures_steps]:
-        plan.append((f"order-{order.name.replace(' ', '-')}", partial(_order, setting, residuals, order)))
+        plan.append((f"order-{order.name.replace(' ', '-')}", partial(_order, sample, its_own, order)))
     if len(setting.unrelated) >= FEWEST:
         for recipe in filter(None, (setting.plain, setting.blue)):
-            plan.append((f"sequence-{recipe.name}", partial(_sequence, setting, recipe, known)))
+            plan.append((f"sequence-{recipe.name}", partial(_sequence, sample, recipe, known)))
     return plan
 
 
@@ -66,7 +74,8 @@ def _single(setting: Setting, residuals: Residuals, layer: int, kinds: Sequence[
     return {"single_layer": single_layer(setting, residuals, layer, kinds)}
 
 
-def _order(setting: Setting, residuals: Residuals, order: Order) -> Tables:
+def _order(setting: Setting, residuals_of: Callable[[], Residuals], order: Order) -> Tables:
+    residuals = residuals_of()
     remaining, steps = written_by(setting, residuals, order)
     found: Tables = {"remaining": remaining} if setting.distributes else {}
     return found | ({"steps": steps_of(setting, residuals, steps)} if order.measures_steps else {})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from bluedit.explain.residual_data import COMPUTED, DISTRIBUTED, Contribution, Geometry, Passive
 from bluedit.forward import observe, runners, tokens_per_step
+from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost
@@ -54,23 +56,34 @@ class Residuals:
 
 def compute_residuals(setting: Setting) -> Residuals:
     """Optimise the target of every critical layer on the unedited model, all facts in one pass per layer."""
-    editor, rows, objective = setting.editor, setting.batch.rows, setting.host.objective
-    targets: dict[int, Targets] = {}
-    fisher = setting.fisher()
-    for layer in setting.layers:
-        site = setting.site(layer)
-        title = f"residuals of layer {layer}"
-        with frozen(editor.model), editor.progress.task(title, setting.batch.n, "facts") as advance:
-            targets[layer] = setting.switch.get(
-                setting.lm,
-                rows,
-                site,
-                objective,
-                lambda site=site, advance=advance: optimise_targets(
-                    setting.lm, rows, site, objective, editor.execution, advance, fisher=fisher
-                ),
-            )
+    return _residuals(setting, partial(_optimised, setting, setting.fisher()))
+
+
+def of_sample(setting: Setting, residuals: Residuals) -> Residuals:
+    """The residuals of the setting's sample, taken from those of all facts; a store keeps them for the sample's own edits."""
+    sample = setting.sample
+    if sample is setting:
+        return residuals
+    whole = {key: column for column, key in enumerate(setting.batch.columns)}
+    chosen = torch.tensor([whole[key] for key in sample.batch.columns])
+    return _residuals(sample, lambda layer: residuals.targets[layer].some(chosen))
+
+
+def _residuals(setting: Setting, optimise: Callable[[int], Targets]) -> Residuals:
+    lm, rows, objective = setting.lm, setting.batch.rows, setting.host.objective
+    targets = {
+        layer: setting.switch.get(lm, rows, setting.site(layer), objective, partial(optimise, layer))
+        for layer in setting.layers
+    }
     return Residuals(targets, setting.shares)
+
+
+def _optimised(setting: Setting, fisher: Mapping[Site, Tensor], layer: int) -> Targets:
+    editor = setting.editor
+    title = f"residuals of layer {layer}"
+    with frozen(editor.model), editor.progress.task(title, setting.batch.n, "facts") as advance:
+        rows, objective, site = setting.batch.rows, setting.host.objective, setting.site(layer)
+        return optimise_targets(setting.lm, rows, site, objective, editor.execution, advance, fisher=fisher)
 
 
 @torch.no_grad()
@@ -79,40 +92,49 @@ def contributions(setting: Setting, residuals: Residuals) -> list[Contribution]:
 
     Injected at the layer's site at the subject's last token, over the bare prompt and the prefixes.
     """
-    prompts = [row for row in setting.batch.rows if not row.is_drift]
-    found: list[Contribution] = []
-    before: Tensor | None = None  # the same at every layer
-    with frozen(setting.lm.model), setting.editor.progress.task("contributions", len(setting.layers), "layers") as bar:
-        for layer in setting.layers:
-            added = residuals.both(layer, distributes=setting.distributes)
-            plain = [torch.zeros_like(residuals.last)] if before is None else []
-            after = _probabilities(setting, prompts, layer, [*plain, *added.values()])
-            before = after.pop(0) if before is None else before
-            for kind, now in zip(added, after, strict=True):
-                found += [
-                    Contribution(layer, kind, setting.fact_of(column), start, end - start)
-                    for column, (start, end) in enumerate(zip(before.tolist(), now.tolist(), strict=True))
-                ]
-            bar()
-    return found
+    added = {
+        (layer, kind): vectors
+        for layer in setting.layers
+        for kind, vectors in residuals.both(layer, distributes=setting.distributes).items()
+    }
+    with frozen(setting.lm.model):
+        before, after = _probabilities(setting, added)
+    return [
+        Contribution(layer, kind, setting.fact_of(column), start, end - start)
+        for (layer, kind), now in after.items()
+        for column, (start, end) in enumerate(zip(before.tolist(), now.tolist(), strict=True))
+    ]
+
+
+_Where = tuple[int, str]  # layer, kind of residual
 
 
 def _probabilities(
-    setting: Setting, prompts: Sequence[Row], layer: int, added: Sequence[Float[Tensor, "d_value n"]]
-) -> list[Float[Tensor, "n"]]:
-    """For each set of vectors added at a layer: exp(-mean NLL of the target's tokens), mean over the prompts of each column."""
-    lm, n = setting.lm, setting.batch.n
-    make = runners(lm, prompts, (setting.site(layer),), setting.editor.execution.precision)
-    budget = setting.editor.execution.tokens_per_step or tokens_per_step(lm)
-    sums = [added[0].new_zeros(n, dtype=torch.float64) for _ in added]
-    for chunk in chunks_by_cost([len(row.ids) for row in prompts], budget):
-        runner = make([prompts[i] for i in chunk])
-        owner = torch.tensor([row.fact for row in runner.rows], device=lm.device)
-        for total, vectors in zip(sums, added, strict=True):
-            logits = runner.logits(vectors[:, owner].T[None].to(runner.values))
-            total.index_add_(0, owner, _scores(logits, runner.rows))
-    count = torch.bincount(torch.tensor([row.fact for row in prompts]), minlength=n).to(sums[0])
-    return [total / count for total in sums]
+    setting: Setting, added: Mapping[_Where, Float[Tensor, "d_value n"]]
+) -> tuple[Float[Tensor, "n"], dict[_Where, Float[Tensor, "n"]]]:
+    """exp(-mean NLL of the target's tokens), mean over the prompts of each column: as it is, and with each set of vectors at its layer.
+
+    What comes before the first layer and before the subject's last token is computed once for all of them.
+    """
+    lm, n, execution = setting.lm, setting.batch.n, setting.editor.execution
+    prompts = [row for row in setting.batch.rows if not row.is_drift]
+    make = runners(lm, prompts, [setting.site(layer) for layer in setting.layers], execution.precision)
+    chunks = chunks_by_cost([len(row.ids) for row in prompts], execution.tokens_per_step or tokens_per_step(lm))
+    before = torch.zeros(n, dtype=torch.float64, device=lm.device)
+    sums = {where: torch.zeros_like(before) for where in added}
+    with setting.editor.progress.task("contributions", len(prompts), "prompts") as bar:
+        for chunk in chunks:
+            runner = make([prompts[i] for i in chunk])
+            owner = torch.tensor([row.fact for row in runner.rows], device=lm.device)
+            nothing = torch.zeros_like(runner.values)
+            before.index_add_(0, owner, _scores(runner.logits(nothing), runner.rows))
+            for (layer, kind), vectors in added.items():
+                delta = nothing.clone()
+                delta[setting.layers.index(layer)] = vectors[:, owner].T
+                sums[layer, kind].index_add_(0, owner, _scores(runner.logits(delta), runner.rows))
+            bar(len(chunk))
+    count = torch.bincount(torch.tensor([row.fact for row in prompts]), minlength=n).to(before)
+    return before / count, {where: total / count for where, total in sums.items()}
 
 
 def _scores(logits: Float[Tensor, "positions vocabulary"], rows: Sequence[Row]) -> Float[Tensor, "rows"]:

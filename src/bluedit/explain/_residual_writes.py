@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from bluedit.explain._residual_vectors import replayed
 from bluedit.explain.residual_data import Remaining, SingleLayer, Steps
 from bluedit.maths.schedule import Step
 from bluedit.methods.schedules import Boundary, Schedule, Single
+from bluedit.model.precision import reduced_linears
 from bluedit.model.sites import Site
 from bluedit.shapes import Tensor
 from bluedit.writing.batch import Batch
@@ -58,12 +60,17 @@ def single_layer(setting: Setting, residuals: Residuals, layer: int, kinds: Sequ
 
 
 def measured(setting: Setting) -> Columns:
-    """CounterFact's metrics of all facts, or zsRE's where a fact has no old target, and fluency of the first facts."""
+    """CounterFact's metrics of all facts, or zsRE's where a fact has no old target, and fluency of the first facts.
+
+    Answers are scored with the precision in which targets are optimised, sampled text is not.
+    """
     facts = list(setting.facts)
     queries = ModelQueries(setting.lm, setting.editor.unedited, setting.editor.progress)
     compared = all(fact.old_target is not None for fact in facts)
     (suite,) = suites_of(["counterfact" if compared else "zsre"])
-    columns = dict(suite.measure(queries, facts))
+    reduced = reduced_linears(setting.lm, setting.editor.execution.precision, setting.lm.anatomy.blocks)
+    with reduced.active() if reduced else nullcontext():
+        columns = dict(suite.measure(queries, facts))
     if setting.fluent:
         (fluency,) = suites_of(["fluency"])
         columns |= fluency.measure(queries, facts[: setting.fluent])

@@ -67,7 +67,8 @@ def explain_residuals(
     layers: Sequence[int] | None = None,
     settings: Mapping[str, Any] | None = None,
     batches: int = 4,
-    fluent: int = 50,
+    fluent: int = 40,
+    sample: int = 100,
     known: str = "refuse",
     plots: Sequence[str] = (),
     corpus: str | None = None,
@@ -89,7 +90,8 @@ def explain_residuals(
         layers: the critical layers, ascending; None means the recipe's.
         settings: parts and options of the recipe by path.
         batches: into how many batches the facts are cut for what is measured over a sequence.
-        fluent: on how many facts fluency is measured after each single-layer edit; 0 leaves it out.
+        fluent: on how many facts fluency is measured after each single-layer edit, the first ones; 0 leaves it out.
+        sample: how many facts, the first ones, are written by several schedules and in sequences.
         known: what to do with facts that the model says already: "refuse", "skip" or "edit".
         plots: formats of further image files of all figures: png, svg, pdf.
         corpus, tokens, statistics: key statistics, as in `Editor`.
@@ -102,7 +104,7 @@ def explain_residuals(
         FactError, RecipeError, ModelError, StatisticsError: as `Editor.edit`.
     """
     check_plots(plots)
-    check_numbers(batches, fluent)
+    check_numbers(batches, fluent, sample)
     lm = unedited(model)
     options = {"corpus": corpus, "tokens": tokens, "statistics": statistics, "execution": execution, "targets": targets}
     editor, switch = _watched(model, lm, options, progress)
@@ -121,8 +123,10 @@ def explain_residuals(
         facts=chosen,
         unrelated=unrelated_facts(chosen),
         batch=batch_rows(lm.tokenizer, chosen, prefixes, host),
+        prefixes=prefixes,
         batches=min(batches, len(chosen)),
         fluent=min(fluent, len(chosen)),
+        most=min(sample, len(chosen)),
     )
     return _run(setting, folder, plots)
 

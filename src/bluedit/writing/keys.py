@@ -43,6 +43,11 @@ class BatchRows:
         """Number of columns."""
         return len(self.owners)
 
+    @property
+    def columns(self) -> list[tuple[tuple[int, ...], bool]]:
+        """What tells each column from the others: its facts, and whether its keys are read at the token after the subject."""
+        return [(own, column in self.after_subject) for column, own in enumerate(self.owners)]
+
     def owners_of(self, columns: Iterable[int]) -> list[int]:
         """Indices of the facts of some columns, each once."""
         return list(dict.fromkeys(i for column in columns for i in self.owners[column]))
@@ -98,6 +103,32 @@ def keys_after(lm: EditableModel, batch_of: BatchRows, layers: Sequence[int]) ->
     """The keys of a batch on the weights as they are, by layer, in main memory."""
     keys = read_keys(lm, batch_of.rows, layers, batch_of.n)
     return {layer: found.cpu() for layer, found in keys.items()}
+
+
+class WrittenKeys:
+    """The keys of a batch while it is written: as they are when a layer is, and after all of it."""
+
+    def __init__(self, lm: EditableModel, batch_of: BatchRows, recipe: Recipe) -> None:
+        self.lm, self.batch_of, self.recipe = lm, batch_of, recipe
+        self._read: list[tuple[int, Float[Tensor, "d_key n"]]] = []
+
+    def read(self, layer: int) -> Float[Tensor, "d_key n"]:
+        """The keys of a layer that is written next."""
+        keys = read_keys(self.lm, self.batch_of.rows, (layer,), self.batch_of.n)[layer]
+        self._read.append((layer, keys))
+        return keys
+
+    def after(self) -> dict[int, Float[Tensor, "d_key n"]]:
+        """The keys on the weights as they are now, by layer, in main memory.
+
+        A layer's keys depend on the layers below it. So where layers were written upwards, each once, and nothing was filtered afterwards,
+        they are those that were read before the write.
+        """
+        layers = [layer for layer, _ in self._read]
+        upwards = layers == sorted(set(layers)) and set(layers) == set(self.recipe.written)
+        if not upwards or self.recipe.update.batch_filters:
+            return keys_after(self.lm, self.batch_of, self.recipe.written)
+        return {layer: keys.cpu() for layer, keys in self._read}
 
 
 def read_values(lm: EditableModel, rows: Sequence[Row], site: Site, n: int) -> Float[Tensor, "d_value n"]:

@@ -25,7 +25,7 @@ from bluedit.writing._space import Space
 from bluedit.writing.batch import Update
 from bluedit.writing.context import WriteContext
 from bluedit.writing.finetune import finetune
-from bluedit.writing.keys import BatchRows, keys_after, read_keys, read_moved_values, read_values, read_written_values
+from bluedit.writing.keys import BatchRows, WrittenKeys, read_moved_values, read_values, read_written_values
 from bluedit.writing.needs import weights_needed
 from bluedit.writing.target import Targets, fixed
 from bluedit.writing.targets import optimise_targets
@@ -51,11 +51,11 @@ def write_batch(context: WriteContext, batch_of: BatchRows) -> tuple[Update, ...
         FailedFactsError: a loss or an update is not finite, keys are (nearly) dependent, or the last target's loss is above the limit of the
             context; `columns` says of which columns.
     """
-    recipe = context.recipe
-    writer = _Writer(context, batch_of.rows, batch_of.n, batch_of.after_subject)
+    recipe, keys = context.recipe, WrittenKeys(context.lm, batch_of, context.recipe)
+    writer = _Writer(context, keys, batch_of.rows, batch_of.n, batch_of.after_subject)
     with context.weights.filtered(recipe.written, recipe.update.batch_filters):
         written = recipe.update.write(writer)
-    after = keys_after(context.lm, batch_of, recipe.written)
+    after = keys.after()
     return tuple(Update(layer, R.cpu(), A.cpu(), after[layer], reach.cpu()) for layer, R, A, reach in written)
 
 
@@ -67,9 +67,10 @@ class _Writer:
     """One batch being written: n columns of K and R, and the rows that they are read from."""
 
     context: WriteContext
+    keys: WrittenKeys
     rows: Sequence[Row]
     n: int
-    after_subject: frozenset[int] = frozenset()
+    after_subject: frozenset[int]
 
     def solve(self, update: ClosedForm) -> list[_Written]:
         """Write in closed form: for every step of the schedule the residual that is missing, for the keys as they are then.
@@ -111,7 +112,7 @@ class _Writer:
     ) -> _Written:
         """Solve for the facts that are due, and add R A at the step's layer."""
         context, space = self.context, self.context.spaces.get(step.layer, Space())
-        keys = read_keys(context.lm, self.rows, (step.layer,), self.n)[step.layer]
+        keys = self.keys.read(step.layer)
         residual = torch.where(due, self._needed(step) * missing, 0.0)
         A = residual.new_zeros(self.n, len(keys))
         check_finite(step.layer, residual, keys)

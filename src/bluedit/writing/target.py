@@ -33,6 +33,11 @@ class Targets:
     loss: Float[Tensor, "n"]
     later: Float[Tensor, "later d_value n"] | None = None
 
+    def some(self, columns: Int[Tensor, "m"]) -> Targets:
+        """The targets of some columns."""
+        found = (part[..., columns].contiguous() for part in (self.z, self.start, self.steps, self.loss))
+        return Targets(*found, later=None if self.later is None else self.later[..., columns].contiguous())
+
 
 @runtime_checkable
 class TargetSource(Protocol):

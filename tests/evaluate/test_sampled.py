@@ -42,8 +42,7 @@ def test_logits_that_differ_from_the_plain_forward_are_not_used(monkeypatch, cap
     wanted, forward = continuations(lm, PROMPTS, SAMPLING), type(lm.model.model).forward
 
     def own_positions(self, *args, position_ids=None, **kwargs):
-        wrong = position_ids is not None and position_ids.shape[1] == 1 and len(position_ids) == 5
-        if wrong:
+        if position_ids is not None and position_ids.shape[1] == 1 and len(position_ids) == 5:
             position_ids = torch.zeros_like(position_ids)
         return forward(self, *args, position_ids=position_ids, **kwargs)
 

@@ -47,6 +47,12 @@ def test_texts_of_facts_are_no_markup(found):
     assert "&lt;b&gt;capital&lt;/b&gt;" in page
 
 
+def test_what_the_model_says_stands_to_the_left(found):
+    says = page_of(found[1]).split("<h3>What the model says</h3>")[1].split("</table>")[0]
+    assert says.count('<th scope="col" class="text">') == 2
+    assert says.count('<td class="text">') == 2 * len(found[1].asked)
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH")

@@ -95,7 +95,7 @@ def residuals(
             rich_help_panel=MEASURED,
             min=0,
         ),
-    ] = 40,
+    ] = 25,
     sample: Annotated[
         int,
         typer.Option(
@@ -104,7 +104,7 @@ def residuals(
             rich_help_panel=MEASURED,
             min=1,
         ),
-    ] = 100,
+    ] = 50,
     model: Model = "smollm2",
     dtype: Dtype = None,
     device: Device = "auto",

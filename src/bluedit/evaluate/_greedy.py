@@ -19,6 +19,7 @@ from bluedit.evaluate._lanes import Lanes, end_tokens
 from bluedit.evaluate._respondent import Ended, Written, never
 from bluedit.evaluate.answers import TOKENS_PER_PASS, check_finite, logits_at
 from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
+from bluedit.forward import past_of
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.text.prompts import encode, encode_answer
@@ -84,7 +85,8 @@ def _side_by_side(
     order = sorted((i for i, room in enumerate(rooms) if room > 0), key=lambda i: (rooms[i], len(rows[i])))
     with bars.task("continuing prompts", len(order), "prompts") as advance:
         for start in range(0, len(order), PROMPTS_PER_PASS):
-            batch = Lanes(lm, part := order[start : start + PROMPTS_PER_PASS], [rows[i] for i in part])
+            part = order[start : start + PROMPTS_PER_PASS]
+            batch = Lanes(lm, part, [rows[i] for i in part], past_of(lm, [rows[i][:-1] for i in part]))
             while batch.numbers:
                 logits = batch.step(lambda scores: scores.argmax(dim=-1))
                 check_finite(lm, logits)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from bluedit.forward import past_of
-
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bluedit.forward import Past
     from bluedit.model.editable import EditableModel
 
 
@@ -22,12 +21,15 @@ class Lanes:
     Attributes:
         numbers: which rows, in the caller's numbering.
         tokens: the last token of each.
+
+    Args:
+        rows: token ids.
+        past: cached keys and values of all of a row's tokens but the last.
     """
 
-    def __init__(self, lm: EditableModel, numbers: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
+    def __init__(self, lm: EditableModel, numbers: Sequence[int], rows: Sequence[Sequence[int]], past: Past) -> None:
         self.numbers = list(numbers)
         self.tokens = torch.tensor([row[-1] for row in rows], device=lm.device)
-        past = past_of(lm, [row[:-1] for row in rows])
         self._lm = lm
         self._cache: Any = DynamicCache()
         for layer, (keys, values) in enumerate(past.states):

@@ -17,6 +17,7 @@ from bluedit.errors import FAMILY_ERRORS, out_of_memory
 from bluedit.evaluate._lanes import Lanes, end_tokens
 from bluedit.evaluate.answers import check_finite, logits_at
 from bluedit.evaluate.generate import continuations, drawn, gumbel_noise
+from bluedit.forward import past_of
 from bluedit.model.precision import TOLERANCE
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
@@ -86,7 +87,8 @@ def _side_by_side(
     order = sorted((i for i, room in enumerate(rooms) if room > 0), key=lambda i: len(rows[i]))
     with progress.task("continuing prompts", len(order), "prompts") as advance:
         for start in range(0, len(order), prompts_per_pass):
-            lanes = Lanes(lm, part := order[start : start + prompts_per_pass], [rows[i] for i in part])
+            part = order[start : start + prompts_per_pass]
+            lanes = Lanes(lm, part, [rows[i] for i in part], past_of(lm, [rows[i][:-1] for i in part]))
             noise = dict(zip(part, gumbel_noise(sampling, [prompts[i] for i in part]).unbind(dim=1), strict=True))
             for step in range(sampling.tokens):
                 if not lanes.numbers:

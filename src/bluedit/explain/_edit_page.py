@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from bluedit.explain._edit_data import FORMS, INTERFERES, Asked, EditExplanation, Position, Role
-from bluedit.page import Axis, Bars, Chart, Line, document, table
+from bluedit.page import Axis, Bars, Chart, Line, document, table, text_cell
 
 NONE = "–"
 _LINES = 7  # texts in one chart: as many as there are colours besides grey
@@ -124,15 +124,15 @@ def _points(values: Sequence[float], tokens: int) -> list[tuple[float, float]]:
 
 
 def _says(found: EditExplanation) -> str:
-    heads = ("text", "form", "without the edits", "with the edits", "said")
+    says = ("without the edits", "with the edits")
     rows = [
         (
             _pre(f"{number} {one.text}"),
-            [f"<td>{html.escape(one.form)}</td>", *(f"<td>{_pre(text)}</td>" for text in (one.says_before, one.says)), *_cells([outcome(one)])],
+            [*_cells([one.form]), *(text_cell(_pre(text)) for text in (one.says_before, one.says)), *_cells([outcome(one)])],
         )
         for number, one in enumerate(found.asked, 1)
     ]  # fmt: skip
-    return table("What the model says", _SAYS, heads, rows)
+    return table("What the model says", _SAYS, ("text", "form", *says, "said"), rows, says)
 
 
 def _pre(text: str) -> str:

@@ -3,7 +3,7 @@
 from bluedit.page.charts import Axis, Bars, Chart, Dots, Line, Series
 from bluedit.page.document import document, write_document
 from bluedit.page.heat_map import HeatMap
-from bluedit.page.markup import signed, table
+from bluedit.page.markup import signed, table, text_cell
 
 __all__ = [
     "Axis",
@@ -16,5 +16,6 @@ __all__ = [
     "document",
     "signed",
     "table",
+    "text_cell",
     "write_document",
 ]

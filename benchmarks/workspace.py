@@ -104,9 +104,10 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 def tensors() -> float:
-    """MB of all tensors."""
+    """MB of all tensors that hold memory; those of torch's own kinds, such as compiled models leave behind, do not."""
     gc.collect()
-    found = [one.untyped_storage() for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+    kinds = (torch.Tensor, torch.nn.Parameter)
+    found = [one.untyped_storage() for one in gc.get_objects() if type(one) in kinds]
     return sum({one.data_ptr(): one.nbytes() for one in found}.values()) / 1e6
 
 

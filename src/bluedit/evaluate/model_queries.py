@@ -14,7 +14,7 @@ from bluedit.evaluate.data import Answer, Drift, Pair, Sampling
 from bluedit.evaluate.generate import PROMPTS_PER_PASS, continuations
 from bluedit.forward import past_of, shared_length
 from bluedit.progress import Progress
-from bluedit.text.chat import in_chat
+from bluedit.text.chat import has_chat, in_chat
 from bluedit.text.prompts import encode_answer
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ModelQueries:
         return len(encode_answer(self.lm.tokenizer, prompt, answer, joined)[1])
 
     def in_chat(self, prompt: str) -> str | None:
-        return in_chat(self.lm, prompt) if getattr(self.lm.tokenizer, "chat_template", None) else None
+        return in_chat(self.lm, prompt) if has_chat(self.lm.tokenizer) else None
 
     def next_token_drift(self, prompts: Sequence[str], now: Sequence[str] | None = None) -> dict[str, Drift]:
         """As the protocol says; `now` is what the edited model reads in place of each prompt."""

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from bluedit.model.editable import EditableModel
 from bluedit.text.prompts import encode
 
 _WORDS = "Fjords"
+_REPORTED: set[str] = set()  # templates that were said to be faulty
+log = logging.getLogger(__name__)
+
+
+def has_chat(tokenizer: Any) -> bool:
+    """Whether a tokenizer has a chat template that takes a user's turn and an answer. One that fails is reported once, and not used."""
+    if not getattr(tokenizer, "chat_template", None):
+        return False
+    turns = [{"role": "user", "content": _WORDS}, {"role": "assistant", "content": _WORDS}]
+    try:
+        tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+        tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception as error:  # a template is a program of the model's maker and may raise anything
+        template = str(tokenizer.chat_template)
+        if template not in _REPORTED:
+            _REPORTED.add(template)
+            log.warning("the model's chat template fails, so nothing is taught or asked in chat: %s", error)
+        return False
+    return True
 
 
 def in_chat(lm: EditableModel, prompt: str) -> str:
@@ -18,8 +38,8 @@ def in_chat(lm: EditableModel, prompt: str) -> str:
 
 
 def chat_head(tokenizer: Any) -> list[int] | None:
-    """Token ids of the chat template up to where the user's words begin; None if the tokenizer has no template or puts them at the start."""
-    if not getattr(tokenizer, "chat_template", None):
+    """Token ids of the chat template up to where the user's words begin; None if there is none (`has_chat`) or they are at the start."""
+    if not has_chat(tokenizer):
         return None
     text = tokenizer.apply_chat_template([{"role": "user", "content": _WORDS}], tokenize=False)
     head, found, _ = without_bos(tokenizer, text).partition(_WORDS)

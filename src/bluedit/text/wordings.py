@@ -9,14 +9,14 @@ from typing import Any
 from bluedit.errors import FactError
 from bluedit.methods.wordings import ChatForm, Wording
 from bluedit.spacing import continuation
-from bluedit.text.chat import without_bos
+from bluedit.text.chat import has_chat, without_bos
 from bluedit.text.prompts import encode, last_token_of
 from bluedit.text.rows import Row, RowKind
 
 
 def chat_form(tokenizer: Any) -> ChatForm | None:
-    """What puts a user's and an assistant's turn into a tokenizer's chat template; None if it has none."""
-    if not getattr(tokenizer, "chat_template", None):
+    """What puts a user's and an assistant's turn into a tokenizer's chat template; None if it has none (`has_chat`)."""
+    if not has_chat(tokenizer):
         return None
 
     def form(user: str, assistant: str) -> tuple[str, str]:

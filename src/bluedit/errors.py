@@ -20,12 +20,15 @@ FAMILY_ERRORS = (TypeError, AttributeError, RuntimeError, ValueError, IndexError
 MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 
+_NO_MEMORY = ("allocate memory", "could not create a primitive")  # torch's words for a processor, and oneDNN's
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: Python's, an accelerator's, or the processor's, for which torch has a plain RuntimeError."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY))
     )
 
 

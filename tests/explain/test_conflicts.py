@@ -55,10 +55,11 @@ def test_one_prompt_with_two_targets_and_the_same_fact_twice():
 
 def test_one_relation_in_two_wordings():
     found = find_conflicts([CAPITAL], [SEAT])
-    assert kinds(found)["contradiction"] == 1
+    assert kinds(found) == {"contradiction": 1}  # that they are about one subject goes without saying
     assert found.found[0].why == "both give the capital of 'France', with 'Rome' and 'Berlin'"
     assert [f.source for f in found.found[0].facts] == ["facts 1", "facts 2"]
-    assert kinds(find_conflicts([CAPITAL, replace(SEAT, target="Rome")])) == {"same subject": 1}
+    (found,) = find_conflicts([CAPITAL, replace(SEAT, target="Rome"), FACTS[0]]).found
+    assert (found.kind, found.why) == ("repeated", "the fact is given twice, in other words")
 
 
 def test_a_phrasing_that_contradicts():
@@ -75,11 +76,41 @@ def test_one_subject_in_several_forms():
 def test_edits_that_a_later_fact_overwrites():
     patch = patch_of([CAPITAL], [FACTS[0]])
     found = find_conflicts([SEAT], patch)  # patches come first, in whatever order they are given
-    assert kinds(found) == {"overwritten": 1, "same subject": 1}
+    assert kinds(found) == {"overwritten": 1}
     assert [(f.source, f.number) for f in found.found[0].facts] == [("patch 2", 1), ("facts 1", 1)]
     assert kinds(find_conflicts(patch, [CAPITAL])) == {"repeated": 1}
-    assert kinds(find_conflicts(patch_of([CAPITAL], [SEAT])))["overwritten"] == 1
+    assert kinds(find_conflicts([SEAT], patch, [LANGUAGE])) == {"overwritten": 1, "same subject": 1}
     assert kinds(find_conflicts(patch_of([CAPITAL], [CAPITAL]))) == {}  # taught again by the recipe
+
+
+def test_edits_that_a_later_edit_has_overwritten():
+    (found,) = find_conflicts(patch_of([CAPITAL], [SEAT])).found
+    assert (found.kind, [f.number for f in found.facts]) == ("replaced", [1, 2])
+    assert found.advice.startswith("nothing, if the later one is meant")
+    assert kinds(find_conflicts(patch_of([CAPITAL]), patch_of([SEAT]))) == {"replaced": 1}
+    missed = patch_of([CAPITAL], [SEAT], said=False)
+    assert kinds(find_conflicts(missed)) == {"replaced": 1, "unsaid": 1}  # the replaced one need not be said
+    assert kinds(find_conflicts(patch_of([CAPITAL, SEAT]))) == {"contradiction": 1}  # one batch
+
+
+def test_a_patch_that_another_one_begins_with_is_left_out():
+    first, whole = patch_of([CAPITAL], said=False), patch_of([CAPITAL], [LANGUAGE])
+    for given in ((first, whole), (whole, first)):
+        found = find_conflicts(*given)
+        assert (found.facts, kinds(found)) == (2, {"same subject": 1})
+        assert found.notes[0].endswith("which is left out") and len(found.notes) == 2
+    twice = find_conflicts(first, first)
+    assert (twice.facts, kinds(twice)) == (1, {"unsaid": 1})
+    assert find_conflicts(patch_of([CAPITAL]), patch_of([LANGUAGE])).facts == 2
+
+
+def test_edits_that_were_written_as_one():
+    """With subjects=unit facts about one subject share a target, also with those of earlier batches."""
+    patch = patch_of([CAPITAL], [LANGUAGE])
+    unit = Origin("natural-joint", settings={"subjects": "unit"})
+    held = Patch(batches=tuple(replace(batch, origin=unit) for batch in patch.batches))
+    assert find_conflicts(held).found == ()
+    assert kinds(find_conflicts(held, [replace(LANGUAGE, prompt="{} is near", target="Spain")])) == {"same subject": 1}
 
 
 def test_edits_that_were_not_said():
@@ -121,7 +152,7 @@ def test_keys_of_a_model(statistics):
     recipe = editor.recipe("memit", {"layers": [1, 2], "contexts.count": 1, "preserve.lambda": 1})
     before = {name: value.clone() for name, value in editor.model.state_dict().items()}
     plain = find_conflicts(facts, editor=editor, recipe=recipe)
-    assert "no key statistics of layer 1, 2 yet" in plain.notes[0]
+    assert "no key statistics of layers 1, 2 yet" in plain.notes[0]
     moments_of(editor, [1, 2], statistics)
     whitened = find_conflicts(facts, editor=editor, recipe=recipe)
     assert "cosines are whitened" in whitened.notes[0]
@@ -204,7 +235,7 @@ def test_edits_are_compared_in_the_wordings_they_were_written_in(statistics):
 
 def test_facts_at_the_start_of_their_texts_are_compared_where_they_are_written(statistics):
     """Behind "You" as the first token both prompts are read at the token after it, and there they are the same."""
-    facts = [Fact("{} are in the", "You", "library"), Fact("{} are in", "You", "Rome"), FACTS[0]]
+    facts = [Fact("{} are in the", "You", "library"), Fact("{} are of", "You", "Rome"), FACTS[0]]
     editor = make_editor(statistics=statistics)
     recipe = editor.recipe("memit", {"layers": [1], "contexts.count": 1, "preserve.lambda": 1})
     keys, owners = _keys(editor, entries_of([Source.of(facts)]), recipe, [1])
@@ -227,7 +258,7 @@ def test_no_facts():
 
 def test_json():
     record = json.loads(json.dumps(find_conflicts([CAPITAL, SEAT]).as_dict()))
-    assert record["counts"] == {"contradiction": 1, "same subject": 1}
+    assert record["counts"] == {"contradiction": 1}
     assert record["found"][0]["facts"][0] == {
         "source": "facts 1",
         "number": 1,

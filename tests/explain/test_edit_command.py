@@ -85,7 +85,7 @@ def test_conflicts_are_listed(model, patch, tmp_path):
     result = run("explain", "conflicts", facts, patch)
     assert result.exit_code == 0, result.stderr
     assert_fits(result.stdout, "What to do:", "Edits that a later fact overwrites: 1", "Facts about one subject: 1")
-    assert run("explain", "conflicts", facts, patch, "--strict").exit_code == 12
+    assert run("explain", "conflicts", facts, patch, "--strict").exit_code == 13
     record = json.loads(run("explain", "conflicts", facts, patch, "--json").stdout)
     assert record["counts"]["overwritten"] == 1
     with_keys = run("explain", "conflicts", facts, patch, "-m", model)

@@ -122,7 +122,7 @@ def test_a_folder_of_something_else(done, analyse, tmp_path):
 
 def test_facts_and_layers_that_cannot_be(analyse, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(ModelError, match="layer 5, 6 is out of range: this model has layers 0 to 4"):
+    with pytest.raises(ModelError, match="layers 5, 6 are out of range: this model has layers 0 to 4"):
         analyse(out, layers=(3, 5, 6))
     with pytest.raises(ExplainError, match=r"critical layers are \[2\]; distribution needs two or more, ascending"):
         analyse(out, layers=(2,))

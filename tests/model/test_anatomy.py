@@ -290,7 +290,8 @@ def test_layers_out_of_range():
     with pytest.raises(ModelError) as caught:
         anatomy.check_layers([2, 5, -1])
     assert (
-        str(caught.value) == "layer 5, -1 is out of range: this model has layers 0 to 4; set 'layers' to existing ones"
+        str(caught.value)
+        == "layers 5, -1 are out of range: this model has layers 0 to 4; set 'layers' to existing ones"
     )
 
 

@@ -198,7 +198,7 @@ def _nearest(found: EditExplanation) -> list[RenderableType]:
     return [Listing("Nearest edits", heads, rows, notes)] if near else []
 
 
-IN_CONFLICT = 12  # exit code of `bluedit explain conflicts --strict` if anything was found
+IN_CONFLICT = 13  # exit code of `bluedit explain conflicts --strict` if anything was found
 _SHOWN = 10  # findings of a kind
 
 

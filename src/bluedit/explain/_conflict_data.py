@@ -23,6 +23,7 @@ class Kind(StrEnum):
 
     CONTRADICTION = "contradiction"
     OVERWRITTEN = "overwritten"
+    REPLACED = "replaced"
     UNSAID = "unsaid"
     REPEATED = "repeated"
     SAME_SUBJECT = "same subject"
@@ -32,6 +33,7 @@ class Kind(StrEnum):
 KINDS: Mapping[Kind, str] = {
     Kind.CONTRADICTION: "Facts that contradict each other",
     Kind.OVERWRITTEN: "Edits that a later fact overwrites",
+    Kind.REPLACED: "Edits that a later edit has overwritten",
     Kind.UNSAID: "Edits that are not said",
     Kind.REPEATED: "Facts given twice",
     Kind.SAME_SUBJECT: "Facts about one subject",
@@ -40,15 +42,16 @@ KINDS: Mapping[Kind, str] = {
 """Each kind as a heading."""
 
 ADVICE: Mapping[Kind, str] = {
-    Kind.CONTRADICTION: "keep one of them; of an edit, the later batch wins",
+    Kind.CONTRADICTION: "keep one of them, unless both can be true, as of several founders",
     Kind.OVERWRITTEN: "leave out the later fact if the earlier one is to stay; otherwise edit on top of the patch (--patch) with "
     "subjects=unit, which writes the subject anew instead of adding to what is there",
+    Kind.REPLACED: "nothing, if the later one is meant; if the earlier one is to stay, edit it again on top of the patch (--patch)",
     Kind.UNSAID: "ask why: bluedit explain edit PATCH --fact NUMBER",
-    Kind.REPEATED: "leave one out",
-    Kind.SAME_SUBJECT: "edit them in one batch with subjects=unit, as the default recipe does: one key cannot hold several values written "
-    "apart",
-    Kind.PARALLEL: "edit them in one batch, so that they are solved for together, and look at both afterwards; name the subjects more fully "
-    "if they are different things",
+    Kind.REPEATED: "leave one out; another wording can be taught with the first one (phrasings)",
+    Kind.SAME_SUBJECT: "edit them in one batch, or the later ones on top of the patch (--patch), with subjects=unit, as the default recipe does: "
+    "one key cannot hold several values written apart",
+    Kind.PARALLEL: "edit them in one batch, or the later ones on top of the patch (--patch) with memory=true, as the default recipe does, so that "
+    "they are solved for together; look at both afterwards, and name the subjects more fully if they are different things",
 }
 
 
@@ -93,6 +96,30 @@ class Source:
             patch = Patch.load(given)
             return cls(str(given), patch.facts, patch)
         return cls(str(given), tuple(read(str(given))))
+
+
+def without_beginnings(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
+    """(the sources without patches that another one of them begins with, a note on each of these)."""
+    kept: list[Source] = []
+    notes: list[str] = []
+    for i, one in enumerate(sources):
+        whole = next((other for j, other in enumerate(sources) if _begins(other, one, same=j < i)), None)
+        if whole is None:
+            kept.append(one)
+        else:
+            notes.append(f"{whole.name} holds all edits of {one.name}, which is left out")
+    return kept, notes
+
+
+def _begins(source: Source, other: Source, *, same: bool) -> bool:
+    """Whether a patch begins with all edits of another one, and has more of them; or the `same`, if that counts."""
+    if source is other or source.patch is None or other.patch is None:
+        return False
+    more = len(source.patch.batches) - len(other.patch.batches)
+    if more < 0 or (more == 0 and not same) or source.patch.base.fingerprint != other.patch.base.fingerprint:
+        return False
+    pairs = zip(source.patch.batches, other.patch.batches, strict=False)
+    return all(one.facts == two.facts and one.digest == two.digest for one, two in pairs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,13 +66,18 @@ def near_keys(editor: Editor, entries: Sequence[Entry], recipe: Recipe) -> Near:
 
 
 def _note(layers: Sequence[int], whitened: Sequence[int]) -> str:
-    where = f"keys were compared at layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))} of the unedited model"
+    where = f"keys were compared at {_named(layers)} of the unedited model"
     if len(whitened) == len(layers):
         return f"{where}; cosines are whitened, and from {WHITENED:g} on keys count as nearly parallel"
     return (
-        f"{where} by plain cosines from {PLAIN:g} on, since there are no key statistics of layer "
-        f"{', '.join(str(layer) for layer in layers if layer not in whitened)} yet; the first edit computes them"
+        f"{where} by plain cosines from {PLAIN:g} on, since there are no key statistics of "
+        f"{_named([layer for layer in layers if layer not in whitened])} yet; the first edit computes them"
     )
+
+
+def _named(layers: Sequence[int]) -> str:
+    """E.g. "layers 4, 8"."""
+    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
 
 
 def _metrics(editor: Editor, recipe: Recipe, layers: Sequence[int]) -> dict[int, PreservationOperator]:

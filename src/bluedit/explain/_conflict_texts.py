@@ -30,17 +30,18 @@ def text_conflicts(entries: Sequence[Entry]) -> Iterator[Conflict]:
 
 
 def _between(earlier: Entry, later: Entry, why: str) -> Conflict | None:
-    """What two facts with the same question are to each other; None for a fact that a patch teaches again, or in other words."""
+    """What two facts with the same question are to each other; None for a fact that a patch teaches again."""
     if normal(earlier.fact.target) == normal(later.fact.target):
-        taught_again = earlier.is_written and later.is_written and earlier.source == later.source
-        if taught_again or earlier.fact.text != later.fact.text:
+        if earlier.is_written and later.is_written and earlier.source == later.source:
             return None
         given = "the edit is there already" if earlier.is_written else "the fact is given twice"
+        given += "" if earlier.fact.text == later.fact.text else ", in other words"
         return Conflict.of(Kind.REPEATED, (earlier, later), given)
     targets = f"{why}, with {earlier.fact.target!r} and {later.fact.target!r}"
+    kind = Kind.CONTRADICTION
     if earlier.is_written and (earlier.source, earlier.batch) != (later.source, later.batch):
-        return Conflict.of(Kind.OVERWRITTEN, (earlier, later), targets)
-    return Conflict.of(Kind.CONTRADICTION, (earlier, later), targets)
+        kind = Kind.REPLACED if later.is_written else Kind.OVERWRITTEN
+    return Conflict.of(kind, (earlier, later), targets)
 
 
 def subject_groups(entries: Sequence[Entry]) -> list[Group]:

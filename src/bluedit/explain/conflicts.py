@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 
 from bluedit.editing.patch import Patch
 from bluedit.errors import FactError
-from bluedit.explain._conflict_data import ADVICE, KINDS, Conflict, Conflicts, Entry, Kind, Mention, Source, entries_of
+from bluedit.explain._conflict_data import (
+    ADVICE,
+    KINDS,
+    Conflict,
+    Conflicts,
+    Entry,
+    Kind,
+    Mention,
+    Source,
+    entries_of,
+    without_beginnings,
+)
 from bluedit.explain._conflict_keys import PLAIN, WHITENED, near_keys, unsaid
 from bluedit.explain._conflict_texts import reported_unsaid, subject_groups, text_conflicts
 from bluedit.explain._edit_history import recipe_of
@@ -59,22 +70,19 @@ def find_conflicts(
         RecipeError: the recipe is not known, or cannot be run on this model.
         EditError: another thread is editing the model, or `torch.inference_mode` is on.
     """
-    sources = [Source.of(one, number) for number, one in enumerate(given, 1)]
+    sources, notes = without_beginnings([Source.of(one, number) for number, one in enumerate(given, 1)])
     entries = entries_of(sources)
     if not entries:
         raise FactError("there are no facts to compare; give a file of facts, a patch, or several of them")
     found = list(text_conflicts(entries))
     near = near_keys(editor, entries, _recipe(editor, sources, recipe)) if editor else None
-    found += _subjects(entries, near)
+    found += _subjects(entries, near, found)
     if near:
         found += _parallel(entries, near)
-    patches = [source.patch for source in sources if source.patch]
-    for source in sources:
-        if source.patch:
-            found += unsaid(editor, source, patches, force=force) if editor else reported_unsaid(source)
+    found += _unsaid(editor, sources, found, force=force)
     order = list(Kind)
     found.sort(key=lambda one: order.index(one.kind))
-    return Conflicts(len(entries), tuple(found), (near.note if near else _NO_MODEL,))
+    return Conflicts(len(entries), tuple(found), (*notes, near.note if near else _NO_MODEL))
 
 
 def _recipe(editor: Editor, sources: Sequence[Source], wanted: str | Recipe | None) -> Recipe:
@@ -87,14 +95,35 @@ def _recipe(editor: Editor, sources: Sequence[Source], wanted: str | Recipe | No
     return editor.recipe(wanted or DEFAULT)
 
 
-def _subjects(entries: Sequence[Entry], near: Near | None) -> Iterator[Conflict]:
+def _subjects(entries: Sequence[Entry], near: Near | None, told: Sequence[Conflict]) -> Iterator[Conflict]:
+    """Facts about one subject, except where `told` says all that is between them, or where they were written as one."""
     places = {id(entry): place for place, entry in enumerate(entries)}
+    later = {(fact.source, fact.number) for one in told for fact in one.facts[1:]}
     for group in subject_groups(entries):
+        if all((entry.source, entry.number) in later for entry in group[1:]) or all(map(_is_held, group)):
+            continue
         own = [places[id(entry)] for entry in group]
         known = [near.pairs[i, j] for i in own for j in own if (i, j) in near.pairs] if near else []
         match, layer = max(known, default=(None, None), key=lambda one: one[0] or 0.0)
         cosine = "" if match is None else f" (cosine of keys {match:.2f} at layer {layer})"
         yield Conflict.of(Kind.SAME_SUBJECT, group, f"all are about {group[0].fact.subject!r}{cosine}", match, layer)
+
+
+def _is_held(entry: Entry) -> bool:
+    """Whether it is an edit whose recipe writes all facts about a subject together."""
+    return entry.origin is not None and recipe_of(entry.origin).subjects.holds_earlier
+
+
+def _unsaid(
+    editor: Editor | None, sources: Sequence[Source], told: Sequence[Conflict], *, force: bool
+) -> Iterator[Conflict]:
+    """Edits that are not said, except those that a later edit has replaced."""
+    replaced = {(one.facts[0].source, one.facts[0].number) for one in told if one.kind is Kind.REPLACED}
+    patches = [source.patch for source in sources if source.patch]
+    for source in sources:
+        if source.patch:
+            found = unsaid(editor, source, patches, force=force) if editor else reported_unsaid(source)
+            yield from (one for one in found if (one.facts[0].source, one.facts[0].number) not in replaced)
 
 
 def _parallel(entries: Sequence[Entry], near: Near) -> Iterator[Conflict]:

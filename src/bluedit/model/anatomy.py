@@ -86,7 +86,7 @@ class Anatomy:
         """Raises ModelError when a layer does not exist in this model."""
         wrong = [layer for layer in layers if not 0 <= layer < self.n_layers]
         if wrong:
+            named = f"layers {', '.join(map(str, wrong))} are" if len(wrong) > 1 else f"layer {wrong[0]} is"
             raise ModelError(
-                f"layer {', '.join(map(str, wrong))} is out of range: this model has layers 0 to {self.n_layers - 1}; "
-                "set 'layers' to existing ones"
+                f"{named} out of range: this model has layers 0 to {self.n_layers - 1}; set 'layers' to existing ones"
             )

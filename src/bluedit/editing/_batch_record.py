@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -10,14 +10,16 @@ import torch
 
 from bluedit.errors import PatchError
 from bluedit.facts.records import fact_record, read_record
+from bluedit.files import physical_memory
 from bluedit.methods.filters import CapSpectrum, Filter, Sparsify
 from bluedit.methods.preserve import Control
 from bluedit.model.sites import Site
-from bluedit.shapes import Tensor
+from bluedit.shapes import Float, Int, Tensor
 from bluedit.writing.batch import Batch, Origin, Update
 
 T = TypeVar("T")
 _PARTS = ("R", "A", "keys", "reach")
+_COLUMNS = "columns"
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _EXECUTION = ("objective.precision", "objective.tokens_per_step")  # were settings of a recipe in format 1
 
@@ -49,12 +51,30 @@ def batch_record(batch: Batch) -> dict[str, Any]:
 
 
 def batch_tensors(batch: Batch) -> dict[str, Tensor]:
-    """The factors of a batch by name."""
-    return {
-        f"{i}.{part}": getattr(update, part).detach().cpu().contiguous().clone()
-        for i, update in enumerate(batch.updates)
-        for part in _PARTS
-    }
+    """The factors of a batch by name.
+
+    Later rounds of a batch write few of its columns: those are stored with their indices. Updates of one layer have the same keys, which
+    are stored once.
+    """
+    found: dict[str, Tensor] = {}
+    keys: dict[int, Tensor] = {}  # by layer, those that are stored
+    for i, update in enumerate(batch.updates):
+        parts = {part: getattr(update, part) for part in _PARTS}
+        columns = _written(update)
+        if len(update.reach) and len(columns) < len(update.reach):
+            parts |= {"R": update.R[:, columns], "A": update.A[columns], _COLUMNS: columns}
+        if update.layer in keys and torch.equal(keys[update.layer], update.keys):
+            del parts["keys"]
+        else:
+            keys[update.layer] = update.keys
+        found |= {f"{i}.{part}": tensor.detach().cpu().contiguous().clone() for part, tensor in parts.items()}
+    return found
+
+
+def _written(update: Update) -> Int[Tensor, "written"]:
+    """Indices of the columns that have a number other than +0."""
+    R, A = update.R.detach(), update.A.detach()
+    return (((R != 0) | R.signbit()).any(dim=0) | ((A != 0) | A.signbit()).any(dim=1)).nonzero().flatten()
 
 
 def read_batch(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batch:
@@ -62,7 +82,7 @@ def read_batch(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batc
     origin = record["origin"]
     return Batch(
         tuple(read_record(dict(fact)) for fact in record["facts"]),
-        tuple(_read_update(str(i), row["layer"], tensors) for i, row in enumerate(record["updates"])),
+        read_updates([row["layer"] for row in record["updates"]], tensors),
         tuple(map(_read_filter, record["filters"])),
         Origin(
             _typed(str, origin, "recipe"),
@@ -80,20 +100,51 @@ def read_batch(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Batc
     )
 
 
-def _read_update(name: str, layer: Any, tensors: Mapping[str, Tensor]) -> Update:
-    R, A, keys, reach = (tensors[f"{name}.{part}"] for part in _PARTS)
-    shapes = [tuple(part.shape) for part in (R, A, keys, reach)]
-    fitting = R.dim() == A.dim() == keys.dim() == 2 and reach.dim() == 1
-    if not fitting or R.shape[1] != A.shape[0] or keys.shape[0] != A.shape[1] or len(reach) not in (0, R.shape[1]):
+def read_updates(layers: Sequence[Any], tensors: Mapping[str, Tensor]) -> tuple[Update, ...]:
+    """The updates of these layers, in order. Raises ValueError or KeyError when the tensors do not fit."""
+    found: list[Update] = []
+    keys: dict[int, Tensor] = {}
+    for i, layer in enumerate(layers):
+        if type(layer) is not int:
+            raise ValueError(f"the layer of factors {i} is {layer!r}")
+        parts = dict(zip(_PARTS, _read(str(i), tensors, keys.get(layer)), strict=True))
+        found.append(Update(layer, **parts))
+        keys[layer] = parts["keys"]
+    return tuple(found)
+
+
+def _read(name: str, tensors: Mapping[str, Tensor], keys: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """R, A, keys and reach of one update; `keys` are those of the layer's last one."""
+    R, A, reach = (tensors[f"{name}.{part}"] for part in ("R", "A", "reach"))
+    own = tensors[f"{name}.keys"] if keys is None else tensors.get(f"{name}.keys", keys)
+    shapes = [tuple(part.shape) for part in (R, A, own, reach)]
+    columns = tensors.get(f"{name}.{_COLUMNS}")
+    fitting = R.dim() == A.dim() == own.dim() == 2 and reach.dim() == 1
+    rank = len(reach) if columns is not None else R.shape[-1]
+    if not fitting or R.shape[1] != A.shape[0] or own.shape[0] != A.shape[1] or len(reach) not in (0, rank):
         raise ValueError(f"factors {name} have shapes {', '.join(map(str, shapes))}")
-    for part, tensor in zip(_PARTS, (R, A, keys, reach), strict=True):
+    for part, tensor in zip(_PARTS, (R, A, own, reach), strict=True):
         if tensor.dtype not in _DTYPES:
             raise ValueError(f"factor {name}.{part} is of type {tensor.dtype}")
         if not torch.isfinite(tensor).all():
             raise ValueError(f"factor {name}.{part} holds numbers that are not finite")
-    if type(layer) is not int:
-        raise ValueError(f"the layer of factors {name} is {layer!r}")
-    return Update(layer, R, A, keys, reach)
+    if columns is not None:
+        R, A = _spread(name, R, A, columns, rank)
+    return R, A, own, reach
+
+
+def _spread(
+    name: str, R: Float[Tensor, "d_value m"], A: Float[Tensor, "m d_key"], columns: Tensor, rank: int
+) -> tuple[Tensor, Tensor]:
+    """Factors with zeros for the columns that are not stored."""
+    order = columns.dtype == torch.int64 and columns.shape == (R.shape[1],) and bool((columns.diff() > 0).all())
+    if not order or any(not 0 <= int(end) < rank for end in columns[[0, -1] if len(columns) else []]):
+        raise ValueError(f"the columns of factors {name} are not indices below {rank} in ascending order")
+    if (len(R) + A.shape[1]) * rank * R.element_size() > physical_memory():
+        raise ValueError(f"factors {name} have {rank} columns, which do not fit into memory")
+    return R.new_zeros(len(R), rank).index_copy_(1, columns, R), A.new_zeros(rank, A.shape[1]).index_copy_(
+        0, columns, A
+    )
 
 
 def _typed(kind: type[T], holder: Any, key: str | int) -> T:
@@ -141,7 +192,8 @@ def read_first_format(
     )
     batches = []
     for i, entry in enumerate(manifest["batches"]):
-        updates = tuple(_read_update(f"{i}.{j}", row["layer"], tensors) for j, row in enumerate(entry["updates"]))
+        own = {name.removeprefix(f"{i}."): one for name, one in tensors.items() if name.startswith(f"{i}.")}
+        updates = read_updates([row["layer"] for row in entry["updates"]], own)
         facts = tuple(read_record(dict(fact)) for fact in entry["facts"])
         batches.append(Batch(facts, updates, _read_first_filter(entry.get("filter", {})), origin))
     return base, tuple(batches)

@@ -184,17 +184,6 @@ def _fetched_state(folder: Path) -> Any:
 
 def _child(command: tuple[str, ...], folder: Path, event: int | None) -> None:
     """Run a command in this process, which ends with it, or at its `event`-th file operation in the folder."""
-    os.setsid()
-    log = os.open(folder.parent / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for stream in (0, 1, 2):
-        os.dup2(log if stream else os.open(os.devnull, os.O_RDONLY), stream)
-    os.environ["BLUEDIT_CACHE"] = str(folder / "cache")
-    sys.argv = ["bluedit", *(part.replace("{}", str(folder)) for part in command)]
-    from bluedit.statistics import _accumulation
-
-    # private numbers that no user needs: save the sums after every forward pass, of few tokens, so that there are many moments to be killed at
-    _accumulation._SAVE_EVERY_S, _accumulation._SAVE_COST = -1.0, 0.0
-    _accumulation._TOKENS_PER_PASS = 60
     seen = [0]
 
     def hook(name: str, arguments: tuple[Any, ...]) -> None:
@@ -208,6 +197,22 @@ def _child(command: tuple[str, ...], folder: Path, event: int | None) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
+    become(command, folder, lambda: (folder.parent / "events.txt").write_text(str(seen[0])))
+
+
+def become(command: tuple[str, ...], folder: Path, at_end: Callable[[], Any]) -> None:
+    """Run a command in this process, which ends with it. What it prints is in output.txt beside the folder."""
+    os.setsid()
+    log = os.open(folder.parent / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (0, 1, 2):
+        os.dup2(log if stream else os.open(os.devnull, os.O_RDONLY), stream)
+    os.environ["BLUEDIT_CACHE"] = str(folder / "cache")
+    sys.argv = ["bluedit", *(part.replace("{}", str(folder)) for part in command)]
+    from bluedit.statistics import _accumulation
+
+    # private numbers that no user needs: save the sums after every forward pass, of few tokens, so that there are many moments to be killed at
+    _accumulation._SAVE_EVERY_S, _accumulation._SAVE_COST = -1.0, 0.0
+    _accumulation._TOKENS_PER_PASS = 60
     code = 1
     try:
         bluedit()
@@ -215,7 +220,7 @@ def _child(command: tuple[str, ...], folder: Path, event: int | None) -> None:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
     finally:
-        (folder.parent / "events.txt").write_text(str(seen[0]))
+        at_end()
         os._exit(code)
 
 

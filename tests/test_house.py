@@ -20,6 +20,7 @@ PACKAGES = (
         "shapes",
         "terminal",
         "progress",
+        "interrupts",
         "files",
         "tensors",
         "decoding",

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from safetensors.torch import load as load_tensors
 
 from bluedit.editing._batch_record import read_batch
 from bluedit.errors import BluEditError, ModelError
+from bluedit.export.base import BaseModel
 from bluedit.export.gguf_file import GgufFile
 from bluedit.model.loading import load
+from bluedit.progress import Progress
 from toys import toy_llama, toy_tokenizer
 
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
@@ -61,6 +64,34 @@ def test_a_whole_gguf_file_is_converted(script, tmp_path, monkeypatch):
     model = toy_llama(dtype=torch.float32, layers=1)
     lm = load(str(script("sound").gguf_file(tmp_path / "toy.gguf", model, toy_tokenizer())))
     assert torch.equal(lm.model.model.layers[0].mlp.down_proj.weight, model.model.layers[0].mlp.down_proj.weight)
+
+
+def test_a_conversion_is_reported_to_bluedit_alone(script, tmp_path, monkeypatch, capfd):
+    """transformers draws a bar of its own, also where nobody asked for one and outside a terminal."""
+    pytest.importorskip("gguf")
+    from transformers import modeling_gguf_pytorch_utils
+
+    bar, seen = modeling_gguf_pytorch_utils.tqdm, []
+
+    class Counting(Progress):
+        @contextmanager
+        def task(self, title, total, unit=""):
+            seen.append([title, total, unit, 0])
+            here = seen[-1]
+
+            def advance(count=1):
+                here[-1] += count
+
+            yield advance
+
+    monkeypatch.setenv("BLUEDIT_CACHE", str(tmp_path / "cache"))
+    file = script("sound").gguf_file(tmp_path / "toy.gguf", toy_llama(dtype=torch.float32, layers=1), toy_tokenizer())
+    load(str(file), progress=Counting())
+    assert seen == [[f"loading {file}", 1, "", 1], ["converting toy.gguf", 11, "tensors", 11]]
+    BaseModel(str(file)).folder.joinpath("config.json").unlink()
+    assert BaseModel(str(file)).folder.joinpath("config.json").is_file()
+    assert modeling_gguf_pytorch_utils.tqdm is bar
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_gguf_file_of_too_many_blocks_is_refused_before_they_are_made(script, tmp_path, monkeypatch):

@@ -7,9 +7,9 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 import threading
 import time
 from collections import deque
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bluedit.errors import BluEditError
+from bluedit.interrupts import uninterrupted
 
 try:
     import fcntl
@@ -30,7 +31,7 @@ DIGEST = "digest"  # where a JSON object carries one
 _STALE_S = 3600.0  # nothing is written for that long without a change
 
 written: deque[Path] = deque(maxlen=1000)
-"""Files and folders that this process has finished, in order. An interrupted command names them."""
+"""Files and folders that this process has finished, in order. An interrupted command names those that are still there."""
 
 
 def cache_dir() -> Path:
@@ -79,8 +80,9 @@ def replacing(file: Path) -> Iterator[Path]:
             temporary.chmod(mode)
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        temporary.replace(place)
-        written.append(file)
+        with uninterrupted():
+            temporary.replace(place)
+            written.append(file)
         _flush_folder(place.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -266,22 +268,30 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, keep: bool = Fa
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=folder.parent))
+    temporary = folder.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
     try:
-        new = temporary / "new"
+        temporary.mkdir(mode=0o700)
+        new, old = temporary / "new", temporary / "old"
         new.mkdir()
         write(new)
-        if folder.exists():
-            if keep:
-                return
-            folder.rename(temporary / "old")
-        try:
-            new.rename(folder)
-        except BaseException:
-            if (temporary / "old").exists():
-                (temporary / "old").rename(folder)
-            raise
-        written.append(folder)
+        if keep and folder.exists():
+            return
+        with uninterrupted():
+            _swap(new, folder, old)
+            written.append(folder)
         _flush_folder(folder.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with uninterrupted():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path, old: Path) -> None:
+    """Give a folder the place of another, which moves away."""
+    if folder.exists():
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise

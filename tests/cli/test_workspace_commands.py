@@ -132,3 +132,22 @@ def test_a_workspace_is_signed(folder, tmp_path):
     assert run("verify", folder, "--key", keys[1]).exit_code == 0
     assert run("-C", folder, "undo").exit_code == 0
     assert_fails(run("verify", folder, "--key", keys[1]), 12, f"{folder} is not what ")
+
+
+@pytest.mark.parametrize("kind", ["workspace", "files", "file", "below a file"])
+def test_a_place_that_is_taken_is_refused_before_the_model_is_loaded(kind, tmp_path):
+    place, said = tmp_path / "w", f"{tmp_path / 'w'} exists and is not empty"
+    if kind in ("workspace", "files"):
+        place.mkdir()
+        (place / "workspace.json").write_text("{}")
+        said = f"{place} is a workspace already"
+        if kind == "files":
+            (place / "workspace.json").rename(place / "notes.txt")
+            said = f"{place} exists and is not empty"
+    elif kind == "file":
+        place.write_text("x")
+    else:
+        (tmp_path / "f").write_text("x")
+        place = tmp_path / "f" / "w"
+        said = f"no workspace can be made at {place}: {tmp_path / 'f'} is not a folder; choose another place"
+    assert_fails(run("init", place, "-m", "no-such-model"), 14, said)

@@ -33,7 +33,7 @@ from bluedit.cli.common import (
     read_source,
     settings_of,
 )
-from bluedit.cli.output import fail, say
+from bluedit.cli.output import interrupted, say
 from bluedit.evaluate.suites import SUITES
 from bluedit.methods.presets import BENCHMARKED
 
@@ -209,7 +209,7 @@ def benchmark(
     try:
         rows = run_benchmark(lm, plan, out, as_progress(bars()), execution=execution)
     except KeyboardInterrupt:
-        fail("interrupted; finished batches are kept. Run the same command again to continue", 130)
+        interrupted("finished batches are kept. Run the same command again to continue")
     write_plots(front_charts(points_of(rows)) if front else (), out, formats)
     say((out / "results.md").read_text("utf-8").rstrip("\n"))
 

@@ -8,7 +8,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from bluedit.cli.common import with_options
-from bluedit.cli.output import fail, silence
+from bluedit.cli.output import fail, interrupted, silence
 from bluedit.errors import BluEditError, ModelError, out_of_memory
 from bluedit.files import cache_dir, written
 
@@ -64,13 +64,13 @@ class Group(TyperGroup):
         except BluEditError as error:
             fail(with_options(str(error)), error.exit_code)
         except KeyboardInterrupt:
-            fail(f"interrupted; {_done()}", 130)
+            interrupted(done())
         except BrokenPipeError:
             silence(sys.stdout.fileno())
             sys.exit(141)
         except OSError as error:
             where = error.filename or "a file"
-            fail(f"cannot read or write {where}: {error.strerror or error}; {_done()}", BluEditError.exit_code)
+            fail(f"cannot read or write {where}: {error.strerror or error}; {done()}", BluEditError.exit_code)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -80,10 +80,10 @@ class Group(TyperGroup):
             )
 
 
-def _done() -> str:
-    """What a command has written before it ended, apart from caches."""
+def done() -> str:
+    """What a command has written before it ended, apart from caches and from what it took away again."""
     cached = cache_dir().absolute()
-    results = [place for place in written if cached not in place.absolute().parents]
+    results = [place for place in written if cached not in place.absolute().parents and place.exists()]
     parents = [place.parent for place in results]
     shown = dict.fromkeys(str(place if parents.count(place.parent) == 1 else place.parent) for place in results)
     return f"written before that: {', '.join(shown)}" if shown else "nothing was changed"

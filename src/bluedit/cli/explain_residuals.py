@@ -32,7 +32,7 @@ from bluedit.cli.common import (
     read_source,
     settings_of,
 )
-from bluedit.cli.output import fail, say
+from bluedit.cli.output import interrupted, say
 from bluedit.errors import ExplainError
 from bluedit.methods.presets import preset
 
@@ -170,7 +170,7 @@ def residuals(
             progress=as_progress(bars()),
         )
     except KeyboardInterrupt:
-        fail("interrupted; finished stages are kept. Run the same command again to continue", 130)
+        interrupted("finished stages are kept. Run the same command again to continue")
     for sentence in (*analysis.summary, *analysis.notes):
         say(sentence)
     say(f"Page written to {analysis.page}")

@@ -28,7 +28,7 @@ from bluedit.cli.common import (
     settings_of,
 )
 from bluedit.cli.explain_residuals import layers_of
-from bluedit.cli.output import fail, say
+from bluedit.cli.output import interrupted, say
 from bluedit.methods.presets import preset
 
 TRACING, PROBING = "Causal tracing", "Layer probe"
@@ -177,7 +177,7 @@ def locate(
             progress=as_progress(bars()),
         )
     except KeyboardInterrupt:
-        fail("interrupted; finished facts and layers are kept. Run the same command again to continue", 130)
+        interrupted("finished facts and layers are kept. Run the same command again to continue")
     for sentence in found.summary:
         say(sentence)
     say(f"Page written to {found.page}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from bluedit.interrupts import Told, ignore
 from bluedit.terminal import visible
 
 if TYPE_CHECKING:
@@ -63,6 +64,13 @@ def silence(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
+
+
+def interrupted(state: str) -> NoReturn:
+    """Say that the command was interrupted, and how things stand, and exit."""
+    ignore()
+    typer.secho(f"bluedit: interrupted; {visible(state)}", fg="red", err=True)
+    raise Told
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -29,7 +29,7 @@ from bluedit.cli.common import (
     read_source,
     settings_of,
 )
-from bluedit.cli.output import fail, say
+from bluedit.cli.output import interrupted, say
 from bluedit.methods.presets import DEFAULT, preset
 
 EFFORT = "Effort"
@@ -169,7 +169,7 @@ def tune(
             progress=as_progress(bars()),
         )
     except KeyboardInterrupt:
-        fail("interrupted; finished trials are kept. Run the same command again to continue", 130)
+        interrupted("finished trials are kept. Run the same command again to continue")
     for sentence in found.summary:
         say(sentence)
     say(f"Tuning written to {found.file}\nPage written to {found.page}")

@@ -32,6 +32,7 @@ from bluedit.files import (
     read_regular,
     write_file,
 )
+from bluedit.interrupts import uninterrupted
 from bluedit.writing.batch import Batch
 
 FORMAT = 2
@@ -87,12 +88,16 @@ def _write(
     written: list[Path] = []
     try:
         names = [*names, *(write_batch(folder, i, batches[i], written) for i in range(len(names), len(batches)))]
-        _write_manifest(folder, base, names)
+        with uninterrupted():
+            _write_manifest(folder, base, names)
+            written.clear()
+            keep = {f"{name}{suffix}" for name in names for suffix in (".json", ".safetensors")}
+            with suppress(OSError):
+                remove(file for file in folder.iterdir() if BATCH_FILE.fullmatch(file.name) and file.name not in keep)
     except OSError as error:
-        remove(written)
         raise _cannot_save(folder, error, otherwise) from error
-    keep = {f"{name}{suffix}" for name in names for suffix in (".json", ".safetensors")}
-    remove(file for file in folder.iterdir() if BATCH_FILE.fullmatch(file.name) and file.name not in keep)
+    finally:
+        remove(written)
 
 
 @contextmanager

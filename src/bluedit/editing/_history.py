@@ -18,7 +18,7 @@ from typing import Any
 from bluedit.decoding import decode, read_json
 from bluedit.editing._folder import hash_of
 from bluedit.errors import WorkspaceError, did_you_mean
-from bluedit.files import as_json, read_regular, write_file, write_folder
+from bluedit.files import as_json, check_writable, read_regular, write_file, write_folder
 from bluedit.options import whole_number
 
 FORMAT = 1
@@ -139,16 +139,33 @@ class History:
         return History((*self.events, Event(len(self.events) + 1, kind, now, keep, tuple(add), about)))
 
 
-def create(folder: Path, about: Mapping[str, Any]) -> None:
-    """Make the folder of a workspace, whole or not at all.
+def check_new(folder: Path) -> None:
+    """Check that a workspace can be made at a place; also called before its model is loaded.
 
     Raises:
         WorkspaceError: something is there already, or the place is not writable.
     """
     try:
+        check_writable(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             what = "is a workspace already" if (folder / ABOUT).exists() else "exists and is not empty"
             raise WorkspaceError(f"{folder} {what}; choose a new or empty folder for the workspace")
+    except OSError as error:
+        raise _cannot_make(folder, error) from error
+
+
+def _cannot_make(folder: Path, error: OSError) -> WorkspaceError:
+    return WorkspaceError(f"no workspace can be made at {folder}: {error.strerror or error}; choose another place")
+
+
+def create(folder: Path, about: Mapping[str, Any]) -> None:
+    """Make the folder of a workspace, whole or not at all.
+
+    Raises:
+        WorkspaceError: as `check_new`.
+    """
+    check_new(folder)
+    try:
         content = {"format": FORMAT, **about}
         content["digest"] = _digest("", content)
 
@@ -159,7 +176,7 @@ def create(folder: Path, about: Mapping[str, Any]) -> None:
 
         write_folder(folder, write)
     except OSError as error:
-        raise WorkspaceError(f"no workspace can be made at {folder}: {error.strerror or error}") from error
+        raise _cannot_make(folder, error) from error
 
 
 def read_about(folder: Path) -> dict[str, Any]:

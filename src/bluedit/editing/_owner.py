@@ -15,6 +15,7 @@ from pathlib import Path
 from bluedit.decoding import Damage, decode, read_json
 from bluedit.errors import WorkspaceError
 from bluedit.files import locked
+from bluedit.interrupts import uninterrupted
 
 LOCK = "lock.json"
 _PATIENCE_S = 10.0  # for others that look at the lock
@@ -68,6 +69,16 @@ def owned(folder: Path, task: str, *, break_lock: bool = False) -> Iterator[Owne
     """
     me = Owner.this(task)
     try:
+        _take(folder, me, break_lock=break_lock)
+        yield me
+    finally:
+        with uninterrupted(), suppress(OSError), locked(folder, _PATIENCE_S):
+            if _read(folder) == me:
+                (folder / LOCK).unlink(missing_ok=True)
+
+
+def _take(folder: Path, me: Owner, *, break_lock: bool) -> None:
+    try:
         with locked(folder, _PATIENCE_S):
             _check_regular(folder / LOCK)
             found = _read(folder)
@@ -76,12 +87,6 @@ def owned(folder: Path, task: str, *, break_lock: bool = False) -> Iterator[Owne
             (folder / LOCK).write_text(json.dumps(asdict(me)), "utf-8")
     except OSError as error:
         raise WorkspaceError(f"cannot change the workspace {folder}: {error.strerror or error}") from error
-    try:
-        yield me
-    finally:
-        with suppress(OSError), locked(folder, _PATIENCE_S):
-            if _read(folder) == me:
-                (folder / LOCK).unlink(missing_ok=True)
 
 
 def check_owned(folder: Path, me: Owner) -> None:

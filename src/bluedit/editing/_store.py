@@ -12,6 +12,7 @@ from bluedit.editing._history import ABOUT, BATCHES, History, Standing, read_abo
 from bluedit.editing._owner import Owner, check_owned, owned
 from bluedit.editing.patch import Base
 from bluedit.errors import WorkspaceError
+from bluedit.interrupts import uninterrupted
 from bluedit.writing.batch import Batch
 
 
@@ -61,7 +62,10 @@ class Store:
         with owned(self.folder, task, break_lock=self._break_lock) as self._owner:
             self._break_lock, self._pending = False, set()
             self.read()
-            yield
+            try:
+                yield
+            finally:
+                self._forget_pending()
         self._owner = None
 
     def write(self, batches: Sequence[Batch]) -> tuple[str, ...]:
@@ -80,11 +84,22 @@ class Store:
             remove(file for file in files if file.stem not in known | pending)
             start = 1 + max((int(name.partition("-")[0]) for name in known | pending), default=-1)
             names = tuple(write_batch(place, start + i, batch, new) for i, batch in enumerate(batches))
+            self._pending = pending | set(names)
+            new.clear()
         except OSError as error:
-            remove(new)
             raise self._cannot_write(error) from error
-        self._pending = pending | set(names)
+        finally:
+            remove(new)
         return names
+
+    def _forget_pending(self) -> None:
+        """Delete the batches that were written for an event that was not recorded."""
+        named = {name for event in self.history.events for one in event.add for name in one.batches}
+        remove(
+            self.folder / BATCHES / f"{name}{suffix}"
+            for name in self._pending - named
+            for suffix in (".json", ".safetensors")
+        )
 
     def record(self, kind: str, keep: int, add: Sequence[Standing] = (), **about: Any) -> None:
         """Add an event to the journal.
@@ -96,10 +111,11 @@ class Store:
         check_owned(self.folder, self._owner)
         history = self.history.and_then(kind, keep, add, **about)
         try:
-            write_history(self.folder, self.about["digest"], history)
+            with uninterrupted():
+                write_history(self.folder, self.about["digest"], history)
+                self.history = history
         except OSError as error:
             raise self._cannot_write(error) from error
-        self.history = history
 
     def batches_of(self, one: Standing) -> tuple[Batch, ...]:
         """The batches of an entry. Raises PatchError if one is missing or damaged."""

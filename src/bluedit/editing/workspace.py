@@ -13,7 +13,7 @@ from typing import Any
 from bluedit.editing import _store
 from bluedit.editing._changes import Changes
 from bluedit.editing._entries import Difference, WorkspaceEntry, difference, entries_of, touching
-from bluedit.editing._history import Event, create
+from bluedit.editing._history import Event, check_new, create
 from bluedit.editing._store import Store
 from bluedit.editing._verify import Problem, faults_of_files, faults_of_weights
 from bluedit.editing.edit import Edit
@@ -77,6 +77,7 @@ class Workspace:
             ModelError: the model cannot be loaded or edited.
         """
         folder = Path(folder).absolute()
+        check_new(folder)
         editor = model
         if not isinstance(editor, Editor):
             local = expanded(str(model))

@@ -17,7 +17,7 @@ from bluedit.export.weight_files import WeightFiles
 from bluedit.files import expanded
 from bluedit.model.anatomy import Projection
 from bluedit.model.fingerprint import parameters_fingerprint, weights_fingerprint
-from bluedit.model.loading import EMBEDDED, check_own_code, gguf_of, load, locate
+from bluedit.model.loading import EMBEDDED, check_own_code, gguf_of, load, locate, quiet
 from bluedit.shapes import Tensor
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class BaseModel:
         from huggingface_hub import snapshot_download
 
         try:
-            return Path(snapshot_download(place, ignore_patterns=_OTHER_FORMS))
+            with quiet():
+                return Path(snapshot_download(place, ignore_patterns=_OTHER_FORMS))
         except Exception as error:  # the hub client raises many kinds of its own
             raise ModelError(f"cannot get the model {place!r}: {' '.join(str(error).split())[:300]}") from error
 

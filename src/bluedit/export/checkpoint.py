@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from bluedit.errors import ModelError
 from bluedit.export._adapters import refuse_hidden_adapters, save_with_adapters
 from bluedit.files import write_folder
+from bluedit.model.loading import quiet
 
 if TYPE_CHECKING:
     from bluedit.model.editable import EditableModel
@@ -34,11 +35,12 @@ def save_checkpoint(lm: EditableModel, folder: str | Path) -> Path:
     refuse_hidden_adapters(lm)
 
     def write(new: Path) -> None:
-        if lm.adapters is None:
-            lm.model.save_pretrained(new)
-        else:
-            save_with_adapters(lm, new, folder)
-        lm.tokenizer.save_pretrained(new)
+        with quiet():
+            if lm.adapters is None:
+                lm.model.save_pretrained(new)
+            else:
+                save_with_adapters(lm, new, folder)
+            lm.tokenizer.save_pretrained(new)
 
     try:
         write_folder(folder, write)

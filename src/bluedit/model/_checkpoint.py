@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,20 @@ def _some(keys: Iterable[str]) -> str:
     shown = list(keys)
     more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
     return ", ".join(shown[:_NAMED]) + more
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' own bars and notices inside the `with`; the user's settings are restored after it."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity = hf_logging.get_verbosity()
+    bars = hf_logging.is_progress_bar_enabled()
+    try:
+        hf_logging.set_verbosity_error()
+        hf_logging.disable_progress_bar()
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()

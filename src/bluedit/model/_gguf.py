@@ -6,22 +6,27 @@ import functools
 import hashlib
 import importlib.util
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bluedit.errors import ModelError, out_of_memory
 from bluedit.files import cache_dir, remove_stale, write_folder
-from bluedit.model._checkpoint import read_model
+from bluedit.model._checkpoint import quiet, read_model
 from bluedit.model.gguf_header import check_header
+from bluedit.progress import Progress
 
 log = logging.getLogger(__name__)
 
 
-def converted(gguf: Path) -> Path:
+def converted(gguf: Path, progress: Progress | None = None) -> Path:
     """The Hugging Face folder made of a GGUF file: from the cache, or converted now. It appears there only when it is complete.
+
+    Args:
+        progress: where to report the conversion.
 
     Raises:
         ModelError: the file cannot be read or converted, or the folder cannot be written.
@@ -41,7 +46,7 @@ def converted(gguf: Path) -> Path:
         )
     log.info("converting %s once; kept in %s", gguf.name, folder)
     try:
-        with _headers_parsed_once():
+        with _headers_parsed_once(), quiet(), _tensors_counted(progress or Progress(), f"converting {gguf.name}"):
             write_folder(folder, functools.partial(_convert, gguf), keep=True)
     except Exception as error:  # readers of damaged files raise whatever the damage leads to
         if isinstance(error, OSError) and error.errno is not None:
@@ -96,9 +101,31 @@ def _headers_parsed_once() -> Iterator[None]:
     """transformers parses the header of a GGUF file, with the whole vocabulary, three times: configuration, weights, tokenizer."""
     import gguf
 
-    reader = gguf.GGUFReader
+    with _replaced(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)):
+        yield
+
+
+@contextmanager
+def _tensors_counted(progress: Progress, title: str) -> Iterator[None]:
+    """transformers draws a bar of its own while it converts tensors, whatever its settings are and also outside a terminal."""
+    from transformers import modeling_gguf_pytorch_utils
+
+    def counted(tensors: Sequence[Any], **_options: Any) -> Iterator[Any]:
+        with progress.task(title, len(tensors), "tensors") as advance:
+            for tensor in tensors:
+                yield tensor
+                advance()
+
+    with _replaced(modeling_gguf_pytorch_utils, "tqdm", counted):
+        yield
+
+
+@contextmanager
+def _replaced(module: Any, name: str, new: Any) -> Iterator[None]:
+    """A name of a library's module stands for something else inside the `with`."""
+    old = getattr(module, name)
+    setattr(module, name, new)
     try:
-        gguf.GGUFReader = functools.cache(reader)  # pyright: ignore[reportAttributeAccessIssue]
         yield
     finally:
-        gguf.GGUFReader = reader
+        setattr(module, name, old)

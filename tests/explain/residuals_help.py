@@ -12,6 +12,7 @@ from bluedit.methods.objective import Objective
 from bluedit.model.editable import EditableModel
 from bluedit.writing.keys import average_values
 from bluedit.writing.target import Targets, TargetSource
+from bluedit.writing.trace import Trace, Write
 from toys import toy_gpt2, toy_tokenizer
 
 SETTINGS = {"objective.steps": 4, "objective.learning_rate": 0.5, "contexts.count": 1, "preserve.lambda": 1.0}
@@ -119,3 +120,13 @@ class Prescribed(TargetSource):
         start = average_values(bare, observe(lm, bare, [site])[site], n)
         steps = torch.arange(n) + 4 * written
         return Targets(start + self.delta(site.layer, n), start, steps, torch.zeros(n, dtype=torch.float64))
+
+
+class Writes(Trace):
+    """Keeps every write."""
+
+    def __init__(self) -> None:
+        self.seen: list[Write] = []
+
+    def on_write(self, write: Write) -> None:
+        self.seen.append(write)

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from residuals_help import LinearNetwork, Prescribed, inputs_of, linear_model
+from residuals_help import LinearNetwork, Prescribed, Writes, inputs_of, linear_model
 
+from bluedit.editing.editor import Editor
 from bluedit.explain.residuals import explain_residuals
 from bluedit.facts import world_facts
 from bluedit.maths.schedule import spread
@@ -37,9 +38,9 @@ def case(tmp_path_factory):
     before = {name: p.detach().clone() for name, p in lm.model.named_parameters()}
     settings = {"contexts.count": PREFIXES, "preserve.lambda": LAMBDA}
     options = {"corpus": str(corpus), "tokens": 400, "statistics": folder / "statistics"}
-    found = explain_residuals(
-        lm, facts, folder / "out", layers=LAYERS, settings=settings, batches=2, fluent=1, targets=source, **options
-    )
+    writes = Writes()
+    editor = Editor(lm, targets=source, trace=writes, **options)
+    found = explain_residuals(editor, facts, folder / "out", layers=LAYERS, settings=settings, batches=2, fluent=1)
     assert all(torch.equal(p, before[name]) for name, p in lm.model.named_parameters())
     recipe = preset("memit").override({"contexts.count": PREFIXES})
     rows = batch_rows(lm.tokenizer, facts, recipe.contexts.prefixes(None), recipe)
@@ -173,7 +174,12 @@ def test_what_is_left_after_each_write(case, name):
 @pytest.mark.parametrize("layer", LAYERS)
 def test_writing_a_single_layer(case, layer, kind):
     R = case.delta[layer] if kind == "computed" else SHARES[layer] * case.delta[3]
-    edited = case.network.add(layer, R @ solver(case, layer, keys(case, case.network, layer)))
+    update = R @ solver(case, layer, keys(case, case.network, layer))
+    # the first writes, in this order: computed and distributed residuals of each layer, which are the same at the last
+    write = case.writes.seen[2 * LAYERS.index(layer) + (kind == "distributed" and layer != LAYERS[-1])]
+    assert (write.step.layer, write.step.share) == (layer, 1.0)
+    torch.testing.assert_close(write.R.double() @ write.A.double(), update, **EXACT)
+    edited = case.network.add(layer, update)
     expected = []
     for i in range(len(case.facts)):
         row = next(row for row in case.bare if row.fact == i)
@@ -182,6 +188,7 @@ def test_writing_a_single_layer(case, layer, kind):
     assert column(found, "value").tolist() == expected
     others = {row.metric for row in table(case, "single_layer", layer=layer, residual=kind)}
     assert {"efficacy", "generalisation", "specificity", "fluency"} <= others
+    assert "consistency" not in others  # it needs reference texts
 
 
 def test_steps(case):

@@ -95,6 +95,7 @@ def test_steps_are_those_of_the_descent():
     for descent in ("Adam", "Momentum"):
         charts = {chart.id: chart for chart in charts_of(made_up(), descent)}
         assert charts["steps"].y.name == charts["steps-histogram"].x.name == f"{descent} steps"
+        assert [value for value, _ in charts["steps-histogram"].x.ticks] == list(range(12))  # at most 11 steps
 
 
 def test_the_page_says_what_was_found(tmp_path):

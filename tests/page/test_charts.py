@@ -7,7 +7,7 @@ import pytest
 
 from bluedit.errors import ExplainError
 from bluedit.page import Axis, Bars, Chart, Dots, HeatMap, Line, document
-from bluedit.page.plots import check_plots, write_plots
+from bluedit.page.plots import check_plots, formats_of, write_plots
 
 NAN = float("nan")
 CHART = Chart(
@@ -78,6 +78,7 @@ def test_figures_that_cannot_be_written(monkeypatch):
     with pytest.raises(ExplainError, match="unknown format of figures 'pgn'; did you mean 'png'"):
         check_plots(["pgn"])
     check_plots([])
+    assert formats_of(" png,svg,") == ["png", "svg"] and formats_of("") == []
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(
         ExplainError,

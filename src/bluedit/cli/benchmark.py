@@ -179,13 +179,12 @@ def benchmark(
     from bluedit.benchmark.plan import Benchmark
     from bluedit.benchmark.run import run_benchmark
     from bluedit.evaluate.data import Training
-    from bluedit.page.plots import check_plots, write_plots
+    from bluedit.page.plots import formats_of, write_plots
     from bluedit.progress import as_progress
     from bluedit.text.corpus import passages_of
 
     execution = execution_of(precision, tokens_per_step, statistics_device)
-    formats = [name.strip() for name in plots.split(",") if name.strip()]
-    check_plots(formats)
+    formats = formats_of(plots)
     plan = Benchmark(
         facts=read_source(facts, format, limit, skip, seed, bad_records),
         entries=_rows(recipe, entries),

@@ -83,10 +83,9 @@ def explain_edit(
     from bluedit.explain.edit import explain_edit as explain
     from bluedit.explain.edit import find_fact, write_edit
     from bluedit.files import as_json
-    from bluedit.page.plots import check_plots
+    from bluedit.page.plots import formats_of
 
-    formats = [name.strip() for name in plots.split(",") if name.strip()]
-    check_plots(formats)
+    formats = formats_of(plots)
     if formats and out is None:
         raise ExplainError("--plots writes figures into the folder of --out; give that, too")
     loaded = Patch.load(patch)

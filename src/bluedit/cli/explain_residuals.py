@@ -138,10 +138,9 @@ def residuals(
     For each fact and critical layer a residual is optimised at that layer and compared with its share of the last layer's: what it contributes,
     what writing it does, direction and size, steps, what arrives above, and how the error grows. The model is not modified.
     """
-    from bluedit.page.plots import check_plots
+    from bluedit.page.plots import formats_of
 
-    formats = [name.strip() for name in plots.split(",") if name.strip()]
-    check_plots(formats)
+    formats = formats_of(plots)
     chosen = layers_of(layers)
     settings = settings_of(set)
     preset(recipe).override(settings)

@@ -141,10 +141,9 @@ def locate(
     Causal tracing puts single activations back into a run with noise on the subject. The layer probe writes new facts into one layer at a
     time, and measures what is learned and what else changes. The model is not modified.
     """
-    from bluedit.page.plots import check_plots
+    from bluedit.page.plots import formats_of
 
-    formats = [name.strip() for name in plots.split(",") if name.strip()]
-    check_plots(formats)
+    formats = formats_of(plots)
     chosen, settings = layers_of(layers), settings_of(set)
     preset(recipe).override(settings)
     execution = execution_of(precision, tokens_per_step, statistics_device)

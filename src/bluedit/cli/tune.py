@@ -139,10 +139,9 @@ def tune(
     Layers are traced and probed, then settings are tried on the same facts, and the best one is compared with the present numbers on other
     facts. A better result is kept for later edits. The model is not modified.
     """
-    from bluedit.page.plots import check_plots
+    from bluedit.page.plots import formats_of
 
-    formats = [name.strip() for name in plots.split(",") if name.strip()]
-    check_plots(formats)
+    formats = formats_of(plots)
     settings = settings_of(set)
     preset(recipe).override(settings)
     execution = execution_of(precision, tokens_per_step, statistics_device)

@@ -17,6 +17,7 @@ from bluedit.page import Axis, Bars, Chart, Series
 _LOOK = {COMPUTED: (0, False), DISTRIBUTED: (1, True)}
 _ORDERS = ("divided", "undivided", "own targets", "BLUE", "single", "replay")
 _SPREAD = "Marks are means over the facts, the thick bars reach from the first to the third quartile."
+_TICKS = 13  # on a figure's axis, at most
 _METRICS = ("strict", "efficacy", "generalisation", "specificity", "accuracy", "rephrase_accuracy", "fluency")
 
 
@@ -87,7 +88,7 @@ def _cosine(tables: Tables) -> Iterator[Chart]:
     yield Chart(
         "direction",
         "Direction: the last layer's residual against each layer's own",
-        Axis("layers between this one and the last", _distances(rows)),
+        Axis("critical layers after this one", _distances(rows)),
         Axis("cosine", include=(0.0, 1.0)),
         [line_of("cosine", rows, lambda row: row.distance, lambda row: row.cosine)],
         f"1 means that the last layer's residual points where the layer's own does; 0 that they have nothing in common. {_SPREAD}",
@@ -103,7 +104,7 @@ def _gaps(tables: Tables) -> Iterator[Chart]:
     yield Chart(
         "gap",
         "Size of the mistake: how far the share is from the layer's own residual",
-        Axis("layers between this one and the last", _distances(rows)),
+        Axis("critical layers after this one", _distances(rows)),
         Axis("distance over length of own residual", include=(0.0, 1.0)),
         [
             line_of(
@@ -130,7 +131,7 @@ def _lengths(tables: Tables) -> Iterator[Chart]:
     yield Chart(
         "length",
         "Length of the share against the layer's own residual",
-        Axis("layers between this one and the last", _distances(rows)),
+        Axis("critical layers after this one", _distances(rows)),
         Axis("ratio of lengths", include=(0.0, 1.0)),
         [
             line_of(
@@ -177,12 +178,17 @@ def _histogram(counted: str, tables: Tables) -> Iterator[Chart]:
     yield Chart(
         "steps-histogram",
         "How the steps are distributed, layers below written",
-        Axis(counted, include=(0.0,)),
+        Axis(counted, _step_ticks(max((row.most for row in tables.get("steps", [])), default=1))),
         Axis("facts", percent=True, include=(0.0,)),
         series,
         "A fact that the lower layers already make the model say needs 0 steps; one that does not take uses all of them. Two heaps at the ends mean "
         "that a mean of, say, 6 steps describes no fact.",
     )
+
+
+def _step_ticks(most: int) -> list[tuple[float, str]]:
+    """Ticks from 0 to a number of steps, no more than there is room for."""
+    return [(steps, str(steps)) for steps in range(0, most + 1, most // _TICKS + 1)]
 
 
 def _remaining(tables: Tables) -> Iterator[Chart]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ def measured(setting: Setting) -> Columns:
         columns = dict(suite.measure(queries, facts))
     if setting.fluent:
         (fluency,) = suites_of(["fluency"])
-        columns |= fluency.measure(queries, facts[: setting.fluent])
+        sampled = fluency.measure(queries, facts[: setting.fluent])
+        columns |= {name: values for name, values in sampled.items() if not all(map(math.isnan, values))}
     return {name: values for name, values in columns.items() if compared or name != "locality_same"}
 
 

@@ -49,7 +49,7 @@ class Geometry:
     """The residual computed at a layer against the last layer's.
 
     Attributes:
-        distance: critical layers between it and the last one.
+        distance: critical layers after it.
         share: fraction of the last residual that distribution gives the layer.
         own, last: lengths of the layer's own residual and of the last layer's.
         cosine: between the two.

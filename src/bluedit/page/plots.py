@@ -30,6 +30,13 @@ def check_plots(formats: Sequence[str]) -> None:
         _matplotlib()
 
 
+def formats_of(text: str) -> list[str]:
+    """The formats in "png, svg". Raises ExplainError as `check_plots`."""
+    formats = [name.strip() for name in text.split(",") if name.strip()]
+    check_plots(formats)
+    return formats
+
+
 def write_plots(charts: Sequence[Chart | HeatMap], folder: Path, formats: Sequence[str]) -> list[Path]:
     """Write each chart as FOLDER/ID.FORMAT.
 

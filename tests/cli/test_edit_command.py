@@ -141,7 +141,7 @@ def test_a_report_that_failed_is_said(capsys):
     recipe = preset("memit").override({"layers": [1, 2]})
     done = Edit((Fact("{} is", "It", "so"),), recipe, Patch(), None, lambda _: None, "ValueError: [red] herring")
     print_edit(done, details=False)
-    expected = "1 facts written with memit into layers 1, 2; the report failed: ValueError: [red] herring"
+    expected = "1 fact written with memit into layers 1, 2; the report failed: ValueError: [red] herring"
     assert flat(capsys.readouterr().out) == expected
 
 

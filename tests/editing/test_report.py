@@ -29,10 +29,7 @@ def test_the_report_is_what_the_model_says_before_and_after(statistics):
     assert done.report_error is None
     assert done.patch.batches[-1].origin.report == done.report.as_dict()
     assert editor.patch.batches[-1].origin.report == done.report.as_dict()
-    assert (
-        edit(editor, OTHER).summary()
-        == "2 facts written with alphaedit-blue into layers 1, 3; not measured (report=False)"
-    )
+    assert edit(editor, OTHER).summary() == "2 facts written with alphaedit-blue into layers 1, 3; not measured"
 
 
 def test_targets_become_more_likely(statistics):

@@ -127,9 +127,11 @@ def undo(
     again = found.undo(entry)
     number = found.events[-1].about["entry"]
     say(f"Entry {number} is undone{', bit for bit' if not again else ''}. 'redo' brings it back.")
-    for one in again:
+    for later, one in zip(found.standing[len(found.standing) - len(again) :], again, strict=True):
         missed = one.report.missed if one.report else ()
-        say(f"Solved again: {count(len(one.facts), 'fact')}{f', {len(missed)} not said' if missed else ''}")
+        say(
+            f"Entry {later} was solved again: {count(len(one.facts), 'fact')}{f', {len(missed)} not said' if missed else ''}"
+        )
 
 
 def redo(context: typer.Context) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bluedit.decoding import decode, read_json
 from bluedit.editing._folder import hash_of
-from bluedit.errors import WorkspaceError, did_you_mean
+from bluedit.errors import WorkspaceError
 from bluedit.files import as_json, check_writable, read_regular, write_file, write_folder
 from bluedit.options import whole_number
 
@@ -130,7 +130,7 @@ class History:
         if (number := whole_number(str(point))) is not None and number <= len(self.events):
             return number
         known = f"event numbers go from 0 to {len(self.events)}"
-        hint = f"; {did_you_mean(str(point), self.tags)}" if self.tags else ""
+        hint = f", and names are: {', '.join(sorted(self.tags))}" if self.tags else ""
         raise WorkspaceError(f"there is no point {str(point)!r} in this workspace: {known}{hint}")
 
     def and_then(self, kind: str, keep: int, add: Sequence[Standing] = (), **about: Any) -> History:

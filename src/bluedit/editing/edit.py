@@ -74,8 +74,9 @@ class Edit:
             report = self.report.as_dict()
             return as_text([edit_table(report), *report_parts(report), *map(Text, self.notes)])
         layers = ", ".join(map(str, self.recipe.written))
-        why = f"the report failed: {self.report_error}" if self.report_error else "not measured (report=False)"
-        return f"{len(self.facts)} facts written with {self.recipe.name} into layers {layers}; {why}" + "".join(
+        why = f"the report failed: {self.report_error}" if self.report_error else "not measured"
+        what = "1 fact" if len(self.facts) == 1 else f"{len(self.facts)} facts"
+        return f"{what} written with {self.recipe.name} into layers {layers}; {why}" + "".join(
             f"\n{line}" for line in self.notes
         )
 

@@ -303,3 +303,26 @@ def test_arguments_that_are_not_utf8(model, patch, tmp_path):
 
 def test_a_model_of_a_user_that_does_not_exist():
     assert_fails(run("ask", "-m", "~no-such-user/model", "hi"), 4, "there is no model '~no-such-user/model'")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("apply", "PATCH", "--save"), 4),
+        (("export", "PATCH", "--to", "checkpoint"), 4),
+        (("export", "PATCH", "--to", "gguf-lora"), 12),
+        (("benchmark", "--facts", "world:2", "-r", "unedited", "-o"), 9),
+        (("harness", "sst2", "-o"), 9),
+        (("explain", "edit", "PATCH", "-f", "1", "-o"), 11),
+        (("explain", "residuals", "--facts", "world:2", "-o"), 11),
+        (("locate", "no-such-model", "-o"), 11),
+        (("tune", "no-such-model", "-o"), 11),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_the_model_is_loaded(command, code, patch, tmp_path):
+    (tmp_path / "file").write_text("x")
+    arguments = [patch if word == "PATCH" else word for word in command]
+    model = [] if "no-such-model" in command else ["-m", "no-such-model"]
+    result = run(*arguments, tmp_path / "file" / "x", *model)
+    assert result.exit_code == code and "no-such-model" not in result.stderr, result.stderr
+    assert f"{tmp_path / 'file'} is not a folder; choose another place" in flat(result.stderr)

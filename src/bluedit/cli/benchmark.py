@@ -27,6 +27,7 @@ from bluedit.cli.common import (
     TokensPerStep,
     TrustRemoteCode,
     bars,
+    check_place,
     execution_of,
     load_model,
     numbers_of,
@@ -34,6 +35,7 @@ from bluedit.cli.common import (
     settings_of,
 )
 from bluedit.cli.output import interrupted, say
+from bluedit.errors import BenchmarkError
 from bluedit.evaluate.suites import SUITES
 from bluedit.methods.presets import BENCHMARKED
 
@@ -204,6 +206,7 @@ def benchmark(
         then_finetune=Training(then_finetune, finetune_rate) if then_finetune else None,
     )
     plan.check()
+    check_place(out / "results.md", BenchmarkError)
     lm = load_model(model, dtype, device, trust_remote_code)
     try:
         rows = run_benchmark(lm, plan, out, as_progress(bars()), execution=execution)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bluedit.errors import BenchmarkError, FactError, RecipeError
+from bluedit.errors import BenchmarkError, BluEditError, FactError, RecipeError
 from bluedit.facts import formats
 from bluedit.options import whole_number
 
@@ -167,6 +168,16 @@ def execution_of(precision: str, tokens_per_step: int, statistics_device: str) -
 def with_options(message: str) -> str:
     """A message of the library with the names of options of the command line instead of Python's."""
     return re.sub(r"\bexecution\.(\w+)", lambda found: "--" + found[1].replace("_", "-"), message)
+
+
+def check_place(place: Path, error: type[BluEditError]) -> None:
+    """Raises an error if a result cannot be written to a place: before the model is loaded, not after."""
+    from bluedit.files import check_writable
+
+    try:
+        check_writable(place)
+    except OSError as fault:
+        raise error(f"cannot write {place}: {fault.strerror or fault}; choose another place") from fault
 
 
 def load_model(model: str, dtype: str | None, device: str, trust_remote_code: bool) -> EditableModel:

@@ -22,6 +22,7 @@ from bluedit.cli.common import (
     OtherWeights,
     Tokens,
     TrustRemoteCode,
+    check_place,
     count,
     load_editor,
     read_source,
@@ -88,6 +89,8 @@ def explain_edit(
     formats = formats_of(plots)
     if formats and out is None:
         raise ExplainError("--plots writes figures into the folder of --out; give that, too")
+    if out:
+        check_place(out / "edit.html", ExplainError)
     loaded = Patch.load(patch)
     number = find_fact(loaded.facts, fact)
     editor = load_editor(model, dtype, device, trust_remote_code)

@@ -27,6 +27,7 @@ from bluedit.cli.common import (
     TokensPerStep,
     TrustRemoteCode,
     bars,
+    check_place,
     execution_of,
     load_model,
     read_source,
@@ -149,6 +150,7 @@ def residuals(
     from bluedit.progress import as_progress
 
     found = read_source(facts, format, limit, skip, seed, bad_records)
+    check_place(out / "residuals.html", ExplainError)
     lm = load_model(model, dtype, device, trust_remote_code)
     try:
         analysis = explain_residuals(

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from bluedit.cli.common import MODEL, RESULT, Device, Dtype, Model, OtherWeights, TrustRemoteCode, bars, load_editor
+from bluedit.cli.common import (
+    MODEL,
+    RESULT,
+    Device,
+    Dtype,
+    Model,
+    OtherWeights,
+    TrustRemoteCode,
+    bars,
+    check_place,
+    load_editor,
+)
 from bluedit.cli.output import print_tables, say
 from bluedit.errors import BenchmarkError
 
@@ -46,6 +57,8 @@ def harness(
 
     if out and out.is_dir():
         raise BenchmarkError(f"{out} is a folder; name a file for the results, e.g. {out / 'results.json'}")
+    if out:
+        check_place(out, BenchmarkError)
     loaded = Patch.load(patch) if patch else None
     chosen = load_tasks(tasks, include, progress=bars())
     editor = load_editor(model, dtype, device, trust_remote_code)

@@ -22,6 +22,7 @@ from bluedit.cli.common import (
     TokensPerStep,
     TrustRemoteCode,
     bars,
+    check_place,
     execution_of,
     load_model,
     read_source,
@@ -29,6 +30,7 @@ from bluedit.cli.common import (
 )
 from bluedit.cli.explain_residuals import layers_of
 from bluedit.cli.output import interrupted, say
+from bluedit.errors import ExplainError
 from bluedit.methods.presets import preset
 
 TRACING, PROBING = "Causal tracing", "Layer probe"
@@ -156,6 +158,7 @@ def locate(
         None if source == "world" else read_source(source, format, None, 0, seed, bad_records)
         for source in (facts, probe)
     )
+    check_place(out / "locate.html", ExplainError)
     lm = load_model(model, dtype, device, trust_remote_code)
     try:
         found = measure(

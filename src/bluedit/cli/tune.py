@@ -24,12 +24,14 @@ from bluedit.cli.common import (
     TokensPerStep,
     TrustRemoteCode,
     bars,
+    check_place,
     execution_of,
     load_model,
     read_source,
     settings_of,
 )
 from bluedit.cli.output import interrupted, say
+from bluedit.errors import ExplainError
 from bluedit.methods.presets import DEFAULT, preset
 
 EFFORT = "Effort"
@@ -150,6 +152,7 @@ def tune(
 
     effort = Effort(minutes, trials, search, unseen, traced, probed, seed)
     given = None if facts == "world" else read_source(facts, format, limit, skip, seed, bad_records)
+    check_place(out / "tuning.toml", ExplainError)
     lm = load_model(model, dtype, device, trust_remote_code)
     try:
         found = find_tuning(

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 
 from bluedit.errors import ModelError
 from bluedit.export._adapters import refuse_hidden_adapters, save_with_adapters
-from bluedit.files import write_folder
+from bluedit.files import check_writable, write_folder
 from bluedit.model.loading import quiet
 
 if TYPE_CHECKING:
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def check_free(folder: Path) -> None:
-    """Raises ModelError if the folder exists and is not empty."""
+    """Raises ModelError if the folder exists and is not empty, or cannot be made; also called before a long computation starts."""
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise ModelError(
+            f"no model can be saved to {folder}: {error.strerror or error}; choose another place"
+        ) from error
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} exists already; choose a new folder for the edited model, or remove that one first")
 

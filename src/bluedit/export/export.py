@@ -15,7 +15,7 @@ from bluedit.export.base import BaseModel, Edits
 from bluedit.export.checkpoint import check_free
 from bluedit.export.form import Exported, Form, Job
 from bluedit.facts.words import HALF_PAIR
-from bluedit.files import replacing, write_folder
+from bluedit.files import check_writable, replacing, write_folder
 from bluedit.options import options_of
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,10 @@ def _form(to: str, options: dict[str, Any]) -> Form:
 
 def _check_place(form: Form, out: Path) -> None:
     if form.is_file:
+        try:
+            check_writable(out)
+        except OSError as error:
+            raise ExportError(f"cannot write {out}: {error.strerror or error}; choose another place") from error
         if out.exists():
             raise ExportError(f"{out} exists already; choose a new file")
     else:

@@ -53,9 +53,11 @@ class PatchCopy(Form, kind="patch"):
         }
         if job.facts:
             return Exported(job.out, (), use)
+        number = fact_count(patch)
+        what = "1 fact and its key" if number == 1 else f"{number} facts and their keys"
         note = (
-            f"{fact_count(patch)} facts and their keys are left out. It changes the model as before, but later edits on top of it do not "
-            "protect these facts, and explanations and reports of them are gone. Keep the whole patch if you will edit on."
+            f"{what} are left out. It changes the model as before, but later edits on top of it do not protect "
+            "what is left out, and explanations and reports of them are gone. Keep the whole patch if you will edit on."
         )
         return Exported(
             job.out,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 
 from bluedit.errors import ExportError
 from bluedit.export.signing import sign, verify
 
-pytest.importorskip("model_signing")
+pytest.importorskip("model_signing.signing", exc_type=ImportError)
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +85,14 @@ def test_a_file_and_refusals(tmp_path):
         with pytest.raises(ExportError, match=message):
             call()
     assert not (tmp_path / "model.gguf.sig").exists()
+
+
+@pytest.mark.parametrize("call", [sign, verify])
+def test_a_package_that_cannot_be_imported(call, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    for name in [name for name in sys.modules if name.startswith("model_signing.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(
+        ExportError, match=r"need the packages model-signing and pyopenssl \(.*pip install 'bluedit\[signing\]'"
+    ):
+        call(tmp_path, tmp_path / "key.pem")

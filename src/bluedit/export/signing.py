@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
+from typing import Any
 
 from bluedit.errors import ExportError
 from bluedit.files import replacing
@@ -34,8 +35,7 @@ def sign(
             f"{file} is inside of {place}, whose files it is to sign; choose another place for the signature"
         )
     _check_key(Path(key))
-    from model_signing import signing
-
+    signing = _package("signing")
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=key, password=password)
         with replacing(file) as temporary:
@@ -61,8 +61,7 @@ def verify(path: str | Path, key: str | Path, signature: str | Path | None = Non
     if not file.is_file():
         raise ExportError(f"there is no signature {file}; name it with signature= (--signature FILE)")
     _check_key(Path(key))
-    from model_signing import verifying
-
+    verifying = _package("verifying")
     try:
         verifying.Config().use_elliptic_key_verifier(public_key=key).verify(place, file)
     except Exception as error:  # as in `sign`
@@ -71,9 +70,18 @@ def verify(path: str | Path, key: str | Path, signature: str | Path | None = Non
         ) from error
 
 
+def _package(part: str) -> Any:
+    """A module of OpenSSF's package."""
+    try:
+        return importlib.import_module(f"model_signing.{part}")
+    except ImportError as error:
+        raise ExportError(
+            f"signatures need the packages model-signing and pyopenssl ({error}); run: pip install 'bluedit[signing]'"
+        ) from error
+
+
 def _places(path: str | Path, signature: str | Path | None) -> tuple[Path, Path]:
-    if importlib.util.find_spec("model_signing") is None:
-        raise ExportError("signatures need the package model-signing; run: pip install 'bluedit[signing]'")
+    _package("signing")
     place = Path(path)
     if not place.exists():
         raise ExportError(f"there is no {place}")

@@ -14,6 +14,7 @@ from bluedit.evaluate import answers
 from bluedit.evaluate.answers import perplexity, score
 from bluedit.evaluate.data import Answer
 from bluedit.evaluate.generate import ask
+from bluedit.evaluate.ordinary import Ordinary
 from bluedit.evaluate.passages import ordinary_passages
 from bluedit.evaluate.report import Measurement, Reading, compare, measure, read_facts_in
 from bluedit.model.editable import EditableModel
@@ -208,8 +209,12 @@ def test_totals_of_a_report():
         Fact("{} is", subject="d", target="e", paraphrases=("r",)),
     )
     no, yes = _answer(-3.0, said=False, top=70), _answer(-0.1, said=True, top=71)
-    before = Measurement(facts, (_reading(no, yes, [no, no], [no, yes, no]), _reading(no, paraphrases=[yes])), 20.0)
-    after = Measurement(facts, (_reading(yes, no, [yes, no], [no, no, no]), _reading(no, paraphrases=[no])), 21.0)
+    before = Measurement(
+        facts, (_reading(no, yes, [no, no], [no, yes, no]), _reading(no, paraphrases=[yes])), Ordinary(20.0)
+    )
+    after = Measurement(
+        facts, (_reading(yes, no, [yes, no], [no, no, no]), _reading(no, paraphrases=[no])), Ordinary(21.0)
+    )
     report = compare(lm, before, after)
     assert report.totals() == {"facts": (1, 2), "paraphrases": (1, 3), "neighbours": (2, 3)}
     assert report.drift == pytest.approx(0.05)
@@ -232,7 +237,7 @@ def test_a_measurement_asks_prompts_paraphrases_and_neighbours(family):
     lm = model_of(family)
     seen = measure(lm, FACTS)
     assert seen.readings == tuple(read_facts_in(lm, FACTS))
-    assert seen.perplexity == perplexity(lm, ordinary_passages(), 1200)
+    assert seen.ordinary.perplexity == perplexity(lm, ordinary_passages(), 1200)
     first = seen.readings[0]
     for found, (prompt, answer) in {
         first.new: (FACTS[0].text, "English"),

@@ -12,6 +12,7 @@ from bluedit.evaluate._missed import Evidence, missed, missed_elsewhere
 from bluedit.evaluate.asked import Reply
 from bluedit.evaluate.bystanders import Heard
 from bluedit.evaluate.data import Answer
+from bluedit.evaluate.ordinary import Ordinary
 from bluedit.evaluate.report import Measurement, Reading, compare, measure
 from bluedit.facts import Fact
 from bluedit.model.editable import EditableModel
@@ -144,7 +145,7 @@ def measurement(facts, texts, *, heard=(), chat=None):
         for fact, own in zip(facts, texts, strict=True)
     )
     readings = tuple(Reading(Answer(-2.0, 2, True, 1, (1, 1), 1.0), None, (), ()) for _ in facts)
-    return Measurement(tuple(facts), readings, 20.0, chat, replies, tuple(heard))
+    return Measurement(tuple(facts), readings, Ordinary(20.0, chat, tuple(heard)), replies)
 
 
 def test_a_report_names_the_facts_that_are_missed():
@@ -186,7 +187,7 @@ def test_a_toy_is_measured():
     lm = EditableModel.of(toy_llama(), chat_tokenizer())
     lm.model.config.max_position_embeddings = 1024
     before = measure(lm, FACTS)
-    after = measure(lm, FACTS, None, before)
+    after = measure(lm, FACTS)
     assert before.replies == after.replies
     assert [[reply.form for reply in own] for own in after.replies] == [
         ["prompt", "paraphrase", "chat"],

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from bluedit.errors import BluEditError
 from bluedit.evaluate.report import Details, Measurement, Report, compare, measure
 from bluedit.facts.fact import Fact
-from bluedit.model.editable import EditableModel
-from bluedit.progress import Progress
 
 if TYPE_CHECKING:
     from bluedit.editing.edit import Edit
@@ -28,10 +26,11 @@ class Before:
     error: str | None = None
 
     @classmethod
-    def of(cls, lm: EditableModel, facts: Sequence[Fact], progress: Progress) -> Before:
-        """Measure a model before an edit. Raises BluEditError if the facts cannot be asked; nothing has been changed yet."""
+    def of(cls, editor: Editor, facts: Sequence[Fact]) -> Before:
+        """Measure an editor's model before an edit. Raises BluEditError if the facts cannot be asked; nothing has been changed yet."""
         try:
-            return cls(measure(lm, facts, progress))
+            ordinary = editor.ordinary.get(editor.journal.state, editor.progress)
+            return cls(measure(editor.lm, facts, editor.progress, ordinary))
         except BluEditError:
             raise
         except Exception as error:  # whatever goes wrong, only the report is lost
@@ -43,7 +42,7 @@ class Before:
         Args:
             details: gives how the facts were written, see `compare`.
         """
-        edit.report, edit.report_error = self._compared(editor.lm, edit.facts, editor.progress, details)
+        edit.report, edit.report_error = self._compared(editor, edit.facts, details)
         if edit.report:
             *rest, last = edit.patch.batches
             origin = replace(last.origin, report=edit.report.as_dict())
@@ -51,14 +50,15 @@ class Before:
             editor.journal.describe(edit.patch.batches)
 
     def _compared(
-        self, lm: EditableModel, facts: Sequence[Fact], progress: Progress, details: Callable[[], Details]
+        self, editor: Editor, facts: Sequence[Fact], details: Callable[[], Details]
     ) -> tuple[Report | None, str | None]:
         """(report, why there is none) about the facts that were written."""
         error = self.error
         if self.measurement is not None:
             try:
-                now = measure(lm, facts, progress, self.measurement)
-                return compare(lm, self.measurement.only(facts), now, details()), None
+                now = measure(editor.lm, facts, editor.progress)
+                editor.ordinary.keep(editor.journal.state, now.ordinary)
+                return compare(editor.lm, self.measurement.only(facts), now, details()), None
             except Exception as found:  # the edit is made; whatever goes wrong, only the report is lost
                 error = _told(found)
         log.warning("the edit was made, but its report failed: %s", error)

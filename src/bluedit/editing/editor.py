@@ -24,6 +24,7 @@ from bluedit.editing.known import unknown_facts
 from bluedit.editing.patch import Patch
 from bluedit.errors import EditError, RecipeError
 from bluedit.evaluate.baseline import Baseline
+from bluedit.evaluate.ordinary import OrdinaryStore
 from bluedit.execution import Execution
 from bluedit.export.checkpoint import save_checkpoint
 from bluedit.facts.fact import Fact, check_batch
@@ -61,8 +62,7 @@ class Editor:
         statistics: folder for key statistics; None means the user's cache.
         targets: folder that keeps optimised targets, so that recipes can share them, or another source of targets; None optimises them anew.
         execution: precision, tokens per step and where statistics live; not part of what a recipe computes.
-        tuning: the model's hyperparameters: a tuning.toml, a `Tuning`, or "bundled"; None takes what `bluedit tune` has kept for these weights,
-            else the bundled ones.
+        tuning: hyperparameters: a tuning.toml, a `Tuning` or "bundled"; None takes what `bluedit tune` has kept for these weights, if any.
         trace: told what the loop does.
         progress: True draws bars; a Progress is used as it is.
 
@@ -101,6 +101,7 @@ class Editor:
         self.trace = trace or Trace()
         self._details = WriteDetails(self.trace)
         self._baseline = Baseline(self.lm, self._weights.unedited)
+        self.ordinary = OrdinaryStore(self.lm, fingerprint, self.moments.root)
         self._writer = FactWriter(
             self.lm, self._weights, self.moments, self.execution, self.targets, self._details, self.progress
         )
@@ -175,8 +176,7 @@ class Editor:
             recipe: a name from `bluedit recipes`, or a Recipe.
             batch_size: facts written at once; None means all. Keys of earlier batches are preserved by recipes with memory.
             settings: parts and options of the recipe by path, e.g. {"objective.clamp": 1.0}.
-            phrasings: whether recipes that teach in several wordings may do so, with bundled wordings for relations that are recognised;
-                False teaches the prompt alone, as the papers do.
+            phrasings: whether recipes that teach in several wordings may do so; False teaches the prompt alone, as the papers do.
             chat: whether the chat form is among them; None leaves it to the recipe.
             known: what to do with facts the model already says: "refuse", "skip" or "edit" them all the same.
             report: whether to measure before and after. When measuring fails, the edit stays made and `Edit.report_error` says why.
@@ -201,7 +201,7 @@ class Editor:
             self.lm.check_finite(chosen.written)
             self._weights.check_untouched()
             facts = [chosen.wordings.extended(fact) for fact in unknown_facts(self.lm, facts, known, self.progress)]
-            before = Before.of(self.lm, facts, self.progress) if report else None
+            before = Before.of(self, facts) if report else None
             base = replace(self.journal.base, fingerprint=self.journal.state)
             self._details.clear()
             judge = Guarded.of(asked, self.lm, self._baseline, self._weights, self.progress)

@@ -37,11 +37,16 @@ _WORD = re.compile(r"[^\W_]+(?:\.\d+)*")
 
 @dataclass(frozen=True)
 class Question:
-    """An ordinary question. `plain` is a text to continue, `chat` a user's turn; one of them may be missing."""
+    """An ordinary question. `plain` is a text to continue, `chat` a user's turn; one of them may be missing.
+
+    Attributes:
+        in_chat: whether a model with a chat form is asked in chat rather than plainly.
+    """
 
     topic: str
     plain: str | None
     chat: str | None
+    in_chat: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +118,15 @@ def _function_words() -> frozenset[str]:
 
 @cache
 def bystander_questions() -> tuple[Question, ...]:
-    """The bundled questions."""
-    return tuple(
-        Question(topic["name"], entry.get("plain"), entry.get("chat"))
+    """The bundled questions. Every other one is asked in chat, and those that have one form only in that."""
+    found = [
+        (topic["name"], entry.get("plain"), entry.get("chat"))
         for topic in _bundled()["topic"]
         for entry in topic["questions"]
+    ]
+    return tuple(
+        Question(topic, plain, chat, in_chat=bool(chat) and (number % 2 == 1 or not plain))
+        for number, (topic, plain, chat) in enumerate(found)
     )
 
 
@@ -138,15 +147,15 @@ def questions_beside(facts: Sequence[Fact]) -> list[Question]:
 
 
 def ask_bystanders(respondent: Respondent, questions: Sequence[Question], *, both: bool = False) -> tuple[Heard, ...]:
-    """The answers of a model. Without a chat form all are texts to continue; with one, every other question is asked in chat.
+    """The answers of a model. Without a chat form all are texts to continue; with one, each question is asked in its own form.
 
     Args:
         both: ask each question in both forms, which takes twice as long.
     """
     chat = respondent.chat
     ways: list[tuple[str, str, str]] = []
-    for number, question in enumerate(questions):
-        in_chat = chat and question.chat and (both or number % 2 or not question.plain)
+    for question in questions:
+        in_chat = chat and question.chat and (both or question.in_chat or not question.plain)
         if question.plain and (both or not in_chat):
             ways.append(("plain", question.plain, question.plain))
         if chat and question.chat and in_chat:

@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bluedit.evaluate._greedy import LiveRespondent
 from bluedit.evaluate._missed import Details, Evidence, Missed, missed, missed_elsewhere
-from bluedit.evaluate.answers import perplexity, score_encoded
+from bluedit.evaluate.answers import score_encoded
 from bluedit.evaluate.asked import Reply, ask_facts
-from bluedit.evaluate.bystanders import (
-    Bystanders,
-    Heard,
-    ask_bystanders,
-    chat_perplexity,
-    compare_bystanders,
-    questions_beside,
-)
-from bluedit.evaluate.passages import ordinary_passages
+from bluedit.evaluate.bystanders import Bystanders, compare_bystanders
+from bluedit.evaluate.ordinary import Ordinary, measure_ordinary
 from bluedit.files import as_json
 from bluedit.progress import Progress
 from bluedit.text.prompts import encode_answer
@@ -28,8 +21,6 @@ if TYPE_CHECKING:
     from bluedit.evaluate.data import Answer
     from bluedit.facts.fact import Fact
     from bluedit.model.editable import EditableModel
-
-_DRIFT_TOKENS = 1200
 
 
 @dataclass(frozen=True)
@@ -205,19 +196,16 @@ class Known:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a model says about each fact and to ordinary questions, and its perplexity on ordinary text.
+    """What a model says about each fact, and what it does with ordinary text and questions.
 
     Attributes:
         replies: for each fact what the model generates, at the prompt first; empty if it was not asked.
-        heard: its answers to ordinary questions.
     """
 
     facts: tuple[Fact, ...]
     readings: tuple[Reading, ...]
-    perplexity: float
-    chat_perplexity: float | None = None
+    ordinary: Ordinary
     replies: tuple[tuple[Reply, ...], ...] = ()
-    heard: tuple[Heard, ...] = ()
 
     @property
     def known(self) -> list[Known]:
@@ -233,25 +221,26 @@ class Measurement:
 
 
 def measure(
-    lm: EditableModel, facts: Sequence[Fact], progress: Progress | None = None, before: Measurement | None = None
+    lm: EditableModel,
+    facts: Sequence[Fact],
+    progress: Progress | None = None,
+    known: Ordinary | None = None,
 ) -> Measurement:
     """Measure the model with its present weights.
 
     Args:
-        before: the measurement before the edit, whose ordinary questions are asked again.
+        known: what the model does with ordinary text and questions, if that was measured already.
 
     Raises:
         FactError: a prompt is longer than the model's context.
         ModelError: the model's logits are not finite.
     """
-    respondent = LiveRespondent(lm, progress or Progress())
+    progress = progress or Progress()
     return Measurement(
         tuple(facts),
         tuple(read_facts_in(lm, facts, progress)),
-        perplexity(lm, ordinary_passages(), _DRIFT_TOKENS),
-        chat_perplexity(lm, progress),
-        tuple(ask_facts(respondent, facts)),
-        ask_bystanders(respondent, questions_beside(before.facts if before else facts)),
+        known or measure_ordinary(lm, progress),
+        tuple(ask_facts(LiveRespondent(lm, progress), facts)),
     )
 
 
@@ -273,13 +262,14 @@ def compare(lm: EditableModel, before: Measurement, after: Measurement, details:
         )
         for was, now in pairs
     ]
+    then, now_ = (one.ordinary.beside(after.facts) for one in (before, after))
     return Report(
         tuple(_side_by_side(was, now, lm.tokenizer.decode) for was, now in pairs),
-        before.perplexity,
-        after.perplexity,
-        before.chat_perplexity,
-        after.chat_perplexity,
-        compare_bystanders(before.heard, after.heard),
+        then.perplexity,
+        now_.perplexity,
+        then.chat_perplexity,
+        now_.chat_perplexity,
+        compare_bystanders(then.heard, now_.heard),
         tuple(filter(None, map(missed, evidence))),
         tuple(filter(None, map(missed_elsewhere, evidence))),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,11 +13,11 @@ from bluedit.forward._layout import Layout
 from bluedit.forward._packed import Packed, uses_attention_interface
 from bluedit.forward._padded import Padded
 from bluedit.forward._reference import ReferenceRunner
-from bluedit.forward._suffix import SuffixRunner, unchanged_blocks
+from bluedit.forward._suffix import Beginnings, SuffixRunner, unchanged_blocks
 from bluedit.model.devices import widened
 from bluedit.model.editable import EditableModel
 from bluedit.model.memory import too_little
-from bluedit.model.precision import TOLERANCE, reduced_linears
+from bluedit.model.precision import TOLERANCE, ReducedLinears, reduced_linears
 from bluedit.model.sites import Site
 from bluedit.shapes import Tensor
 from bluedit.text.rows import Row
@@ -25,9 +26,33 @@ Runner = SuffixRunner | ReferenceRunner
 log = logging.getLogger(__name__)
 
 
-def runners(
-    lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], precision: str = "full"
-) -> Callable[[Sequence[Row]], Runner]:
+@dataclass(frozen=True, eq=False)
+class Runners:
+    """Makes runners for rows of one model.
+
+    Attributes:
+        layout: of fast runners; None for reference runners.
+        reduced: linear maps of fast runners.
+    """
+
+    lm: EditableModel
+    sites: tuple[Site, ...]
+    layout: type[Layout] | None = None
+    reduced: ReducedLinears | None = None
+
+    def __call__(self, rows: Sequence[Row]) -> Runner:
+        """A runner of these rows."""
+        return self.several([rows])[0]
+
+    def several(self, parts: Sequence[Sequence[Row]]) -> list[Runner]:
+        """A runner for each of several lists of rows. What their texts begin with is computed once for all of them."""
+        if self.layout is None:
+            return [ReferenceRunner(self.lm, rows, self.sites) for rows in parts]
+        before = Beginnings(self.lm, [row for rows in parts for row in rows], self.reduced)
+        return [SuffixRunner(self.lm, rows, self.sites, self.layout, self.reduced, before) for rows in parts]
+
+
+def runners(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], precision: str = "full") -> Runners:
     """A factory of runners for subsets of `rows`, with the fastest layout that is right for this model.
 
     Each fast layout (packed, then padded) is compared with the reference forward on two rows, the one with the fewest tokens before its
@@ -47,12 +72,12 @@ def runners(
             continue
         if difference <= TOLERANCE[lm.dtype]:
             reduced = reduced_linears(lm, precision, lm.anatomy.blocks[unchanged_blocks(sites) :])
-            return lambda some: SuffixRunner(lm, some, sites, layout, reduced)
+            return Runners(lm, tuple(sites), layout, reduced)
         why = f"its log-probabilities differ by {difference:.2g} nats"
     log.warning(
         "%s uses the slower reference forward to optimise targets: the fast one does not fit (%s)", lm.name, why
     )
-    return lambda some: ReferenceRunner(lm, some, sites)
+    return Runners(lm, tuple(sites))
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bluedit.forward._cache import Past
 from bluedit.forward._layout import Layout
 from bluedit.forward._past import past_of
 from bluedit.model.editable import EditableModel
@@ -31,6 +32,25 @@ from bluedit.model.precision import ReducedLinears
 from bluedit.model.sites import Site, output_module
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row
+
+
+def precision_of(reduced: ReducedLinears | None) -> AbstractContextManager[None]:
+    """Linear maps run as `reduced` says inside the `with`."""
+    return reduced.active() if reduced else nullcontext()
+
+
+class Beginnings:
+    """Cached attention keys and values of what comes before the subjects' last tokens of some rows, each distinct beginning once."""
+
+    def __init__(self, lm: EditableModel, rows: Sequence[Row], reduced: ReducedLinears | None = None) -> None:
+        self._places = {ids: i for i, ids in enumerate(dict.fromkeys(row.ids[: row.subject_last] for row in rows))}
+        with precision_of(reduced):
+            self._past = past_of(lm, list(self._places))
+
+    def past(self, rows: Sequence[Row]) -> Past:
+        """Those of some of the rows."""
+        places = [self._places[row.ids[: row.subject_last]] for row in rows]
+        return self._past.rows(torch.tensor(places, device=self._past.mask.device))
 
 
 class SuffixRunner:
@@ -55,12 +75,12 @@ class SuffixRunner:
         sites: Sequence[Site],
         layout: type[Layout],
         reduced: ReducedLinears | None = None,
+        beginnings: Beginnings | None = None,
     ) -> None:
         self.lm = lm
         self.rows = tuple(sorted(rows, key=lambda row: row.suffix))
         self.layout, self.reduced = layout, reduced
-        with self._precision():
-            past = past_of(lm, [row.ids[: row.subject_last] for row in self.rows])
+        past = (beginnings or Beginnings(lm, self.rows, reduced)).past(self.rows)
         self._passes: list[_Pass] = []
         for group in layout.passes([row.suffix for row in self.rows]):
             members = [self.rows[i] for i in group]
@@ -72,14 +92,11 @@ class SuffixRunner:
         """Logits with `delta` added: at each row's target positions, or at the last token of a drift row, row by row."""
         sizes = [len(part.rows) for part in self._passes]
         parts = list(zip(self._passes, delta.split(sizes, dim=1), strict=True))
-        with self._precision():
+        with precision_of(self.reduced):
             found = [part.logits(d, self.watch) for part, d in parts]
         if self.watch:
             self.watched = torch.cat([part.watched for part in self._passes], dim=1)
         return torch.cat(found)
-
-    def _precision(self) -> AbstractContextManager[None]:
-        return self.reduced.active() if self.reduced else nullcontext()
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these (ascending indices into `rows`)."""

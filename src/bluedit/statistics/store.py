@@ -84,9 +84,14 @@ class MomentStore:
         return identity if self.storage == torch.float64 else identity | {"storage": str(self.storage)}
 
     @property
+    def root(self) -> Path:
+        """The folder of all statistics."""
+        return self.folder or cache_dir() / "moments"
+
+    @property
     def place(self) -> Path:
         """The folder of everything that belongs to this model, corpus and number of tokens."""
-        return (self.folder or cache_dir() / "moments") / text_fingerprint(self.identity)
+        return self.root / text_fingerprint(self.identity)
 
     @cached_property
     def of_names(self) -> MomentStore:

@@ -17,7 +17,7 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint
 from bluedit.progress import Progress
 from bluedit.text.chat import chat_head
-from bluedit.text.names import name_rows, name_texts
+from bluedit.text.names import name_rows, names_fingerprint
 from bluedit.text.sampling import sample_rows
 
 ROW_LENGTH = 256
@@ -102,7 +102,7 @@ class _Names(_Source):
     is_extra = True
 
     def fingerprint(self, tokens: int) -> str:  # noqa: ARG002
-        return text_fingerprint(NAMES, name_texts())
+        return text_fingerprint(NAMES, names_fingerprint())
 
     def rows(self, lm: EditableModel, tokens: int, progress: Progress) -> list[list[int]]:  # noqa: ARG002
         return name_rows(lm)

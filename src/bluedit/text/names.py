@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 from bluedit.facts.world import world_facts
 from bluedit.methods.wordings import Natural
 from bluedit.model.editable import EditableModel
+from bluedit.model.fingerprint import text_fingerprint
 from bluedit.text.wordings import chat_form, wording_rows
 
-_VERSION = 1  # another one gives other rows
+_VERSION = 2  # another one gives other rows
+_SOURCES = ("world.toml", "phrasebook.toml", "general.toml")
 
 
 def name_rows(lm: EditableModel) -> list[list[int]]:
@@ -25,9 +29,7 @@ def name_rows(lm: EditableModel) -> list[list[int]]:
     return rows
 
 
-def name_texts() -> list[str]:
-    """What `name_rows` is made from, for a fingerprint."""
-    return [
-        str(_VERSION),
-        *(text for fact in world_facts() for text in (fact.text, *Natural().extended(fact).phrasings)),
-    ]
+def names_fingerprint() -> str:
+    """Fingerprint of what `name_rows` is made from: the bundled facts, and the wordings that they get."""
+    bundled = resources.files("bluedit.facts")
+    return text_fingerprint(_VERSION, *(bundled.joinpath(name).read_text("utf-8") for name in _SOURCES))

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
+_PREFIX_COST = (
+    16  # prefix tokens, of which only keys and values are kept, that need as much memory as one token after them
+)
 _PADDING = 96  # tokens of padding in a group that cost as much time as another pass over all weights
 
 
@@ -90,6 +93,17 @@ def rotations(rows: Sequence[Row]) -> list[list[Row]]:
     drift = [row for row in rows if row.is_drift]
     count = max(map(len, groups.values()), default=1)
     return [[*(texts[i % len(texts)] for texts in groups.values()), *drift] for i in range(count)]
+
+
+def evaluation_cost(rows: Sequence[Row], *, rotated: bool) -> int:
+    """Tokens that an evaluation of one fact's loss keeps activations of.
+
+    Args:
+        rows: all rows of the fact.
+        rotated: whether an evaluation has one of the `rotations` of these rows, rather than all. Keys and values of prefixes are kept for all.
+    """
+    evaluations = len(rotations(rows)) if rotated else 1
+    return sum(row.suffix for row in rows) // evaluations + sum(row.subject_last // _PREFIX_COST for row in rows)
 
 
 def chunks_by_cost(costs: Sequence[int], budget: int) -> list[list[int]]:

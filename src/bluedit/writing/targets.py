@@ -24,15 +24,12 @@ from bluedit.model.sites import Place, Site
 from bluedit.model.sums import sum_by_owner
 from bluedit.progress import Advance, Retold
 from bluedit.shapes import Bool, Float, Tensor
-from bluedit.text.rows import Row, chunks_by_cost, measured_rows, rotations
+from bluedit.text.rows import Row, chunks_by_cost, evaluation_cost, measured_rows, rotations
 from bluedit.writing._losses import log_probability, log_softmax, norm
 from bluedit.writing._positions import Positions, drift_order
 from bluedit.writing.target import Targets
 
 ADAPTIVE_WEIGHT, ADAPTIVE_DRIFT = 0.1, 0.01  # PMET, section 4.1 and its public code
-_PREFIX_COST = (
-    16  # prefix tokens, of which only keys and values are kept, that need as much memory as one token after them
-)
 
 
 @torch.enable_grad()
@@ -71,7 +68,7 @@ def optimise_targets(
     for row in rows:
         by_fact.setdefault(row.fact, []).append(row)
     facts = sorted(by_fact)
-    costs = [sum(row.suffix + row.subject_last // _PREFIX_COST for row in by_fact[f]) for f in facts]
+    costs = [evaluation_cost(by_fact[f], rotated=objective.rotate) for f in facts]
     sites = (site, *later, *([Site(Place.ATTENTION, site.layer)] if objective.attention else []))
     make_runner = runners(lm, rows, sites, execution.precision)
     metric = torch.stack([fisher[one] for one in sites]) if objective.descent.curved and fisher else None
@@ -81,7 +78,7 @@ def optimise_targets(
     def run(chunk: Sequence[int]) -> None:
         chosen = [row for i in chunk for row in by_fact[facts[i]]]
         parts = rotations(chosen) if objective.rotate else [chosen]
-        optimiser = ChunkOptimiser([make_runner(part) for part in parts], chosen, objective, metric)
+        optimiser = ChunkOptimiser(make_runner.several(parts), chosen, objective, metric)
         if objective.anchors_on_unedited_weights or initial is not None:
             drift = [row for row in chosen if row.is_drift]
             with unedited() if objective.anchors_on_unedited_weights else nullcontext():

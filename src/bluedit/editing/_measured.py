@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bluedit.errors import BluEditError
-from bluedit.evaluate.report import Details, Measurement, Report, compare, measure
+from bluedit.evaluate.report import Details, Measurement, Report, compare, measure, measure_ordinary
 from bluedit.facts.fact import Fact
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ class Before:
     def of(cls, editor: Editor, facts: Sequence[Fact]) -> Before:
         """Measure an editor's model before an edit. Raises BluEditError if the facts cannot be asked; nothing has been changed yet."""
         try:
-            ordinary = editor.ordinary.get(editor.journal.state, editor.progress)
-            return cls(measure(editor.lm, facts, editor.progress, ordinary))
+            lm, bars = editor.lm, editor.progress
+            ordinary = editor.ordinary.get(editor.journal.state, partial(measure_ordinary, lm, bars))
+            return cls(measure(lm, facts, bars, ordinary))
         except BluEditError:
             raise
         except Exception as error:  # whatever goes wrong, only the report is lost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -13,21 +13,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bluedit.evaluate._greedy import LiveRespondent
-from bluedit.evaluate.answers import perplexity
-from bluedit.evaluate.bystanders import Heard, ask_bystanders, bystander_questions, chat_perplexity, questions_beside
-from bluedit.evaluate.passages import ordinary_passages
+from bluedit.evaluate.bystanders import Heard, bystander_questions, questions_beside
 from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint
 from bluedit.tensors import UNREADABLE, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from bluedit.facts.fact import Fact
     from bluedit.model.editable import EditableModel
-    from bluedit.progress import Progress
 
 log = logging.getLogger(__name__)
 _VERSION = 1  # of what is measured, besides the bundled texts
-_TOKENS = 1200  # of the bundled passages
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +40,6 @@ class Ordinary:
         return replace(self, heard=tuple(one for one in self.heard if one.prompt not in texts))
 
 
-def measure_ordinary(lm: EditableModel, progress: Progress) -> Ordinary:
-    """Measure a model with its present weights. Raises ModelError if its logits are not finite."""
-    return Ordinary(
-        perplexity(lm, ordinary_passages(), _TOKENS),
-        chat_perplexity(lm, progress),
-        ask_bystanders(LiveRespondent(lm, progress), bystander_questions()),
-    )
-
-
 @dataclass(eq=False)
 class OrdinaryStore:
     """Keeps what was measured: the last state of the weights in memory, the unedited one on the disk.
@@ -69,14 +55,19 @@ class OrdinaryStore:
     folder: Path
     _last: tuple[str, Ordinary] | None = field(default=None, repr=False)
 
-    def get(self, state: str, progress: Progress) -> Ordinary:
-        """What the model does with the weights it has now, whose fingerprint is `state`. Raises ModelError as `measure_ordinary`."""
+    def get(self, state: str, measure: Callable[[], Ordinary]) -> Ordinary:
+        """What the model does with the weights it has now.
+
+        Args:
+            state: their fingerprint.
+            measure: measures it; called if it is not known.
+        """
         if self._last and self._last[0] == state:
             return self._last[1]
         on_disk = state == self.unedited and self.lm.adapters is None
         found = self._read() if on_disk else None
         if found is None:
-            found = measure_ordinary(self.lm, progress)
+            found = measure()
             if on_disk:
                 self._write(found)
         self.keep(state, found)
@@ -95,7 +86,7 @@ class OrdinaryStore:
         ]
         template = str(getattr(self.lm.tokenizer, "chat_template", ""))
         own = [self.unedited, tokenizer_fingerprint(self.lm.tokenizer), template, self.lm.max_length]
-        return text_fingerprint(_VERSION, _TOKENS, bundled, own)
+        return text_fingerprint(_VERSION, bundled, own)
 
     @property
     def _file(self) -> Path:

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from bluedit.evaluate._greedy import LiveRespondent
 from bluedit.evaluate._missed import Details, Evidence, Missed, missed, missed_elsewhere
-from bluedit.evaluate.answers import score_encoded
+from bluedit.evaluate.answers import perplexity, score_encoded
 from bluedit.evaluate.asked import Reply, ask_facts
-from bluedit.evaluate.bystanders import Bystanders, compare_bystanders
-from bluedit.evaluate.ordinary import Ordinary, measure_ordinary
+from bluedit.evaluate.bystanders import (
+    Bystanders,
+    ask_bystanders,
+    bystander_questions,
+    chat_perplexity,
+    compare_bystanders,
+)
+from bluedit.evaluate.ordinary import Ordinary
+from bluedit.evaluate.passages import ordinary_passages
 from bluedit.files import as_json
 from bluedit.progress import Progress
 from bluedit.text.prompts import encode_answer
@@ -21,6 +28,8 @@ if TYPE_CHECKING:
     from bluedit.evaluate.data import Answer
     from bluedit.facts.fact import Fact
     from bluedit.model.editable import EditableModel
+
+_DRIFT_TOKENS = 1200
 
 
 @dataclass(frozen=True)
@@ -244,6 +253,15 @@ def measure(
     )
 
 
+def measure_ordinary(lm: EditableModel, progress: Progress) -> Ordinary:
+    """Measure what the model does with ordinary text and questions. Raises ModelError if its logits are not finite."""
+    return Ordinary(
+        perplexity(lm, ordinary_passages(), _DRIFT_TOKENS),
+        chat_perplexity(lm, progress),
+        ask_bystanders(LiveRespondent(lm, progress), bystander_questions()),
+    )
+
+
 def compare(lm: EditableModel, before: Measurement, after: Measurement, details: Details | None = None) -> Report:
     """The report on two measurements of the same facts, before and after an edit.
 
@@ -262,14 +280,14 @@ def compare(lm: EditableModel, before: Measurement, after: Measurement, details:
         )
         for was, now in pairs
     ]
-    then, now_ = (one.ordinary.beside(after.facts) for one in (before, after))
+    then, later = (one.ordinary.beside(after.facts) for one in (before, after))
     return Report(
         tuple(_side_by_side(was, now, lm.tokenizer.decode) for was, now in pairs),
         then.perplexity,
-        now_.perplexity,
+        later.perplexity,
         then.chat_perplexity,
-        now_.chat_perplexity,
-        compare_bystanders(then.heard, now_.heard),
+        later.chat_perplexity,
+        compare_bystanders(then.heard, later.heard),
         tuple(filter(None, map(missed, evidence))),
         tuple(filter(None, map(missed_elsewhere, evidence))),
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bluedit.evaluate.bystanders import Heard, bystander_questions, questions_beside
+from bluedit.files import remove_stale
 from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint
 from bluedit.tensors import UNREADABLE, read_tensors, write_tensors
 
@@ -93,6 +94,7 @@ class OrdinaryStore:
         return self.folder / f"ordinary-{self._identity}.safetensors"
 
     def _read(self) -> Ordinary | None:
+        remove_stale(self.folder)
         if not self._file.is_file():
             return None
         try:

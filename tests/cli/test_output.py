@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,26 @@ def test_a_table_on_a_full_standard_output():
         0,
         "bluedit: cannot write to standard output: No space left on device\n",
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_on_a_full_standard_output(option):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command(option), stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "bluedit: cannot write to standard output: No space left on device\n",
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_standard_output_or_error(closed, model, tmp_path):
+    line = f"{shlex.join(command('init', tmp_path / 'w', '-m', model))} {closed}"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "w" / "workspace.json").is_file()
 
 
 def test_an_interrupt_after_the_patch_was_written(model, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from bluedit.cli.export import diff, export
 from bluedit.cli.harness import harness
 from bluedit.cli.listings import facts, metrics, recipes
 from bluedit.cli.locate import locate
-from bluedit.cli.output import VisibleFormatter
+from bluedit.cli.output import VisibleFormatter, fail, silence
 from bluedit.cli.patches import apply, show
 from bluedit.cli.signing import sign, verify
 from bluedit.cli.tune import tune
@@ -40,6 +41,7 @@ from bluedit.cli.workspace import (
     undo,
     verify_workspace,
 )
+from bluedit.errors import BluEditError
 
 _COMMANDS = (
     *(edit, ask, show, apply, export, diff, sign, verify, facts, recipes),
@@ -102,9 +104,18 @@ def setup(
 
 
 def main() -> None:
-    """Run a command. Characters that standard output or standard error cannot encode are printed as question marks."""
+    """Run a command.
+
+    Characters that standard output or standard error cannot encode are printed as question marks. If one of them is closed, nothing is printed.
+    """
+    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):  # a stream that was closed
                 stream.reconfigure(errors="replace")
-    app()
+    try:
+        app()
+    except OSError as error:  # from --help or --version: commands have dealt with theirs
+        silence(sys.stdout.fileno())
+        fail(f"cannot write to standard output: {error.strerror or error}", BluEditError.exit_code)

@@ -72,6 +72,14 @@ def test_a_table_on_a_full_standard_output():
     )
 
 
+def test_a_long_text_is_not_quoted_in_full(tmp_path):
+    (tmp_path / "facts.jsonl").write_text('{"prompt": "' + "long " * 20000 + '", "subject": "A", "target": "B"}')
+    result = run("facts", tmp_path / "facts.jsonl")
+    assert result.exit_code == 3 and len(result.stderr) < 4100
+    assert result.stderr.startswith(f"bluedit: {tmp_path / 'facts.jsonl'}: 1 of 1 records cannot be used")
+    assert re.search(r" \[[\d,]+ characters\] ", result.stderr)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_on_a_full_standard_output(option):

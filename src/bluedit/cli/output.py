@@ -17,6 +17,8 @@ from bluedit.terminal import visible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_MOST = 4000  # characters of an error
+
 
 class VisibleFormatter(logging.Formatter):
     """Formats log lines with control characters spelled out."""
@@ -75,5 +77,14 @@ def interrupted(state: str) -> NoReturn:
 
 def fail(message: str, code: int) -> NoReturn:
     """Print an error on standard error and exit."""
-    typer.secho(f"bluedit: {visible(message)}", fg="red", err=True)
+    typer.secho(f"bluedit: {_shortened(visible(message))}", fg="red", err=True)
     sys.exit(code)
+
+
+def _shortened(message: str) -> str:
+    """A message without the middle of a very long text that it quotes."""
+    left_out = len(message) - _MOST
+    if left_out <= 0:
+        return message
+    half = _MOST // 2
+    return f"{message[:half]} [{left_out:,} characters] {message[-half:]}"

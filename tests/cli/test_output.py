@@ -14,6 +14,7 @@ from cli_help import EDIT, FACT, command, run
 from rich.table import Table
 
 from bluedit import files
+from bluedit.cli.commands import done
 from bluedit.cli.output import VisibleFormatter, print_tables, say
 from bluedit.errors import BluEditError
 from bluedit.terminal import visible
@@ -130,6 +131,9 @@ def test_the_cache_of_a_user_without_a_home(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     with pytest.raises(BluEditError, match="no home folder; set BLUEDIT_CACHE"):
         files.cache_dir()
+    files.written.clear()
+    files.written.append(tmp_path)
+    assert done() == f"written before that: {tmp_path}"
 
 
 def test_a_path_that_is_too_long():

@@ -82,7 +82,10 @@ class Group(TyperGroup):
 
 def done() -> str:
     """What a command has written before it ended, apart from caches and from what it took away again."""
-    cached = cache_dir().absolute()
+    try:
+        cached = cache_dir().absolute()
+    except BluEditError:  # a user without a home
+        cached = None
     results = [place for place in written if cached not in place.absolute().parents and place.exists()]
     parents = [place.parent for place in results]
     shown = dict.fromkeys(str(place if parents.count(place.parent) == 1 else place.parent) for place in results)

@@ -289,7 +289,7 @@ def test_what_a_guard_decided_is_kept_in_the_patch(statistics, tmp_path, harmful
     assert [batch.guard for batch in loaded.batches] == [json.loads(json.dumps(b.guard)) for b in made.patch.batches]
     last = loaded.batches[-1].guard
     assert (
-        last["asked"]["rules"] == {"harm": 0.5, "kl": 5.0, "protected": 0.2}
+        last["asked"]["rules"] == {"harm": 0.5, "kl": 5.0, "protected": 0.1}
         and last["asked"]["on_violation"] == "bisect"
     )
     assert [one["prompt"] for one in last["asked"]["protect"]] == [fact.prompt for fact in OTHER]

@@ -150,7 +150,7 @@ class ProtectedChange(Rule, kind="protected"):
     """The largest change of the answer to a protected fact; 1 for one that was said and is not any more."""
 
     limit: float = number(
-        0.2, "largest change of a protected answer's probability; 1 if it is not said any more", high=1.0
+        0.1, "largest change of a protected answer's probability; 1 if it is not said any more", high=1.0
     )
     noun: ClassVar[str] = "largest change of a protected fact"
     by_default: ClassVar[bool] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,5 +95,6 @@ def _check_key(key: Path) -> None:
 
 
 def _said(error: Exception) -> str:
-    text = " ".join(str(error).split()).rstrip(".")[:300]
+    without_digests = re.sub(r": Expected 'Digest.*?'\)', Actual 'Digest.*?'\)'", "", str(error))
+    text = " ".join(without_digests.split()).rstrip(".")[:300]
     return text or f"the signature does not fit ({type(error).__name__})"

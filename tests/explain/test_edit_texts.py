@@ -130,6 +130,10 @@ def explained(*texts, arrivals=(), moved=0.0, others=()):
 
 
 PROMPT = asked(Role.PROMPT, received=0.9)
+OTHERS = (
+    Other(None, "Not of this patch", "Asia", When.EARLIER, 0.5, 0.0, 0.0),
+    Other(6, "Brazil lies in", "Asia", When.SAME, 0.5, 0.0, 0.0),
+)
 LOST = asked(Role.PROMPT, said=False)
 KEY = "its key receives only 0.10 of the change, the prompt's 0.90; the old answer stays 2.0 nats ahead"
 VALUE = "its key receives 0.80 of the change but the value does not carry: the old answer stays 2.0 nats ahead"
@@ -155,6 +159,14 @@ VALUE = "its key receives 0.80 of the change but the value does not carry: the o
         (
             explained(asked(Role.PROMPT, said=False, ahead=-1.0, says="")),
             "The fact is not said: the model writes nothing.",
+        ),
+        (
+            explained(asked(Role.PROMPT, said=False, ahead=-1.0, says="asia. Asians"), others=OTHERS),
+            "The fact is not said: the model writes 'asia. Asians', the answer of edit 6.",
+        ),
+        (
+            explained(asked(Role.PROMPT, said=False, ahead=-1.0, says="Asians"), others=OTHERS),
+            "The fact is not said: the model writes 'Asians'.",
         ),
         (explained(PROMPT, asked(Role.TAUGHT)), "The fact is said. The taught wording is said, too."),
         (explained(PROMPT, *[asked(Role.TAUGHT)] * 2), "The fact is said. Both taught wordings are said, too."),

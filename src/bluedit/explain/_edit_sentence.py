@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from bluedit.explain._edit_data import INTERFERES, Arrival, Asked, EditExplanation, Role, When
@@ -23,7 +24,7 @@ def sentence_of(found: EditExplanation) -> str:
 def _prompt(found: EditExplanation, prompt: Asked) -> str:
     if prompt.said:
         return "The fact is said."
-    reasons = "; ".join(filter(None, [_lacking(found, prompt), _competition(prompt)]))
+    reasons = "; ".join(filter(None, [_lacking(found, prompt), _competition(found, prompt)]))
     return f"The fact is not said: {reasons}."
 
 
@@ -41,11 +42,19 @@ def _lacking(found: EditExplanation, prompt: Asked) -> str:
     return f"{least.now:.2f} {where} arrived, but the value does not carry"
 
 
-def _competition(asked: Asked) -> str:
-    """What is said instead, or by how much the rival is ahead."""
+def _competition(found: EditExplanation, asked: Asked) -> str:
+    """What is said instead, and of which other edit it is the answer, or by how much the rival is ahead."""
     if asked.ahead is not None and asked.ahead > 0:
         return f"the old answer stays {asked.ahead:.1f} nats ahead"
-    return f"the model writes {shortened(asked.says)}"
+    others = (one for one in found.others if one.number is not None and one.target != found.fact.target)
+    other = next((one for one in others if _names(asked.says, one.target)), None)
+    whose = f", the answer of edit {other.number}" if other else ""
+    return f"the model writes {shortened(asked.says)}{whose}"
+
+
+def _names(text: str, answer: str) -> bool:
+    """Whether a text holds an answer as whole words."""
+    return re.search(rf"(?<!\w){re.escape(answer.strip())}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def _groups(found: EditExplanation, prompt: Asked) -> Iterator[str]:
@@ -57,30 +66,30 @@ def _groups(found: EditExplanation, prompt: Asked) -> Iterator[str]:
     ):
         group = [one for one in found.asked if one.role is role]
         if group:
-            yield _group(group, name, names, prompt)
+            yield _group(found, group, name, names, prompt)
 
 
-def _group(group: Sequence[Asked], name: str, names: str, prompt: Asked) -> str:
+def _group(found: EditExplanation, group: Sequence[Asked], name: str, names: str, prompt: Asked) -> str:
     missed = [one for one in group if not one.said]
     if not missed:
         if len(group) == 1:
             return f"The {name} is said, too."
         return f"{'Both' if len(group) == 2 else f'All {_number(len(group))}'} {names} are said, too."
     if len(group) == 1:
-        return f"The {name} is not: {_why(missed[0], prompt)}."
+        return f"The {name} is not: {_why(found, missed[0], prompt)}."
     if len(missed) == 1:
-        return f"Of {_number(len(group))} {names} one is not: {_why(missed[0], prompt)}."
+        return f"Of {_number(len(group))} {names} one is not: {_why(found, missed[0], prompt)}."
     if len(missed) == len(group):
         first = f"{'Neither' if len(group) == 2 else 'None'} of the {_number(len(group))} {names} is"
     else:
         first = f"Of {_number(len(group))} {names} {_number(len(missed))} are not"
     worst = max(missed, key=lambda one: -one.target_after if one.ahead is None else one.ahead)
-    return f"{first}. The worst is {shortened(worst.prompt)}: {_why(worst, prompt)}."
+    return f"{first}. The worst is {shortened(worst.prompt)}: {_why(found, worst, prompt)}."
 
 
-def _why(asked: Asked, prompt: Asked) -> str:
+def _why(found: EditExplanation, asked: Asked, prompt: Asked) -> str:
     """Whether the key or the value is at fault, and what stands against it."""
-    against = _competition(asked)
+    against = _competition(found, asked)
     if asked.received is None or not prompt.received:
         return against
     if asked.received < ENOUGH * prompt.received:

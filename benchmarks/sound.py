@@ -216,8 +216,14 @@ def patch(batches: int = 2) -> Patch:
             {"modules": {"1": "model.layers.1.mlp.down_proj"}, "created": f"2026-01-0{number + 1}"},
             REPORT,
         )
-        updates = tuple(Update(layer, R + layer, A, keys, torch.ones(2)) for layer in (1, 3))
-        made.append(Batch((FACT,), updates, (Sparsify(keep=0.4),), origin, (FACT,), GUARD if number == 0 else None))
+        updates = [Update(layer, R + layer, A, keys, torch.ones(2)) for layer in (1, 3)]
+        second = torch.tensor([False, True])  # a later round, which writes one column
+        updates.append(
+            Update(3, torch.where(second, R, 0.0), torch.where(second[:, None], A, 0.0), keys, torch.ones(2))
+        )
+        made.append(
+            Batch((FACT,), tuple(updates), (Sparsify(keep=0.4),), origin, (FACT,), GUARD if number == 0 else None)
+        )
     return Patch(Base("toy", "0123", "float32", True), tuple(made))
 
 

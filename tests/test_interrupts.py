@@ -112,6 +112,17 @@ def test_an_interrupt_outside_of_a_command_has_its_sentence():
     assert (done.returncode, done.stderr) == (130, "bluedit: interrupted; nothing was changed\n")
 
 
+@pytest.mark.parametrize("kind", ["ImportError", "bluedit.BluEditError"])
+def test_an_interrupt_that_a_library_turns_into_an_error_has_its_sentence(kind):
+    code = "import bluedit, bluedit.cli.app as app, sys\n"
+    code += "def stop(*a, **k):\n    try: raise KeyboardInterrupt\n"
+    code += f"    except BaseException as error: raise {kind}('no such module') from error\n"
+    code += "import typer.core; typer.core.TyperGroup.invoke = stop; sys.argv = ['bluedit', 'recipes']\n"
+    code += "import bluedit.__main__ as m; m.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "bluedit: interrupted; nothing was changed\n")
+
+
 @pytest.mark.slow
 def test_interrupted_commands_say_what_is_true(tmp_path):
     pytest.importorskip("gguf")

@@ -3,7 +3,7 @@
 import sys
 from typing import NoReturn
 
-from bluedit.interrupts import EXIT_CODE, Told, attend, ignore
+from bluedit.interrupts import EXIT_CODE, Told, attend, ignore, was_interrupted
 
 
 def main() -> None:
@@ -13,7 +13,9 @@ def main() -> None:
         from bluedit.cli.app import main as run
 
         run()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        if not was_interrupted(error):
+            raise
         _tell()
     except SystemExit as end:  # typer ends without a word where it is interrupted itself
         ignore()

@@ -72,6 +72,13 @@ def attend() -> None:
     sys.unraisablehook = lost
 
 
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether an interrupt is behind an error: some libraries turn it into one of theirs, for instance while they are imported."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def ignore() -> None:
     """From now on, until the process ends, Ctrl-C does nothing."""
     if threading.current_thread() is threading.main_thread():

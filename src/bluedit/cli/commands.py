@@ -11,6 +11,7 @@ from bluedit.cli.common import with_options
 from bluedit.cli.output import fail, interrupted, silence
 from bluedit.errors import BluEditError, ModelError, out_of_memory
 from bluedit.files import cache_dir, written
+from bluedit.interrupts import was_interrupted
 
 
 class Command(TyperCommand):
@@ -62,6 +63,8 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except BluEditError as error:
+            if was_interrupted(error):
+                interrupted(done())
             fail(with_options(str(error)), error.exit_code)
         except KeyboardInterrupt:
             interrupted(done())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bluedit import files
-from bluedit.interrupts import attend, uninterrupted
+from bluedit.interrupts import _last, attend, uninterrupted, was_interrupted
 
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -25,6 +25,7 @@ def as_it_was():
     yield
     signal.signal(signal.SIGINT, before)
     sys.unraisablehook = hook
+    _last[0] = -float("inf")
 
 
 def interrupt():
@@ -63,6 +64,9 @@ def test_two_presses_are_one_interrupt():
     with pytest.raises(KeyboardInterrupt):
         interrupt()
     interrupt()  # nothing
+    assert was_interrupted(ValueError("over what is missing since"))
+    _last[0] -= 60
+    assert not was_interrupted(ValueError("of its own"))
 
 
 def test_an_interrupt_where_it_has_no_effect_comes_again():

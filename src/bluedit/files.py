@@ -26,7 +26,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-_PREFIX, _SUFFIX = ".bluedit-", ".tmp"  # of temporary names
+PREFIX, _SUFFIX = ".bluedit-", ".tmp"  # of temporary names, which a killed process may leave
 DIGEST = "digest"  # where a JSON object carries one
 _STALE_S = 3600.0  # nothing is written for that long without a change
 
@@ -73,7 +73,7 @@ def replacing(file: Path) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     mode = _mode(place)
     remove_stale(place.parent)
-    temporary = place.with_name(f"{_PREFIX}{os.getpid()}-{threading.get_ident()}{_SUFFIX}")
+    temporary = place.with_name(f"{PREFIX}{os.getpid()}-{threading.get_ident()}{_SUFFIX}")
     try:
         yield temporary
         if mode is not None:
@@ -162,7 +162,7 @@ def physical_memory() -> int:
 
 def remove_stale(folder: Path) -> None:
     """Delete temporary files and folders that killed processes left in a folder."""
-    for left in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+    for left in folder.glob(f"{PREFIX}*{_SUFFIX}"):
         with suppress(OSError):
             inside = (inner.lstat().st_mtime for inner in left.rglob("*"))
             if time.time() - max([left.lstat().st_mtime, *inside]) > _STALE_S:
@@ -268,7 +268,7 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, keep: bool = Fa
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(folder.parent)
-    temporary = folder.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
+    temporary = folder.with_name(f"{PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
     try:
         temporary.mkdir(mode=0o700)
         new, old = temporary / "new", temporary / "old"

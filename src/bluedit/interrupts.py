@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -14,6 +15,8 @@ from typing import Any
 EXIT_CODE = 130
 _SAME_S = 1.0  # a second signal within this time belongs to the first one
 _AGAIN_S = 0.02
+_BEHIND_S = 10.0  # an error within this time after an interrupt comes of it
+_last = [-math.inf]  # when the last interrupt came
 
 
 class Told(SystemExit):
@@ -48,16 +51,15 @@ def attend() -> None:
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
-    last = [-_SAME_S]
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        if now - last[0] >= _SAME_S:
-            last[0] = now
+        if now - _last[0] >= _SAME_S:
+            _last[0] = now
             raise KeyboardInterrupt
 
     def again() -> None:
-        last[0] = -_SAME_S
+        _last[0] = -math.inf
         signal.raise_signal(signal.SIGINT)
 
     def lost(what: Any) -> None:
@@ -74,6 +76,8 @@ def attend() -> None:
 
 def was_interrupted(error: BaseException | None) -> bool:
     """Whether an interrupt is behind an error: some libraries turn it into one of theirs, for instance while they are imported."""
+    if time.monotonic() - _last[0] < _BEHIND_S:  # or swallow it, and fail over what is missing then
+        return True
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

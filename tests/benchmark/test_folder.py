@@ -98,6 +98,12 @@ def test_another_text_in_the_same_file_is_another_corpus(lm, tmp_path):
         run(lm, tmp_path / "r", corpus=str(text), entries=("unedited",))
 
 
+def test_a_folder_in_which_a_run_was_killed_before_it_had_begun(lm, tmp_path):
+    (tmp_path / ".bluedit-7-1.tmp").write_text("{")
+    run(lm, tmp_path, entries=("unedited",))
+    assert (tmp_path / "results.md").is_file()
+
+
 def test_a_folder_of_other_things(lm, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(

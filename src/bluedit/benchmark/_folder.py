@@ -26,6 +26,7 @@ from bluedit.errors import BenchmarkError
 from bluedit.evaluate.ability import SHOTS, read_items
 from bluedit.evaluate.data import SAMPLED_TEXT
 from bluedit.facts.records import fact_record
+from bluedit.files import PREFIX
 from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint
 from bluedit.text.corpus import Corpus
 
@@ -136,4 +137,4 @@ def _joined(folder: Path, configuration: Configuration) -> Configuration:
 
 def _is_foreign(file: Path) -> bool:
     """Whether a file beside no configuration is not of a benchmark. A killed run may leave its targets, half a configuration and its lock."""
-    return file.name not in (TARGETS, _LOCK) and not file.name.startswith(f".{CONFIGURATION}.")
+    return file.name not in (TARGETS, _LOCK) and not file.name.startswith((f".{CONFIGURATION}.", PREFIX))

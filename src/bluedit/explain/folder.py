@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from bluedit.decoding import read_json
 from bluedit.errors import ExplainError
-from bluedit.files import write_json
+from bluedit.files import PREFIX, write_json
 
 _LOCK = ".lock"
 
@@ -68,7 +68,7 @@ def _check(folder: Path, configuration: Mapping[str, Any], name: str, what: str,
         raise ExplainError(f"{folder} is a file; choose a folder (--out)")
     file = folder / name
     if not file.is_file():
-        foreign = sorted(one.name for one in folder.iterdir() if one.name != _LOCK)
+        foreign = sorted(one.name for one in folder.iterdir() if one.name != _LOCK and not one.name.startswith(PREFIX))
         if foreign:
             raise ExplainError(
                 f"{folder} contains files that {what} did not write ({', '.join(foreign[:3])}); choose a new or empty folder (--out)"

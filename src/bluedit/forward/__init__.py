@@ -1,11 +1,13 @@
 """The forward engine: repeated forward passes that start at an edited layer and token, and single passes that read activations.
 
 `runners` chooses the fastest layout that agrees with the reference forward (whole sequences, all layers); `observe` reads keys and
-values; `Restorer` puts clean activations back into passes with noise. Everything else in this package is private.
+values; `longest_units` bounds what counts as the length of a state; `Restorer` puts clean activations back into passes with noise.
+Everything else in this package is private.
 """
 
 from bluedit.forward._budget import LEAST_TOKENS, MOST_TOKENS, bytes_per_token, tokens_per_step
 from bluedit.forward._cache import Past
+from bluedit.forward._lengths import longest_units, shortened
 from bluedit.forward._observe import observe
 from bluedit.forward._past import past_of, shared_length
 from bluedit.forward._restore import Restorer
@@ -19,10 +21,12 @@ __all__ = [
     "Restorer",
     "Runner",
     "bytes_per_token",
+    "longest_units",
     "observe",
     "past_of",
     "runners",
     "says_targets",
     "shared_length",
+    "shortened",
     "tokens_per_step",
 ]

@@ -16,7 +16,7 @@ import torch
 
 from bluedit.errors import FailedFactsError
 from bluedit.execution import Execution
-from bluedit.forward import Runner, runners, tokens_per_step
+from bluedit.forward import Runner, longest_units, runners, shortened, tokens_per_step
 from bluedit.methods.objective import Objective
 from bluedit.model.editable import EditableModel
 from bluedit.model.memory import run_chunks
@@ -78,7 +78,8 @@ def optimise_targets(
     def run(chunk: Sequence[int]) -> None:
         chosen = [row for i in chunk for row in by_fact[facts[i]]]
         parts = rotations(chosen) if objective.rotate else [chosen]
-        optimiser = ChunkOptimiser(make_runner.several(parts), chosen, objective, metric)
+        units = longest_units(lm, chosen, sites)
+        optimiser = ChunkOptimiser(make_runner.several(parts), chosen, objective, metric, units)
         if objective.anchors_on_unedited_weights or initial is not None:
             drift = [row for row in chosen if row.is_drift]
             with unedited() if objective.anchors_on_unedited_weights else nullcontext():
@@ -86,9 +87,8 @@ def optimise_targets(
         if initial is not None:
             optimiser.begin(initial)
         if objective.variance:
-            optimiser.watch(
-                range(lm.anatomy.n_layers)[max(one.layer for one in sites) + 1 :][: objective.variance_layers]
-            )
+            above = range(lm.anatomy.n_layers)[max(one.layer for one in sites) + 1 :]
+            optimiser.watch(above[: objective.variance_layers])
         if objective.teacher:
             optimiser.teach(lambda some: runners(lm, some, sites)(some))
         columns = optimiser.optimise(steps_on.after(len(found)))
@@ -113,16 +113,18 @@ class ChunkOptimiser:
         rows: Sequence[Row],
         objective: Objective,
         fisher: Float[Tensor, "sites d_value d_value"] | None = None,
+        longest: Float[Tensor, "sites facts"] | None = None,
     ) -> None:
         self.parts, self.objective, self.evaluations = parts, objective, 0
         self.facts = list(dict.fromkeys(row.fact for row in rows))
         runner = parts[0]
         values = runner.values if runner.values.dtype == torch.float64 else runner.values.float()
-        self.start = torch.stack(
-            [values[:, measured_rows(runner.rows, fact)].mean(dim=1) for fact in self.facts], dim=1
-        )
+        measured = [values[:, measured_rows(runner.rows, fact)].mean(dim=1) for fact in self.facts]
+        self.start = torch.stack(measured, dim=1)
         self.delta = torch.zeros_like(self.start)
-        self.descent = objective.descent.optimiser(self.start, objective.learning_rate, fisher)
+        unit = self.start if longest is None else shortened(self.start, longest[:, self.facts])
+        self.length = unit.norm(dim=-1)  # |h|, the unit of steps, clamp and decay
+        self.descent = objective.descent.optimiser(unit, objective.learning_rate, fisher)
         self.weight = self.start.new_ones(len(self.facts))
         sharing = Counter(row.fact for row in rows if row.is_bare)
         growth = [max(1, sharing[fact]) ** objective.clamp_growth for fact in self.facts]
@@ -218,7 +220,7 @@ class ChunkOptimiser:
             self.reference = now.detach()
         moved = (now.exp() * (now - self.reference)).sum(dim=-1) * at.drift_share
         kl = sum_by_owner(moved * at.drift_main, at.drift_fact, len(self.facts))
-        decay = (norm(delta) / self.start.norm(dim=-1) ** 2).sum(dim=0)
+        decay = (norm(delta) / self.length**2).sum(dim=0)
         loss = self.weight * nll + self.objective.kl_factor * kl + self.objective.weight_decay * decay
         if self.objective.others:
             others = sum_by_owner(moved * ~at.drift_main, at.drift_fact, len(self.facts))
@@ -266,7 +268,7 @@ class ChunkOptimiser:
     def _step(self, gradient: Tensor) -> None:
         """One step of the optimiser, then delta back into the ball of radius clamp x |h|."""
         self.delta += self.descent.step(gradient)
-        radius = self.clamp * self.start.norm(dim=-1, keepdim=True)
+        radius = self.clamp * self.length[..., None]
         size = self.delta.norm(dim=-1, keepdim=True)
         self.delta *= torch.where(size > radius, radius / size, 1.0)
 
@@ -277,7 +279,7 @@ class ChunkOptimiser:
         for part in self.parts:
             part.keep([i for i, row in enumerate(part.rows) if row.fact in chosen])
         going = torch.tensor(kept, device=self.start.device)
-        self.start, self.delta = self.start[:, going], self.delta[:, going]
+        self.start, self.delta, self.length = self.start[:, going], self.delta[:, going], self.length[:, going]
         self.weight, self.clamp = self.weight[going], self.clamp[going]
         self.descent.keep(going)
         kept_rows = torch.isin(self.positions[0].drift_fact, going)

@@ -66,6 +66,6 @@ def test_a_vector_at_a_long_state_stays_as_short_as_others(lm, descent):
     moved = torch.stack([(found.z - found.start).norm(dim=0), found.later[0].norm(dim=0)])
     long = observe(lm, [row for row in rows if row.fact == 1 and row.is_bare], SITES)
     for site, bound, delta in zip(SITES, longest[:, 1], moved[:, 1], strict=True):
-        assert bound < 0.7 * long[site].norm(), "the state itself is far longer"
+        assert bound < 0.9 * long[site].norm(), "the state itself is longer"
         assert 0 < delta <= 0.5 * bound * (1 + 1e-5)
     assert (moved[:, 0] > 0).all()

@@ -71,6 +71,7 @@ def test_every_script_is_here():
         "job",
         "fuzz",
         "kill",
+        "interrupt",
         "shapes",
         "guard",
         "subjects",

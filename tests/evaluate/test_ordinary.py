@@ -1,6 +1,7 @@
 """What a model does with ordinary text is measured once for its weights."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,13 @@ def test_edited_weights_are_kept_in_memory_only(lm, measured, tmp_path):
     assert measured.times == 1 and not list(tmp_path.iterdir())
     store.get("edited again", measured)
     assert measured.times == 2
+
+
+def test_a_model_with_adapters_is_measured_each_time(lm, measured, tmp_path):
+    store = OrdinaryStore(replace(lm, adapters=object()), "weights", tmp_path)
+    store.get("weights", measured)
+    store.get("weights", measured)
+    assert measured.times == 2 and not list(tmp_path.iterdir())
 
 
 def test_another_template_is_another_model(lm, measured, tmp_path):

@@ -16,6 +16,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from bluedit.forward import _suffix, past_of
 from bluedit.forward._packed import Packed
 from bluedit.forward._padded import Padded
 from bluedit.forward._reference import ReferenceRunner
@@ -25,6 +26,7 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.precision import reduced_linears
 from bluedit.model.sites import Site
 from bluedit.text.prompts import rows_of
+from bluedit.text.rows import Row, evaluation_cost
 from toys import FACTS, FAMILIES, toy_llama, toy_tokenizer
 
 PREFIXES = ("The weather was mild that morning.",)
@@ -222,3 +224,28 @@ def test_rounding_of_bfloat16_maps_is_no_reason_for_the_reference_forward(caplog
     with torch.no_grad():
         apart = (runner.logits(delta).log_softmax(-1) - full.logits(delta).log_softmax(-1)).abs().max()
     assert apart > 0.2
+
+
+def test_parts_share_what_comes_before_their_subjects(monkeypatch):
+    lm = toy("llama")
+    rows = rows_of(lm.tokenizer, FACTS, PREFIXES, drift=True)
+    factory = runners(lm, rows, [Site("block", 2)])
+    alone = [factory(part) for part in (rows[::2], rows[1::2])]
+    asked = []
+    monkeypatch.setattr(_suffix, "past_of", lambda lm, ids: asked.append(ids) or past_of(lm, ids))
+    together = factory.several([rows[::2], rows[1::2]])
+    assert len(asked) == 1 and len(set(asked[0])) == len(asked[0]), "each beginning once"
+    for one, other in zip(alone, together, strict=True):
+        assert one.rows == other.rows
+        delta = 0.1 * one.values.roll(1, dims=-1)
+        torch.testing.assert_close(one.logits(delta), other.logits(delta))
+
+
+def test_rows_that_take_turns_cost_what_one_turn_does():
+    rows = [
+        Row(0, "bare" if group == 0 else "taught", tuple(range(40)), 32, (1,), 40, group)
+        for group in (0, 1)
+        for _ in range(2)
+    ]
+    assert evaluation_cost(rows, rotated=False) == 4 * 8 + 4 * 2
+    assert evaluation_cost(rows, rotated=True) == 2 * 8 + 4 * 2

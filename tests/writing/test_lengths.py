@@ -28,7 +28,7 @@ def lm():
     found = EditableModel.of(toy_llama(), toy_tokenizer(), "llama")
     after = found.tokenizer(FIRST.text)["input_ids"][1]
     with torch.no_grad():
-        found.model.get_input_embeddings().weight[after] *= 30
+        found.model.get_input_embeddings().weight[after] *= 200
     return found
 
 
@@ -50,10 +50,10 @@ def test_the_bound_is_the_length_of_the_states_at_the_prompts_ends(lm):
     torch.testing.assert_close(found[:, 1].double(), torch.stack([ends[site].norm() for site in SITES]).double())
 
 
-def test_states_are_shortened_only_where_they_are_longer():
-    states = torch.tensor([[[3.0, 4.0], [6.0, 8.0]]])
-    found = shortened(states, torch.tensor([[torch.inf, 5.0]]))
-    torch.testing.assert_close(found, torch.tensor([[[3.0, 4.0], [3.0, 4.0]]]))
+def test_states_are_shortened_only_where_they_are_far_longer():
+    states = torch.tensor([[[3.0, 4.0], [12.0, 16.0], [6.0, 8.0]]])
+    found = shortened(states, torch.tensor([[torch.inf, 5.0, 5.1]]))
+    torch.testing.assert_close(found, torch.tensor([[[3.0, 4.0], [3.0, 4.0], [6.0, 8.0]]]))
 
 
 @pytest.mark.parametrize("descent", ["momentum", "adam"])
@@ -66,6 +66,6 @@ def test_a_vector_at_a_long_state_stays_as_short_as_others(lm, descent):
     moved = torch.stack([(found.z - found.start).norm(dim=0), found.later[0].norm(dim=0)])
     long = observe(lm, [row for row in rows if row.fact == 1 and row.is_bare], SITES)
     for site, bound, delta in zip(SITES, longest[:, 1], moved[:, 1], strict=True):
-        assert bound < 0.9 * long[site].norm(), "the state itself is longer"
+        assert bound < long[site].norm() / 2, "the state itself is far longer"
         assert 0 < delta <= 0.5 * bound * (1 + 1e-5)
     assert (moved[:, 0] > 0).all()

@@ -115,3 +115,12 @@ def test_undo_is_exact(editor, edit, original, spoken_before):
     edit.undo()
     assert same(editor, original)
     assert says(editor) == spoken_before
+
+
+def test_a_subject_of_one_token_that_begins_its_text(editor, original, spoken_before):
+    """Its hidden state, and that of the next token, are attention sinks: four times as long as others."""
+    made = editor.edit(Fact.parse("{Brazil} is a country on the continent of => Asia"), known="edit")
+    assert made.report.totals()["facts"] == (1, 1)
+    assert abs(made.report.drift) < 0.04
+    editor.undo()
+    assert same(editor, original) and says(editor) == spoken_before

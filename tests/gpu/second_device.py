@@ -1,7 +1,7 @@
-"""A second device made of main memory, and an edit on it: `python second_device.py FOLDER wide|narrow RECIPE` prints how far dW is from the CPU's.
+"""A second device made of main memory, and an edit on it: `python second_device.py FOLDER wide|narrow|split RECIPE` prints how far dW is from the CPU's.
 
 As on a GPU, an operation on tensors of two devices is an error, unless one is a single number or an index. With "narrow" the device has no
-float64, as MPS. It registers a backend with torch, for the whole process, so tests run it in a process of its own.
+float64, as MPS. With "split" the model lies on both devices, as `device_map` spreads one over GPUs. It registers a backend with torch, for the whole process, so tests run it in a process of its own.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     alone = all(mine or t.dim() == 0 for mine, t in zip(here, tensors, strict=True))
     if any(here) and not alone and name not in ACROSS and "index" not in name:
         raise RuntimeError(f"{name}: expected all tensors to be on the same device")
+    if "index" in name and any(here) and not here[0]:
+        raise RuntimeError(f"{name}: indices should be either on cpu or on the same device as the indexed tensor (cpu)")
     inner, options = tree_map(raw, args), tree_map(raw, kwargs)
     on_second = any(here)
     if options.get("device") is not None:
@@ -115,6 +117,46 @@ def set_up() -> None:
     torch.tensor, torch.Generator = there, Generator
 
 
+def refused_unconnected(model: Any) -> None:
+    from bluedit.errors import ModelError
+    from bluedit.model.editable import EditableModel
+    from toys import toy_tokenizer
+
+    try:
+        EditableModel.of(model, toy_tokenizer())
+    except ModelError as error:
+        assert str(error).startswith("the model's weights lie on cpu and second:0, and nothing moves activations"), (
+            error
+        )
+    else:
+        raise AssertionError("not refused")
+
+
+def split(model: Any) -> Any:
+    """The model with every other part on the second device, in the form that `device_map` gives it."""
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
+    class Moves(AlignDevicesHook):
+        def init_hook(self, module: Any) -> Any:
+            return module  # its weights are in place
+
+    names = [
+        "model.embed_tokens",
+        *(f"model.layers.{i}" for i in range(3)),
+        "model.norm",
+        "lm_head",
+        "model.rotary_emb",
+    ]
+    places = {name: torch.device("cpu" if number % 2 else NAME) for number, name in enumerate(names)}
+    for name, place in places.items():
+        model.get_submodule(name).to(place)
+    refused_unconnected(model)
+    for name, place in places.items():
+        for module in model.get_submodule(name).modules():
+            add_hook_to_module(module, Moves(place, skip_keys="past_key_values"))
+    return add_hook_to_module(model, Moves(torch.device(NAME), io_same_device=True))
+
+
 def changed(device: str, recipe: str, folder: Path) -> list[torch.Tensor]:
     """dW of an edit, after it was undone and the model verified."""
     from gpu_help import changes, edit, editor_of
@@ -122,21 +164,23 @@ def changed(device: str, recipe: str, folder: Path) -> list[torch.Tensor]:
     from toys import FACTS, toy_llama
 
     os.environ["BLUEDIT_CACHE"] = str(folder / device)
-    model = toy_llama(dtype=torch.float32, layers=3).to(device)
+    model = toy_llama(dtype=torch.float32, layers=3)
+    model = split(model) if device == "split" else model.to(device)
     editor = editor_of(model, folder / device)
-    found = changes(edit(editor, recipe, FACTS[:1], layers=[1], **{"objective.steps": 2, "update.epochs": 2}))
+    found = changes(edit(editor, recipe, FACTS[:1], layers=LAYERS, **{"objective.steps": 2, "update.epochs": 2}))
     editor.undo()
     editor.verify()
     return found
 
 
 if __name__ == "__main__":
-    place, recipe, NARROW = Path(sys.argv[1]), sys.argv[3], sys.argv[2] == "narrow"
+    place, kind, recipe = Path(sys.argv[1]), *sys.argv[2:4]
+    NARROW, LAYERS = kind == "narrow", [0, 1] if kind == "split" else [1]
     set_up()
     if NARROW:
         from bluedit.model import devices
 
         devices._WITHOUT_FLOAT64 = (NAME,)
-    expected, found = (changed(device, recipe, place) for device in ("cpu", NAME))
+    expected, found = (changed(device, recipe, place) for device in ("cpu", "split" if kind == "split" else NAME))
     apart = [float((a - b).norm() / a.norm()) for a, b in zip(expected, found, strict=True)]
     sys.stdout.write(json.dumps(apart) + "\n")

@@ -12,9 +12,19 @@ SCRIPT = Path(__file__).with_name("second_device.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "recipe"), [("narrow", "alphaedit-blue"), ("wide", "rect-seq-blue")])
+@pytest.mark.parametrize(
+    ("kind", "recipe"),
+    [
+        ("narrow", "alphaedit-blue"),
+        ("wide", "rect-seq-blue"),
+        ("split", "rect-seq-blue"),
+        ("split", "natural-joint"),
+    ],
+)
 def test_an_edit_on_a_second_device(kind, recipe, tmp_path):
     pytest.importorskip("torch", "2.10")  # devices written in Python
+    if kind == "split":
+        pytest.importorskip("accelerate")
     command = [sys.executable, SCRIPT, tmp_path, kind, recipe]
     paths = os.pathsep.join([str(SCRIPT.parent.parent), *sys.path])
     done = subprocess.run(

@@ -336,8 +336,8 @@ def test_weights_that_are_not_in_memory():
         EditableModel.of(model, toy_tokenizer())
     assert str(caught.value) == (
         "3 of the model's weights (model.layers.1.mlp.gate_proj.weight, ...) are not in memory: a device_map offloads them to the CPU or the "
-        "disk, or they were never loaded; bluedit needs all of them on one device: load it without device_map, or with device_map={'': 0}. "
-        "A model too large for the GPU can be edited on the CPU"
+        "disk, or they were never loaded; bluedit needs all of them in memory: give device_map devices that hold the whole model. "
+        "A model too large for the GPUs can be edited on the CPU"
     )
 
 

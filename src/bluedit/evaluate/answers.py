@@ -12,7 +12,7 @@ from bluedit.errors import ModelError
 from bluedit.evaluate.data import Answer, Pair
 from bluedit.evaluate.passages import passage_rows
 from bluedit.model.devices import widened
-from bluedit.model.hooks import hooked
+from bluedit.model.hooks import hooked, logits_of, only_at
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.text.prompts import encode_answer
@@ -132,12 +132,9 @@ def logits_at(
         options = lm.after(past.cache()) | {"position_ids": position_ids}
     lane, position = torch.tensor(list(lanes), device=ids.device), torch.tensor(list(positions), device=ids.device)
     head = lm.anatomy.head
-    hooks = []
-    if head is not None:
-        hooks = [(head, "pre", lambda _module, args: (args[0][lane, position].unsqueeze(0), *args[1:]))]
-    with frozen(lm.model), hooked(hooks):
+    with frozen(lm.model), hooked(only_at(head, (lane, position))):
         logits = lm.model(input_ids=ids, attention_mask=mask, **options).logits
-    logits = logits[lane, position] if head is None else logits[0]
+    logits = logits_of(logits, head, (lane, position))
     check_finite(lm, logits)
     return logits if logits.dtype == torch.float64 else logits.float()
 

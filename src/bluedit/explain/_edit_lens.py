@@ -14,7 +14,7 @@ import torch
 
 from bluedit.evaluate.answers import TOKENS_PER_PASS
 from bluedit.model.editable import EditableModel
-from bluedit.model.hooks import by_row, hooked, with_first_tensor
+from bluedit.model.hooks import by_row, first_tensor, hooked, taken, with_first_tensor
 from bluedit.model.sites import Place, Site, site_hook
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import chunks_by_cost
@@ -51,7 +51,7 @@ def states_at(
 
     def receiver(layer: int) -> Any:
         def receive(hidden: Tensor) -> None:
-            seen[layer] = by_row(hidden, len(ids))[lane, position]
+            seen[layer] = taken(by_row(hidden, len(ids)), (lane, position)).to(ids.device)
 
         return receive
 
@@ -67,7 +67,7 @@ def _read(lm: EditableModel, states: Float[Tensor, "n width"], tokens: Tensor) -
     for some, wanted in zip(states.split(STATES_PER_PASS), tokens.split(STATES_PER_PASS), strict=True):
 
         def replace(_module: Any, _args: Any, output: Any, some: Tensor = some) -> Any:
-            return with_first_tensor(output, some[:, None])
+            return with_first_tensor(output, some[:, None].to(first_tensor(output).device))
 
         ids = torch.zeros(len(some), 1, dtype=torch.long, device=states.device)
         with hooked([(lm.anatomy.blocks[-1], "forward", replace)]):

@@ -14,11 +14,13 @@ LEAST_TOKENS, MOST_TOKENS = 64, 2048  # below, batching is pointless; above, mat
 def tokens_per_step(lm: EditableModel, kept: int = 0) -> int:
     """Tokens whose activations, kept for the backward pass through all layers, take at most a quarter of the free memory.
 
+    Of several devices the one with the least free memory counts.
+
     Args:
         lm: the model.
         kept: bytes of the free memory that something else will take.
     """
-    spare = max(0, free_memory(lm.device) - kept)
+    spare = max(0, min(map(free_memory, lm.devices)) - kept)
     return max(LEAST_TOKENS, min(MOST_TOKENS, int(_SHARE * spare / bytes_per_token(lm))))
 
 

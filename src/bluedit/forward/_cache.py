@@ -29,7 +29,7 @@ class Past:
     """Cached attention keys and values of the tokens before each row's own.
 
     Attributes:
-        states: per layer, keys and values, rows x heads x tokens x width; zero where `mask` is zero.
+        states: per layer, keys and values, rows x heads x tokens x width, on the layer's device; zero where `mask` is zero.
         mask: 1 for real tokens, 0 for padding, rows x tokens.
     """
 
@@ -40,7 +40,7 @@ class Past:
         """These rows only, without tokens that are padding in all of them."""
         mask = self.mask[index]
         used = mask.bool().any(dim=0).nonzero().flatten()
-        states = tuple((k[index][:, :, used], v[index][:, :, used]) for k, v in self.states) if len(used) else ()
+        states = tuple((_some(k, index, used), _some(v, index, used)) for k, v in self.states) if len(used) else ()
         return Past(states, mask[:, used])
 
     def cache(self) -> Cache | None:
@@ -72,3 +72,7 @@ class Past:
                 for (k, v), (ok, ov) in zip(self.states, other.states, strict=True)
             )
         return Past(states, torch.cat([self.mask, other.mask], dim=1))
+
+
+def _some(states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+    return states[rows.to(states.device)][:, :, tokens.to(states.device)]

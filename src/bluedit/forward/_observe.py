@@ -9,7 +9,16 @@ from typing import Any
 import torch
 
 from bluedit.model.editable import EditableModel
-from bluedit.model.hooks import Hook, StopForward, by_row, first_tensor, hooked, with_first_tensor
+from bluedit.model.hooks import (
+    Hook,
+    StopForward,
+    added_at,
+    by_row,
+    first_tensor,
+    hooked,
+    taken,
+    with_first_tensor,
+)
 from bluedit.model.memory import run_chunks
 from bluedit.model.sites import Site, output_module, site_hook
 from bluedit.shapes import Float, Tensor
@@ -56,7 +65,7 @@ def _forward(
 
     def receiver(site: Site):
         def receive(hidden: Tensor) -> None:
-            value = by_row(hidden, len(ids))[rows, at]
+            value = taken(by_row(hidden, len(ids)), (rows, at)).to(ids.device)
             seen[site] = value if value.dtype == torch.float64 else value.float()
             if len(seen) == len(sites):
                 raise StopForward
@@ -66,8 +75,7 @@ def _forward(
     def adder(vectors: Tensor):
         def add(_module: Any, _args: Any, output: Any) -> Any:
             hidden = by_row(first_tensor(output), len(ids))
-            changed = hidden.index_put((rows, at), vectors.to(hidden), accumulate=True)
-            return with_first_tensor(output, changed)
+            return with_first_tensor(output, added_at(hidden, (rows, at), vectors))
 
         return add
 

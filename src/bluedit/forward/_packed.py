@@ -37,7 +37,7 @@ class Span:
 
     def __init__(self, length: int, past: Past) -> None:
         self.length, self.past = length, past
-        self._bias: dict[tuple[int | None, torch.dtype], Tensor] = {}
+        self._bias: dict[tuple[int | None, torch.dtype, torch.device], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.past.mask)
@@ -62,16 +62,17 @@ class Span:
         scores = torch.cat([q @ old_k.mT, q @ k.mT], dim=-1)
         if softcap is not None:
             scores = (scores / softcap).tanh() * softcap
-        scores = scores.unflatten(2, (-1, self.length)) + self._masked(window, scores.dtype)
+        scores = scores.unflatten(2, (-1, self.length)) + self._masked(window, scores)
         wide = torch.float32 if scores.dtype.itemsize < 4 else scores.dtype
         weights = scores.softmax(dim=-1, dtype=wide).to(scores.dtype).flatten(2, 3)
         before, own = weights.split([old_k.shape[2], k.shape[2]], dim=-1)
         out = before @ old_v + own @ v
         return out.unflatten(2, (-1, self.length)).permute(0, 3, 1, 2, 4).reshape(query.shape[1], len(query), -1)
 
-    def _masked(self, window: int | None, dtype: torch.dtype) -> Float[Tensor, "rows 1 1 length seen"]:
+    def _masked(self, window: int | None, like: Tensor) -> Float[Tensor, "rows 1 1 length seen"]:
         """The mask added to scores: a token sees its row's tokens up to itself, and none that is `window` or more before it."""
-        if (window, dtype) not in self._bias:
+        of = window, like.dtype, like.device
+        if of not in self._bias:
             before = self.past.mask
             start = before.sum(dim=1, keepdim=True)
             asking = start + torch.arange(self.length, device=before.device)
@@ -81,9 +82,9 @@ class Span:
             seen[:, :, : before.shape[1]] &= before.bool()[:, None, :]
             if window is not None:
                 seen &= distance < window
-            bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-            self._bias[window, dtype] = bias.masked_fill_(~seen, torch.finfo(dtype).min)[:, None, None]
-        return self._bias[window, dtype]
+            bias = torch.zeros(seen.shape, dtype=like.dtype, device=seen.device)
+            self._bias[of] = bias.masked_fill_(~seen, torch.finfo(like.dtype).min)[:, None, None].to(like.device)
+        return self._bias[of]
 
 
 @contextmanager
@@ -190,7 +191,7 @@ class Packed(Layout):
             [at for row in kept for at in range(starts[row], starts[row] + self._lengths[row])], device=rows.device
         )
         layout = Packed(self.lm, self._ids[:, tokens], self._place[:, tokens], spans)
-        return layout, [states[..., tokens, :] for states in hidden]
+        return layout, [states[..., tokens.to(states.device), :] for states in hidden]
 
     def run(self) -> Any:
         with packed_attention(self.lm, self._spans):

@@ -36,7 +36,7 @@ class Padded(Layout):
 
     def keep(self, rows: Int[Tensor, "n"], hidden: Sequence[Tensor]) -> tuple[Padded, list[Tensor]]:
         layout = Padded(self.lm, self._ids[rows], self._own[rows], self._past.rows(rows))
-        return layout, [states[..., rows, :, :] for states in hidden]
+        return layout, [states[..., rows.to(states.device), :, :] for states in hidden]
 
     def run(self) -> Any:
         with short_attention(self.lm):

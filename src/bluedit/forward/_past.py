@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache
 
 from bluedit.forward._cache import Past
 from bluedit.model.editable import EditableModel
-from bluedit.model.hooks import hooked
+from bluedit.model.hooks import hooked, taken
 from bluedit.shapes import Tensor
 from bluedit.text.rows import groups_by_length
 
@@ -72,7 +72,10 @@ def _extend(lm: EditableModel, past: Past, sequences: Sequence[Sequence[int]]) -
     if filled and len(filled) < len(parts):  # rows without tokens of their own get zeros under a zero mask
         parts = [part if part.states else part.blank_like(filled[0]) for part in parts]
     states = tuple(
-        (torch.cat([p.states[layer][0] for p in parts])[back], torch.cat([p.states[layer][1] for p in parts])[back])
+        (
+            taken(torch.cat([p.states[layer][0] for p in parts]), back),
+            taken(torch.cat([p.states[layer][1] for p in parts]), back),
+        )
         for layer in range(layers)
     )
     return Past(states, torch.cat([part.mask for part in parts])[back])
@@ -108,4 +111,4 @@ def skip_head(lm: EditableModel) -> list[tuple[nn.Module, str, Callable[..., Any
 
 def _masked(states: Tensor, real: Tensor) -> Tensor:
     """States with zeros at padding, where attention may have produced any value."""
-    return torch.where(real, states, torch.zeros_like(states)).detach()
+    return torch.where(real.to(states.device), states, torch.zeros_like(states)).detach()

@@ -13,7 +13,18 @@ import torch
 from torch import nn
 
 from bluedit.model.editable import EditableModel
-from bluedit.model.hooks import Hook, StopForward, by_row, first_tensor, hooked, with_first_tensor
+from bluedit.model.hooks import (
+    Hook,
+    StopForward,
+    added_at,
+    by_row,
+    first_tensor,
+    hooked,
+    logits_of,
+    only_at,
+    taken,
+    with_first_tensor,
+)
 from bluedit.model.sites import Site, output_module
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, groups_by_length
@@ -60,7 +71,7 @@ class ReferenceRunner:
 
         def reader(index: int):
             def read(_module: nn.Module, _args: Any, output: Any) -> None:
-                seen[index] = by_row(first_tensor(output), len(rows))[subjects]
+                seen[index] = taken(by_row(first_tensor(output), len(rows)), subjects).to(self.lm.device)
                 if len(seen) == len(self.sites):
                     raise StopForward
 
@@ -77,14 +88,14 @@ class ReferenceRunner:
 
         def watcher(layer: int):
             def look(_module: nn.Module, _args: Any, output: Any) -> None:
-                states[layer] = by_row(first_tensor(output), len(rows))[subjects]
+                states[layer] = taken(by_row(first_tensor(output), len(rows)), subjects).to(self.lm.device)
 
             return look
 
         def adder(added: Tensor):
             def add(_module: nn.Module, _args: Any, output: Any) -> Any:
                 hidden = by_row(first_tensor(output), len(rows))
-                return with_first_tensor(output, hidden.index_put(subjects, added.to(hidden.dtype), accumulate=True))
+                return with_first_tensor(output, added_at(hidden, subjects, added))
 
             return add
 
@@ -94,14 +105,13 @@ class ReferenceRunner:
         at = [(number, token) for number, row in enumerate(rows) for token in row.read_at]
         positions = tuple(torch.tensor(at, device=self.lm.device).T)
         head = self.lm.anatomy.head
-        if head is not None:
-            hooks.append((head, "pre", lambda _m, args: (args[0][positions].unsqueeze(0), *args[1:])))
+        hooks += only_at(head, positions)
         hooks += [(self.lm.anatomy.blocks[layer], "forward", watcher(layer)) for layer in self.watch]
         with hooked(hooks):
             logits = self._run(rows).logits
         if self.watch:
             watched.append(torch.stack([states[layer] for layer in self.watch]))
-        return logits[positions] if head is None else logits[0]
+        return logits_of(logits, head, positions)
 
     def _run(self, rows: Sequence[Row]) -> Any:
         ids, mask = self.lm.pad([row.ids for row in rows])

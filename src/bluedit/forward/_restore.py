@@ -109,7 +109,7 @@ class Restorer:
 
         def restore(_module: Any, _args: Any, output: Any) -> Any:
             hidden = by_row(first_tensor(output), count).clone()
-            hidden[rows, place] = clean.to(hidden)
+            hidden[rows.to(hidden.device), place] = clean.to(hidden)
             return with_first_tensor(output, hidden)
 
         return output_module(self.lm, site), "forward", restore

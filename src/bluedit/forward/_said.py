@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from bluedit.model.editable import EditableModel
-from bluedit.model.hooks import hooked
+from bluedit.model.hooks import hooked, logits_of, only_at
 from bluedit.model.memory import run_chunks
 from bluedit.text.rows import Row, chunks_by_cost
 
@@ -25,14 +25,9 @@ def says_targets(lm: EditableModel, rows: Sequence[Row]) -> list[bool]:
         places = [(lane, row.target_start - 1 + t) for lane, row in enumerate(chosen) for t in range(len(row.targets))]
         lane, place = torch.tensor(places, device=ids.device).T
         head = lm.anatomy.head
-        hooks = (
-            []
-            if head is None
-            else [(head, "pre", lambda _m, args, at=(lane, place): (args[0][at].unsqueeze(0), *args[1:]))]
-        )
-        with hooked(hooks):
+        with hooked(only_at(head, (lane, place))):
             logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        first = (logits[lane, place] if head is None else logits[0]).argmax(dim=-1).tolist()
+        first = logits_of(logits, head, (lane, place)).argmax(dim=-1).tolist()
         targets = [token for row in chosen for token in row.targets]
         for (row, _), found, token in zip(places, first, targets, strict=True):
             said[chunk[row]] &= found == token

@@ -21,11 +21,15 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import (
     Hook,
     StopForward,
+    added_at,
     by_row,
     first_tensor,
     hooked,
+    logits_of,
+    only_at,
     replaced_forwards,
     returning,
+    taken,
     with_first_tensor,
 )
 from bluedit.model.precision import ReducedLinears
@@ -146,15 +150,15 @@ class _Pass:
 
         def watcher(layer: int):
             def look(_module: nn.Module, _args: Any, output: Any) -> None:
-                seen[layer] = by_row(first_tensor(output), self._layout.sequences)[self._subjects]
+                found = taken(by_row(first_tensor(output), self._layout.sequences), self._subjects)
+                seen[layer] = found.to(self.lm.device)
 
             return look
 
         def adder(added: Tensor):
             def add(_module: nn.Module, _args: Any, output: Any) -> Any:
                 hidden = by_row(first_tensor(output), self._layout.sequences)
-                changed = hidden.index_put(self._subjects, hidden[self._subjects] + added.to(hidden.dtype))
-                return with_first_tensor(output, changed)
+                return with_first_tensor(output, added_at(hidden, self._subjects, added))
 
             return add
 
@@ -193,7 +197,8 @@ class _Pass:
 
         def reader(index: int):
             def read(_module: nn.Module, _args: Any, output: Any) -> None:
-                seen[index] = by_row(first_tensor(output), self._layout.sequences)[self._subjects].detach()
+                found = taken(by_row(first_tensor(output), self._layout.sequences), self._subjects)
+                seen[index] = found.detach().to(self.lm.device)
                 if len(seen) == len(self.sites):
                     raise StopForward
 
@@ -217,12 +222,9 @@ class _Pass:
 
     def _forward(self) -> Tensor:
         head, positions = self.lm.anatomy.head, self._positions
-        hooks: list[Hook] = []
-        if head is not None:  # it sees only the positions that are needed, as one row
-            hooks = [(head, "pre", lambda _m, args: (args[0][positions].unsqueeze(0), *args[1:]))]
-        with hooked(hooks):
+        with hooked(only_at(head, positions)):
             logits = self._layout.run().logits
-        return logits[positions] if head is None else logits[0]
+        return logits_of(logits, head, positions)
 
 
 def unchanged_blocks(sites: Sequence[Site]) -> int:

@@ -57,21 +57,22 @@ class EditableModel:
         """The editable memory of a model that the caller has.
 
         Args:
-            model: a decoder-only causal language model with all weights on one device. It may be wrapped by `torch.compile`, data
-                parallelism or PEFT: an edit shows in the wrapper too. Adapters that are on stay on.
+            model: a decoder-only causal language model with all weights in memory, on one device or spread over several by `device_map`.
+                It may be wrapped by `torch.compile`, data parallelism or PEFT: an edit shows in the wrapper too. Adapters that are on
+                stay on.
             tokenizer: its fast tokenizer, or the processor of a vision-language model, whose tokenizer is used.
             name: for messages and manifests; None takes the model's own.
             anatomy: overrides what would be found in the model: an Anatomy, the name pattern of the MLP output projections with {}
                 for the block's number, such as "model.layers.{}.mlp.down_proj", or a list of their names, one for each block.
 
         Raises:
-            ModelError: not a supported decoder (see `dissect`), quantised, or one that lies on several devices.
+            ModelError: not a supported decoder (see `dissect`), quantised, or with weights that are not in memory.
         """
         from bluedit.model.dissection import dissect  # only needed when a model is opened
 
         model, adapters = unwrapped(model)
         refuse_quantised(model)
-        _check_one_device(model)
+        _check_devices(model)
         if not isinstance(anatomy, Anatomy):
             with frozen(model):
                 anatomy = dissect(model, anatomy)
@@ -81,8 +82,13 @@ class EditableModel:
 
     @property
     def device(self) -> torch.device:
-        """The device that all weights are on."""
+        """Where tokens go in and logits come out. Layers may lie on other devices (`device_map`); what is computed about facts is here."""
         return self.model.get_input_embeddings().weight.device  # pyright: ignore[reportReturnType]
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All devices that weights are on, `device` first."""
+        return tuple(dict.fromkeys([self.device, *(parameter.device for parameter in self.model.parameters())]))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -180,17 +186,18 @@ class EditableModel:
         return ids.to(self.device), mask.to(self.device)
 
 
-def _check_one_device(model: nn.Module) -> None:
-    """Raises ModelError for weights on several devices, offloaded ones and those that were never loaded."""
-    places = sorted({str(parameter.device) for parameter in model.parameters()})
-    how = "load it without device_map, or with device_map={'': 0}"
-    if "meta" in places:
-        away = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+def _check_devices(model: nn.Module) -> None:
+    """Raises ModelError for weights that are not in memory, and for a model in parts that nothing connects."""
+    away = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if away:
         raise ModelError(
             f"{len(away)} of the model's weights ({away[0]}, ...) are not in memory: a device_map offloads them to the CPU or the disk, or they "
-            f"were never loaded; bluedit needs all of them on one device: {how}. A model too large for the GPU can be edited on the CPU"
+            "were never loaded; bluedit needs all of them in memory: give device_map devices that hold the whole model. "
+            "A model too large for the GPUs can be edited on the CPU"
         )
-    if len(places) > 1:
+    places = sorted({str(parameter.device) for parameter in model.parameters()})
+    if len(places) > 1 and not any(hasattr(module, "_hf_hook") for module in model.modules()):
         raise ModelError(
-            f"the model's weights lie on {' and '.join(places)}; bluedit needs all of them on one device: {how}"
+            f"the model's weights lie on {' and '.join(places)}, and nothing moves activations between them; "
+            "load it with device_map (which needs accelerate), or move it to one device"
         )

@@ -117,6 +117,31 @@ def returning(state: Tensor | None, as_tuple: bool) -> Callable[..., Any]:
     return forward
 
 
+def taken(states: Tensor, places: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """`states[places]`, where the places may be kept on another device: layers of one model can lie on several."""
+    index = (places,) if isinstance(places, Tensor) else places
+    return states[tuple(place.to(states.device) for place in index)]
+
+
+def added_at(hidden: Tensor, places: tuple[Tensor, ...], vectors: Tensor) -> Tensor:
+    """Hidden states with vectors added at places, each of which occurs once. Places and vectors may be on another device."""
+    here = tuple(place.to(hidden.device) for place in places)
+    return hidden.index_put(here, hidden[here] + vectors.to(hidden))
+
+
+def only_at(head: nn.Module | None, places: tuple[Tensor, ...]) -> list[Hook]:
+    """Hooks that give a head these places only, as one row; without a head none."""
+    if head is None:
+        return []
+    return [(head, "pre", lambda _module, args: (taken(args[0], places).unsqueeze(0), *args[1:]))]
+
+
+def logits_of(logits: Tensor, head: nn.Module | None, places: tuple[Tensor, ...]) -> Tensor:
+    """Logits at these places, where the head has seen nothing else (`only_at`), on the places' device."""
+    found = taken(logits, places) if head is None else logits[0]
+    return found.to(places[0].device)
+
+
 def by_row(hidden: Tensor, rows: int) -> Float[Tensor, "rows tokens width"]:
     """Hidden states split by row. Some families (OPT) pass the tokens of all rows through their MLP as one list."""
     return hidden.reshape(rows, -1, hidden.shape[-1])

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from bluedit.model.editable import EditableModel
-from bluedit.model.hooks import Hook, StopForward, by_row, hooked
+from bluedit.model.hooks import Hook, StopForward, by_row, hooked, taken
 from bluedit.model.memory import fits
 from bluedit.model.sites import Place, Site, site_hook
 from bluedit.progress import Progress
@@ -102,7 +102,7 @@ class Accumulation:
         def receiver(layer: int):
             def receive(keys: Tensor) -> None:
                 if layer not in self._added:
-                    real = by_row(keys, len(self._mask))[self._mask].to(self.device).double()
+                    real = taken(by_row(keys, len(self._mask)), self._mask).to(self.device).double()
                     sums[layer].addmm_(real.T, real)
                     self._added.add(layer)
                 if layer == deepest:

@@ -18,7 +18,7 @@ from bluedit.errors import StatisticsError
 from bluedit.maths.moment import SecondMoment
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint
-from bluedit.model.hooks import Hook, by_row, first_tensor, hooked, with_first_tensor
+from bluedit.model.hooks import Hook, by_row, first_tensor, hooked, taken, with_first_tensor
 from bluedit.model.memory import fits
 from bluedit.model.precision import reduced_linears
 from bluedit.model.sites import Site, output_module
@@ -165,7 +165,7 @@ def _add(lm: EditableModel, sums: Mapping[Site, Tensor], rows: Sequence[Sequence
     likelihood = _drawn_likelihood(logits, real, first)
     gradients = torch.autograd.grad(likelihood, list(states.values()))
     for site, gradient in zip(states, gradients, strict=True):
-        g = by_row(gradient, len(rows))[real].double()
+        g = taken(by_row(gradient, len(rows)), real).to(lm.device).double()
         sums[site].addmm_(g.T, g)
 
 

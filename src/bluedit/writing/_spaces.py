@@ -57,5 +57,5 @@ class Spaces:
 
     def _shield(self, layer: int, one: WriteFilter) -> Shield:
         if (layer, one) not in self._shields:
-            self._shields[layer, one] = one.shield(self.weights.original(layer))
+            self._shields[layer, one] = one.shield(self.weights.original(layer).to(self.moments.lm.device))
         return self._shields[layer, one]

@@ -13,7 +13,7 @@ from bluedit.errors import EditError
 from bluedit.forward import tokens_per_step
 from bluedit.methods.update import FineTune
 from bluedit.model.editable import EditableModel
-from bluedit.model.hooks import Hook, hooked
+from bluedit.model.hooks import hooked, logits_of, only_at
 from bluedit.model.memory import run_chunks
 from bluedit.progress import Advance
 from bluedit.shapes import Float, Tensor
@@ -94,7 +94,7 @@ def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, settin
     """The loss with dW added to a layer's projection."""
 
     def changed(_module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return output + nn.functional.linear(args[0], dW.to(args[0].dtype))
+        return output + nn.functional.linear(args[0].to(output.device), dW.to(args[0].dtype))
 
     with hooked([(lm.projection(layer).module, "forward", changed)]):
         return target_loss(lm, rows, dW.dtype, at_prompt_end=settings.at_prompt_end)
@@ -113,12 +113,9 @@ def target_loss(lm: EditableModel, rows: Sequence[Row], dtype: torch.dtype, *, a
     at = [rows[lane].target_start - 1 + t for lane, t in zip(lanes, steps, strict=True)]
     lane, place = torch.tensor(lanes, device=ids.device), torch.tensor(at, device=ids.device)
     head = lm.anatomy.head
-    hooks: list[Hook] = []
-    if head is not None:
-        hooks = [(head, "pre", lambda _m, args: (args[0][lane, place].unsqueeze(0), *args[1:]))]
-    with hooked(hooks):
+    with hooked(only_at(head, (lane, place))):
         logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    predicted = (logits[lane, place] if head is None else logits[0]).to(dtype)
+    predicted = logits_of(logits, head, (lane, place)).to(dtype)
     tokens = torch.tensor([token for row in rows for token in row.targets], device=ids.device)
     weight = torch.tensor([1 / len(row.targets) for row in rows for _ in row.targets], dtype=dtype, device=ids.device)
     return (nn.functional.cross_entropy(predicted, tokens, reduction="none") * weight).sum() / len(rows)

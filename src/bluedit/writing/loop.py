@@ -124,7 +124,11 @@ class _Writer:
         sent, A = space.spared(residual, A)
         dropped = context.weights.dropped(step.layer)
         # what comes back of an earlier batch moves the keys' outputs by -D K, which the new residual makes up for
-        R = sent if dropped is None else sent + torch.where(due, (dropped @ widened(keys)).to(sent), 0.0)
+        R = (
+            sent
+            if dropped is None
+            else sent + torch.where(due, (dropped @ widened(keys).to(dropped.device)).to(sent), 0.0)
+        )
         context.weights.add(step.layer, R, A)
         found = reach(residual, sent, A, keys)
         context.trace.on_write(Write(step, number, missing, residual, keys, R, A, due, found))

@@ -50,6 +50,9 @@ class Needs:
         Raises:
             EditError: they are larger than the memory that is free.
         """
+        if len(lm.devices) > 1:  # each holds a part of all this
+            log.info("the edit needs at least %s in all", gigabytes(self.weights + self.activations + self.operators))
+            return
         apart = solve_device != lm.device
         places = [(lm.device, self.weights + self.activations + (0 if apart else self.operators))]
         places += [(solve_device, self.operators)] if apart else []

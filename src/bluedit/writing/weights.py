@@ -87,7 +87,7 @@ class EditedWeights:
         edited = self._touched(layer)
         total = edited.total if edited.dropped is None else edited.total - edited.dropped
         # contiguous, so that factors read from a file give the same bits
-        change = widened(R).contiguous() @ widened(A).contiguous()
+        change = widened(R).to(total.device).contiguous() @ widened(A).to(total.device).contiguous()
         self._write(layer, replace(edited, total=total + change, dropped=None))
 
     def dropped(self, layer: int) -> Float[Tensor, "d_value d_key"] | None:

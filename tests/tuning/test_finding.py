@@ -16,6 +16,8 @@ from bluedit.facts import Fact, world_facts
 from bluedit.methods.tuning_file import TuningFile, kept_file
 from bluedit.model.editable import EditableModel
 from bluedit.tuning import finding
+from bluedit.tuning._clock import Clock
+from bluedit.tuning._study import Tried
 from bluedit.tuning.finding import Effort, find_tuning
 from toys import corpus_in, files_in, toy_llama, toy_tokenizer
 
@@ -113,6 +115,59 @@ def test_a_second_search_keeps_what_was_found_for_another_recipe(tuned, toy, can
     editor = bluedit.Editor(toy)
     for found, name in ((first, "memit-seq-blue"), (second, "memit")):
         assert found.kept and clamp_of(editor.recipe(name)) == found.settings["objective.clamp"], name
+
+
+def outcome(*by_fact):
+    share = sum(by_fact) / len(by_fact)
+    return Outcome(share, share, share, share, 0.5, 0.01, 20.0, by_fact)
+
+
+def test_a_gain_within_its_noise_changes_nothing(tuned, toy, monkeypatch, tmp_path):
+    """The best trial is better on one of two unseen facts and worse on the other: a gain of 7.5 points with a standard error of 12.5."""
+
+    def measured(_editor, recipe, _facts):
+        return outcome(0.5, 0.5) if clamp_of(recipe) == of_base else outcome(0.45, 0.7)
+
+    of_base = clamp_of(bluedit.Editor(toy).recipe("memit-seq-blue", SETTINGS))
+    monkeypatch.setattr(finding, "measured", measured)
+    many = Effort(trials=9, search=2, unseen=2, traced=0, probed=2)
+    found = tuned(tmp_path / "out", effort=many)
+    assert found.kept is None and found.settings == {} and found.confidence == "low"
+    assert "The best setting gains no more than its noise on unseen facts; the numbers before stay." in found.summary
+    assert "On 2 unseen facts the score changes by +7.5 points (standard error 12.5); confidence: low." in found.summary
+
+
+def test_trials_that_are_behind_on_the_first_facts_end_there(tuned, canned, tmp_path):
+    effort = Effort(trials=9, search=16, unseen=8, traced=0, probed=2)
+    found = tuned(tmp_path / "out", facts=world_facts(30), effort=effort, keep=False)
+    trials, ended = canned[:-2], 0
+    rows = json.loads((found.folder / "results.json").read_text())["trials"]
+    best, asked = -1.0, iter(trials)
+    for row in rows:
+        recipe, facts = next(asked)
+        assert len(facts) == 4 and f"objective.clamp={clamp_of(recipe)}" in row["settings"]
+        if row["facts"] == 16:
+            whole = next(asked)
+            assert whole[0] is recipe and whole[1][:4] == facts and len(whole[1]) == 16
+            best = max(best, row["success"])
+        else:
+            ended += 1
+            assert row["facts"] == 4 and row["success"] < best and not row["front"]
+    assert next(asked, None) is None and len(rows) == 9 and 0 < ended < 8
+    assert f"9 trials of memit-seq-blue on 16 facts, {ended} of which ended after 4" in found.summary[0]
+    assert clamp_of(canned[-1][0]) == min((clamp_of(r) for r, _ in trials), key=lambda clamp: abs(clamp - 0.4))
+
+
+@pytest.mark.parametrize(
+    ("left", "up", "comparable"), [(600, False, 24), (361, False, 18), (359, True, 17), (90, True, 8), (-5, True, 8)]
+)
+def test_an_expensive_recipe_is_compared_on_fewer_facts(left, up, comparable, monkeypatch):
+    """A trial of 16 facts takes 160 s, so a comparison on all 24 would take 480 of 600 s."""
+    clock = Clock(1000.0, 10)
+    monkeypatch.setattr("bluedit.tuning._clock.time.monotonic", lambda: 1600.0 - left)
+    whole = [Tried(0, {}, outcome(1.0), 0.0, 0.0, 16, 160.0)]
+    assert clock.is_up(whole, 24) == up
+    assert clock.comparable(whole, 24) == comparable
 
 
 def test_a_result_that_is_no_better_changes_nothing(tuned, toy, monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bluedit.evaluate.answers import TOKENS_PER_PASS, logits_at
+from bluedit.evaluate.answers import MOST_NATS, TOKENS_PER_PASS, logits_at
 from bluedit.evaluate.bystanders import encoded_turns
 from bluedit.evaluate.data import Drift
 from bluedit.evaluate.passages import passage_rows
@@ -89,6 +90,11 @@ class _Tokens:
         """The last token of each row."""
         return cls(rows, range(len(rows)), [len(row) - 1 for row in rows])
 
+    @property
+    def next(self) -> list[int]:
+        """The token that follows each position."""
+        return [self.rows[lane][position + 1] for lane, position in zip(self.lanes, self.positions, strict=True)]
+
     def logprobs(self, lm: EditableModel) -> Tensor:
         return logits_at(lm, self.rows, self.lanes, self.positions).log_softmax(dim=-1)
 
@@ -155,8 +161,16 @@ class KeptPassages:
 
     def drift(self) -> float:
         """Mean KL(unedited || edited) in nats, with the model's weights as they are. Raises ModelError if its logits are not finite."""
-        found = []
+        return self.drift_and_perplexity()[0]
+
+    def drift_and_perplexity(self) -> tuple[float, float]:
+        """As `drift`, and the perplexity of the texts, from the same passes."""
+        apart, told = [], []
         for tokens, before in zip(self._parts, self._before, strict=True):
             now = self._read(tokens)
-            found.append(_kl(before.to(now.device), now))
-        return float(torch.cat(found).mean()) if found else 0.0
+            apart.append(_kl(before.to(now.device), now))
+            told.append(now.gather(1, torch.tensor(tokens.next, device=now.device)[:, None]).double())
+        if not apart:
+            return 0.0, 1.0
+        nats = -float(torch.cat(told).mean())
+        return float(torch.cat(apart).mean()), math.exp(min(nats, MOST_NATS))

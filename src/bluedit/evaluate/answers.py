@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bluedit.model.editable import EditableModel
 
 TOKENS_PER_PASS = 2048
-_MOST_NATS = 700.0  # exp of more overflows
+MOST_NATS = 700.0  # exp of more overflows
 
 
 def score(
@@ -162,4 +162,4 @@ def perplexity(lm: EditableModel, texts: Sequence[str], tokens: int = 1200) -> f
         targets = torch.tensor([token for i in chunk for token in rows[i][1:]], device=logits.device)
         total += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
         count += len(targets)
-    return math.exp(min(total / max(1, count), _MOST_NATS))
+    return math.exp(min(total / max(1, count), MOST_NATS))

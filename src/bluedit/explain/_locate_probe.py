@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bluedit.evaluate.model_queries import ModelQueries
-from bluedit.evaluate.outcome import Outcome, outcome_of
+from bluedit.evaluate.outcome import Outcome, Yardstick
 from bluedit.explain.locate_data import Layer, Target
 from bluedit.forward import runners
 from bluedit.methods.recipe import Recipe
@@ -58,6 +57,7 @@ class Probe:
         watch: sees what an edit does.
         recipe: closed form, teaching the prompt alone, without memory.
         facts: each about another subject.
+        yardstick: measures the model.
         before: the unedited model on these facts.
     """
 
@@ -65,6 +65,7 @@ class Probe:
     watch: Watch
     recipe: Recipe
     facts: Sequence[Fact]
+    yardstick: Yardstick
     before: Outcome
 
     def at(self, layer: int) -> tuple[list[Target], list[Layer]]:
@@ -72,7 +73,7 @@ class Probe:
         recipe = replace(self.recipe, schedule=Single(), layers=(layer,))
         try:
             self.editor.edit(self.facts, recipe, known="edit", phrasings=False, report=False)
-            after = outcome_of(queries_of(self.editor), self.facts)
+            after = self.yardstick.outcome(self.facts)
         finally:
             self.editor.reset()
         numbers = after.numbers() | {
@@ -123,8 +124,3 @@ class Probe:
         return {
             row.fact: float(tuple(found.tolist()) == row.targets) for row, found in zip(runner.rows, first, strict=True)
         }
-
-
-def queries_of(editor: Editor) -> ModelQueries:
-    """Questions to the editor's model as it is, compared with the unedited one."""
-    return ModelQueries(editor.lm, editor.unedited, editor.progress)

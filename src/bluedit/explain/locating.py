@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bluedit.evaluate.outcome import outcome_of
+from bluedit.evaluate.outcome import Yardstick
 from bluedit.execution import Execution
 from bluedit.explain._locate_page import charts_of, summary_of, write_page
-from bluedit.explain._locate_probe import Probe, Watch, queries_of
+from bluedit.explain._locate_probe import Probe, Watch
 from bluedit.explain._locate_request import Request, Tracing, check_counts, host_of, probed_of, prompts_of
 from bluedit.explain._locate_tokens import Prompt, spread_of_embeddings
 from bluedit.explain._locate_trace import Noise, Tracer
@@ -158,8 +158,9 @@ def _measure(request: Request, stages: Stages) -> Tables:
                 bar()
     if request.probed:
         _statistics(editor, request.layers)
-        before = outcome_of(queries_of(editor), request.probed)
-        probe = Probe(editor, request.watch, request.host, request.probed, before)
+        yardstick = Yardstick(editor.lm, progress)
+        before = yardstick.outcome(request.probed)
+        probe = Probe(editor, request.watch, request.host, request.probed, yardstick, before)
         with progress.task("probing", len(request.layers), "layers") as bar:
             for layer in request.layers:
                 add(

@@ -2,7 +2,8 @@
 
 Linear maps, norms and activations treat every token alike, so rows of any length can be packed without padding, and a matrix product
 over all of them reads each weight once. Only attention needs to know where a row ends and which tokens come before it. It is computed
-here, for rows of one length at a time, for every model that calls transformers' attention interface.
+here, for rows of similar length at a time, for every model that calls transformers' attention interface. On a CPU these are rows of one
+length. Elsewhere, where a small product costs as much as a large one, they are padded to one length, at most to twice their own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from transformers import AttentionInterface
 from bluedit.forward._cache import Past
 from bluedit.forward._layout import Layout, Places
 from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import taken
 from bluedit.model.precision import attention_implementation
 from bluedit.shapes import Bool, Float, Int, Tensor
 from bluedit.text.rows import Row
@@ -28,23 +30,44 @@ _attend: ContextVar[Callable[..., Tensor]] = ContextVar("_attend")
 
 
 class Span:
-    """Packed rows of one length, with the tokens before them.
+    """Packed rows of similar length, with the tokens before them.
 
     Attributes:
-        length: tokens of each row.
+        lengths: tokens of each row.
+        length: of the longest.
+        tokens: of all rows together.
         past: cached keys and values of the tokens before each row.
     """
 
-    def __init__(self, length: int, past: Past) -> None:
-        self.length, self.past = length, past
+    def __init__(self, lengths: Sequence[int], past: Past) -> None:
+        self.lengths, self.past = tuple(lengths), past
+        self.length, self.tokens = max(lengths), sum(lengths)
         self._bias: dict[tuple[int | None, torch.dtype, torch.device], Tensor] = {}
+        self._places: tuple[Tensor, Tensor] | None = None
+        if len(set(lengths)) > 1:
+            slots = torch.arange(self.length, device=past.mask.device)
+            real = slots < torch.tensor(self.lengths, device=past.mask.device)[:, None]
+            row, slot = real.nonzero(as_tuple=True)
+            self._places = (row, slot)
 
     def __len__(self) -> int:
-        return len(self.past.mask)
+        return len(self.lengths)
 
     def keep(self, rows: Sequence[int]) -> Span:
         """The span with these rows only."""
-        return Span(self.length, self.past.rows(torch.tensor(list(rows), device=self.past.mask.device)))
+        index = torch.tensor(list(rows), device=self.past.mask.device)
+        return Span([self.lengths[row] for row in rows], self.past.rows(index))
+
+    def _by_row(self, states: Float[Tensor, "heads tokens width"]) -> Float[Tensor, "rows heads length width"]:
+        """The states of each row, with zeros after those of shorter rows. A causal mask keeps these from the others."""
+        if self._places is None:
+            return states.unflatten(1, (len(self), self.length)).transpose(0, 1)
+        row, slot = (place.to(states.device) for place in self._places)
+        padded = states.new_zeros(len(self), self.length, len(states), states.shape[-1])
+        return padded.index_put((row, slot), states.transpose(0, 1)).transpose(1, 2)
+
+    def _packed(self, out: Float[Tensor, "rows length heads width"]) -> Float[Tensor, "tokens heads width"]:
+        return out.flatten(0, 1) if self._places is None else taken(out, self._places)
 
     def attention(
         self,
@@ -56,7 +79,7 @@ class Span:
         softcap: float | None,
     ) -> Float[Tensor, "tokens heads other_width"]:
         """Causal attention of each row to its past and to itself. `query` is already scaled; groups of heads share keys."""
-        q, k, v = (states.unflatten(1, (len(self), self.length)).transpose(0, 1) for states in (query, key, value))
+        q, k, v = (self._by_row(states) for states in (query, key, value))
         q = q.unflatten(1, (len(key), -1)).flatten(2, 3)  # rows, shared, heads each x tokens, width
         old_k, old_v = self.past.states[layer] if self.past.states else (k[:, :, :0], v[:, :, :0])
         scores = torch.cat([q @ old_k.mT, q @ k.mT], dim=-1)
@@ -67,7 +90,7 @@ class Span:
         weights = scores.softmax(dim=-1, dtype=wide).to(scores.dtype).flatten(2, 3)
         before, own = weights.split([old_k.shape[2], k.shape[2]], dim=-1)
         out = before @ old_v + own @ v
-        return out.unflatten(2, (-1, self.length)).permute(0, 3, 1, 2, 4).reshape(query.shape[1], len(query), -1)
+        return self._packed(out.unflatten(2, (-1, self.length)).permute(0, 3, 1, 2, 4).flatten(2, 3))
 
     def _masked(self, window: int | None, like: Tensor) -> Float[Tensor, "rows 1 1 length seen"]:
         """The mask added to scores: a token sees its row's tokens up to itself, and none that is `window` or more before it."""
@@ -93,7 +116,7 @@ def packed_attention(lm: EditableModel, spans: Sequence[Span]) -> Iterator[None]
 
     Layers that pass more than a scale, a window and a soft cap (a bias of their own, sinks) raise ValueError.
     """
-    sizes = [len(span) * span.length for span in spans]
+    sizes = [span.tokens for span in spans]
 
     def attend(
         module: Any,
@@ -121,6 +144,14 @@ def packed_attention(lm: EditableModel, spans: Sequence[Span]) -> Iterator[None]
             yield
     finally:
         _attend.reset(token)
+
+
+def _same(length: int) -> int:
+    return length
+
+
+def _within_a_factor_of_two(length: int) -> int:
+    return (length - 1).bit_length()
 
 
 class _Called(Exception):
@@ -159,7 +190,7 @@ class Packed(Layout):
 
     def __init__(self, lm: EditableModel, ids: Tensor, place: Tensor, spans: Sequence[Span]) -> None:
         self.lm, self._ids, self._place, self._spans = lm, ids, place, tuple(spans)
-        self._lengths = [span.length for span in spans for _ in range(len(span))]
+        self._lengths = [length for span in spans for length in span.lengths]
         self._starts = torch.tensor([0, *accumulate(self._lengths)][:-1], device=ids.device)
 
     @staticmethod
@@ -171,8 +202,11 @@ class Packed(Layout):
         lengths = [row.suffix for row in rows]
         ids = torch.tensor([[token for row in rows for token in row.ids[row.subject_last :]]], device=lm.device)
         place = torch.tensor([[at for row in rows for at in range(row.subject_last, len(row.ids))]], device=lm.device)
-        groups = [list(same) for _, same in groupby(range(len(rows)), key=lambda i: lengths[i])]
-        spans = [Span(lengths[group[0]], past.rows(torch.tensor(group, device=lm.device))) for group in groups]
+        similar = _same if lm.device.type == "cpu" else _within_a_factor_of_two
+        groups = [list(those) for _, those in groupby(range(len(rows)), key=lambda i: similar(lengths[i]))]
+        spans = [
+            Span([lengths[i] for i in group], past.rows(torch.tensor(group, device=lm.device))) for group in groups
+        ]
         return cls(lm, ids, place, spans)
 
     def places(self, rows: Int[Tensor, "n"], offsets: Int[Tensor, "n"]) -> Places:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bluedit.errors import ExplainError
 from bluedit.explain.locate_data import LAST_OF_SUBJECT, STATE
 from bluedit.explain.locating import Location, Tracing, locate
-from bluedit.tuning._request import Request
+from bluedit.tuning._request import LEAST, Request
 from bluedit.tuning._space import Space, layer_choices
 
 _DEEPEST = 0.6  # of the depth, where nothing was traced
@@ -20,7 +20,9 @@ def space_of(request: Request, folder: Path) -> Space:
     """The choices of layers, from tracing and probing; the results of both are kept in the folder."""
     lm, base = request.editor.lm, request.base
     probed = probed_layers(lm.anatomy.n_layers, base.written, _reach(request, folder), request.effort.probed)
-    found = _locate(request, folder / "probe", Tracing(count=0), layers=probed, probe_count=len(request.search))
+    found = _locate(
+        request, folder / "probe", Tracing(count=0), layers=probed, probe_count=max(LEAST, len(request.search) // 2)
+    )
     return Space(base, layer_choices(base, found.best, lm.anatomy.n_layers))
 
 

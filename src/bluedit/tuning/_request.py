@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from bluedit.editing.known import unknown_facts
 from bluedit.errors import ExplainError
+from bluedit.evaluate.outcome import Yardstick
 from bluedit.facts.fact import Fact, check_batch
 from bluedit.facts.records import fact_record
 from bluedit.facts.world import world_facts
@@ -71,6 +73,17 @@ class Request:
     search: Sequence[Fact]
     unseen: Sequence[Fact]
     effort: Effort
+
+    @cached_property
+    def yardstick(self) -> Yardstick:
+        """Measures the model after each trial. It is made when it is first asked for, while the model is unedited."""
+        return Yardstick(self.editor.lm, self.editor.progress)
+
+    @property
+    def first(self) -> Sequence[Fact]:
+        """A quarter of the search facts, on which trials that are worse than the best one end; none where that is less than four."""
+        quarter = len(self.search) // 4
+        return self.search[:quarter] if quarter >= LEAST else ()
 
     def described(self) -> dict[str, Any]:
         """All that trials depend on; not how many of them there are."""

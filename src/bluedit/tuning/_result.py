@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from bluedit.evaluate.outcome import Outcome
@@ -54,14 +55,15 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        """Whether another setting than the base was chosen, and gains on the unseen facts."""
-        return self.chosen is not self.base and self.gain > 0
+        """Whether another setting than the base was chosen, and gains more than its noise on the unseen facts."""
+        return self.chosen is not self.base and self.gain > self.noise
 
     @property
     def noise(self) -> float:
-        """Standard error of the gain, in points, as if both had been measured on different facts."""
-        share = min(0.95, max(0.05, self.chosen_outcome.success))
-        return 100 * math.sqrt(2 * share * (1 - share) / self.facts)
+        """Standard error of the gain in success, in points: both are measured on the same facts, so it is that of the differences."""
+        pairs = zip(self.chosen_outcome.by_fact, self.base_outcome.by_fact, strict=True)
+        apart = [one - other for one, other in pairs if not math.isnan(one - other)]
+        return 100 * stdev(apart) / math.sqrt(len(apart)) if len(apart) > 1 else 0.0
 
     def confidence(self, trials: int) -> str:
         """How far the result is to be trusted: "low" where it is no better, or few settings were tried; "high" where the gain is twice its noise
@@ -96,7 +98,7 @@ def tuning_file(request: Request, search: Search, compared: Comparison) -> Tunin
         "unseen_before": _rounded(compared.before),
         "unseen_base": _rounded(compared.base_outcome),
         "unseen_found": _rounded(compared.chosen_outcome),
-        "tried": [{"score": round(one.score, 2), **one.settings} for one in search.tried],
+        "tried": [{"score": round(one.score, 2), "on": one.facts, **one.settings} for one in search.tried],
     }
     return TuningFile(tuning, editor.journal.base.fingerprint, confidence, evidence)
 
@@ -122,6 +124,7 @@ def rows_of(tried: Sequence[Tried]) -> list[TrialRow]:
             **one.outcome.numbers(),
             success=one.outcome.success,
             score=one.score,
+            facts=one.facts,
             front=one.number in best,
             seconds=round(one.seconds, 1),
         )
@@ -178,7 +181,8 @@ def charts_of(tried: Sequence[Tried], compared: Comparison) -> list[Chart]:
 
     best = front(list(tried))
     edge = sorted(place(one) for one in tried if one.number in best)
-    best_so_far = [max(other.score for other in tried[: i + 1]) for i in range(len(tried))]
+    whole = [one for one in tried if not one.ended]
+    best_so_far = [(one.number, max(other.score for other in whole[: i + 1])) for i, one in enumerate(whole)]
     return [
         Chart(
             "front",
@@ -186,7 +190,7 @@ def charts_of(tried: Sequence[Tried], compared: Comparison) -> list[Chart]:
             Axis("KL on ordinary text, nats"),
             Axis("success", percent=True),
             (
-                Dots("trials", [place(one) for one in tried], 0),
+                Dots("trials", [place(one) for one in whole], 0),
                 Line("front", edge, 2),
                 Line("before", [place(compared.base)], 1, hollow=True),
                 Line("best score", [place(compared.chosen)], 3),
@@ -199,10 +203,10 @@ def charts_of(tried: Sequence[Tried], compared: Comparison) -> list[Chart]:
             Axis("trial"),
             Axis("score, points"),
             (
-                Dots("trial", [(one.number, one.score) for one in tried], 0),
-                Line("best so far", list(enumerate(best_so_far)), 2),
+                Dots("trial", [(one.number, one.score) for one in whole], 0),
+                Line("best so far", best_so_far, 2),
             ),
-            "Trial 0 is what the model had.",
+            "Trial 0 is what the model had. Trials that ended early are not shown.",
         ),
     ]
 
@@ -222,11 +226,12 @@ def _cell(column: str, value: float) -> str:
 
 
 def _trials(rows: Sequence[TrialRow]) -> str:
-    heads = ["trial", "score", "success", "KL", "specificity", "s", "settings"]
+    heads = ["trial", "facts", "score", "success", "KL", "specificity", "s", "settings"]
     body = []
     for row in rows:
         cells = [f"{row.score:.1f}", f"{100 * row.success:.1f} %", f"{row.passage_kl:.4f}"]
         cells += [_cell("specificity", row.specificity), f"{row.seconds:.0f}", html.escape(row.settings)]
+        cells.insert(0, str(row.facts))
         body.append((f"{row.number}{' (front)' if row.front else ''}", [f"<td>{cell}</td>" for cell in cells]))
     return table("All trials", "", heads, body)
 
@@ -234,8 +239,10 @@ def _trials(rows: Sequence[TrialRow]) -> str:
 def summary_of(request: Request, tried: Sequence[Tried], compared: Comparison, confidence: str) -> list[str]:
     """What was found, a sentence each."""
     base, chosen = compared.base, compared.chosen
+    early = sum(one.ended for one in tried)
+    cut = f", {early} of which ended after {len(request.first)}" if early else ""
     said = [
-        f"{len(tried)} trials of {request.base.name} on {len(request.search)} facts: the best score is {chosen.score:.1f}, and {base.score:.1f} with the numbers before."
+        f"{len(tried)} trials of {request.base.name} on {len(request.search)} facts{cut}: the best score is {chosen.score:.1f}, and {base.score:.1f} with the numbers before."
     ]
     if compared.is_better:
         changed = {path: value for path, value in chosen.settings.items() if value != base.settings[path]}
@@ -243,8 +250,8 @@ def summary_of(request: Request, tried: Sequence[Tried], compared: Comparison, c
     elif chosen is base:
         said.append("No setting scored better than the numbers before; they stay.")
     else:
-        said.append("The best setting is no better on unseen facts; the numbers before stay.")
+        said.append("The best setting gains no more than its noise on unseen facts; the numbers before stay.")
     said.append(
-        f"On {compared.facts} unseen facts the score changes by {compared.gain:+.1f} points (standard error about {compared.noise:.1f}); confidence: {confidence}."
+        f"On {compared.facts} unseen facts the score changes by {compared.gain:+.1f} points (standard error {compared.noise:.1f}); confidence: {confidence}."
     )
     return said

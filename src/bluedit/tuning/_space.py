@@ -43,6 +43,7 @@ DIMENSIONS = (
     Dimension("objective.learning_rate", 2**0.5, 3),
     Dimension("objective.clamp", 2**0.5, 3),
     Dimension("objective.steps", 1.25, 2, whole=True),
+    Dimension("descent.damping", 2.0, 2),
     Dimension("preserve.lambda", 2.0, 3),
     Dimension("preserve.l2", 2.0, 3),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +30,22 @@ class Tried:
     Attributes:
         number: from 0, without trials that were interrupted or failed.
         settings: by path.
-        outcome: on the search facts.
+        outcome: on the search facts, or on the first of them where the trial ended there.
         score: of the outcome.
+        first: the score on the first search facts.
+        facts: how many it was measured on.
         seconds: it took.
+        ended: whether it ended after the first facts, because the best one was better on these.
     """
 
     number: int
     settings: Mapping[str, Any]
     outcome: Outcome
     score: float
+    first: float
+    facts: int
     seconds: float
+    ended: bool = False
 
 
 class Search:
@@ -74,10 +80,17 @@ class Search:
 
     @property
     def tried(self) -> list[Tried]:
-        """Finished trials, in order."""
+        """Finished trials, in order, with those that ended early."""
         states = self._optuna.trial.TrialState
-        done = self._study.get_trials(deepcopy=False, states=(states.COMPLETE,))
-        return [_tried(number, trial) for number, trial in enumerate(done)]
+        done = self._study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
+        return [
+            _tried(number, trial) for number, trial in enumerate(one for one in done if "outcome" in one.user_attrs)
+        ]
+
+    @property
+    def whole(self) -> list[Tried]:
+        """Trials that were measured on all search facts."""
+        return [one for one in self.tried if not one.ended]
 
     @property
     def count(self) -> int:
@@ -99,13 +112,17 @@ class Search:
                 self._study.tell(trial, state=states.PRUNED)
         return None
 
-    def tell(self, trial: Trial, settings: Mapping[str, Any], outcome: Outcome, score: float, seconds: float) -> None:
+    def tell(self, trial: Trial, found: Tried) -> None:
         """Keep what a trial gave."""
-        trial.set_user_attr("settings", dict(settings))
-        trial.set_user_attr("outcome", outcome.numbers())
-        trial.set_user_attr("seconds", seconds)
+        kept = {"settings": dict(found.settings), "outcome": found.outcome.numbers(), "first": found.first}
+        for name, value in (kept | {"facts": found.facts, "seconds": found.seconds}).items():
+            trial.set_user_attr(name, value)
         with _quiet(self._optuna):
-            self._study.tell(trial, score)
+            if found.ended:
+                trial.report(found.score, step=found.facts)
+                self._study.tell(trial, state=self._optuna.trial.TrialState.PRUNED)
+            else:
+                self._study.tell(trial, found.score)
 
     def fail(self, trial: Trial) -> None:
         """The trial's settings cannot be used."""
@@ -113,11 +130,18 @@ class Search:
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
 
 
+def best_of(whole: Sequence[Tried]) -> Tried:
+    """The trial with the highest score; the first of several."""
+    return max(whole, key=lambda one: one.score)
+
+
 def _tried(number: int, trial: FrozenTrial) -> Tried:
     found = trial.user_attrs
-    score = trial.value
+    ended = trial.state.name == "PRUNED"
+    score = found["first"] if ended else trial.value
     assert score is not None
-    return Tried(number, found["settings"], Outcome(**found["outcome"]), score, found["seconds"])
+    outcome = Outcome(**found["outcome"])
+    return Tried(number, found["settings"], outcome, score, found["first"], found["facts"], found["seconds"], ended)
 
 
 def optuna_module() -> Any:
@@ -146,7 +170,8 @@ def _quiet(optuna: Any) -> Iterator[None]:
 
 
 def front(tried: list[Tried]) -> set[int]:
-    """Numbers of the trials that no other one beats in success and in KL."""
+    """Numbers of the trials that no other one beats in success and in KL; those that ended early do not count."""
+    tried = [one for one in tried if not one.ended]
 
     def beaten(one: Tried) -> bool:
         a = one.outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +12,7 @@ from typing import Any
 
 from bluedit.editing.editor import Editor
 from bluedit.errors import EditError, ExplainError, RecipeError, StatisticsError
-from bluedit.evaluate.model_queries import ModelQueries
-from bluedit.evaluate.outcome import Outcome, outcome_of
+from bluedit.evaluate.outcome import Outcome
 from bluedit.execution import Execution
 from bluedit.explain.folder import claimed, saving
 from bluedit.explain.unedited import unedited
@@ -25,9 +25,10 @@ from bluedit.methods.update import ClosedForm
 from bluedit.model.editable import EditableModel
 from bluedit.page.plots import check_plots
 from bluedit.progress import Progress, as_progress
+from bluedit.tuning._clock import Clock
 from bluedit.tuning._request import Effort, Request, split_facts
 from bluedit.tuning._result import Comparison, tuning_file, write_results
-from bluedit.tuning._study import JOURNAL, Search, Tried, optuna_module
+from bluedit.tuning._study import JOURNAL, Search, Tried, best_of, optuna_module
 
 __all__ = ["Effort", "FoundTuning", "find_tuning"]
 
@@ -114,9 +115,9 @@ def find_tuning(
     begun = (folder / JOURNAL).exists()
     with claimed(folder, about, file="tune.json", what="tune", begun=begun), saving(folder):
         search = Search(folder, space_of(request, folder), effort.seed)
-        before = outcome_of(_queries(editor), request.search)
-        _run(request, search, before, started + 60 * effort.minutes)
-        compared = _compare(request, search)
+        clock = Clock(started, effort.minutes)
+        _run(request, search, _befores(request), clock)
+        compared = _compare(request, search, clock)
         written = tuning_file(request, search, compared)
         page, summary = write_results(folder, request, search, compared, written, plots)
         kept = _kept(written, compared) if keep else None
@@ -126,19 +127,27 @@ def find_tuning(
     )
 
 
-def _queries(editor: Editor) -> ModelQueries:
-    return ModelQueries(editor.lm, editor.unedited, editor.progress)
+@dataclass(frozen=True)
+class Befores:
+    """The unedited model on all search facts, and on the first ones."""
+
+    all: Outcome
+    first: Outcome
 
 
-def _run(request: Request, search: Search, before: Outcome, deadline: float) -> None:
+def _befores(request: Request) -> Befores:
+    measure = request.yardstick.outcome
+    whole = measure(request.search)
+    return Befores(whole, measure(request.first) if request.first else whole)
+
+
+def _run(request: Request, search: Search, before: Befores, clock: Clock) -> None:
     """Trials until the time is up or there are enough. The first, which is the base, is always made. Time is left for the comparison."""
     effort, most = request.effort, request.effort.trials
-    share = 2 * len(request.unseen) / len(request.search)  # of a trial's time, for the comparison
     with request.editor.progress.task("trials", most or 0, "trials") as bar:
         while True:
             tried = search.tried
-            longest = max((one.seconds for one in tried), default=0.0)
-            if tried and (time.monotonic() + (1 + share) * longest > deadline or (most and len(tried) >= most)):
+            if tried and (clock.is_up(search.whole, len(request.unseen)) or (most and len(tried) >= most)):
                 return
             asked = search.ask()
             if asked is None:
@@ -147,40 +156,57 @@ def _run(request: Request, search: Search, before: Outcome, deadline: float) -> 
                 )
                 return
             trial, settings = asked
-            began = time.monotonic()
             try:
-                outcome = measured(request.editor, search.space.recipe(settings), request.search)
+                found = _tried(request, search, settings, before)
             except (EditError, RecipeError, StatisticsError) as error:
                 if not tried:
                     raise
                 log.warning("settings %s cannot be used: %s", settings, error)
                 search.fail(trial)
                 continue
-            search.tell(trial, settings, outcome, outcome.score(before), time.monotonic() - began)
+            search.tell(trial, found)
             log.info(
-                "trial %d of seed %d: score %.1f with %s", len(tried), effort.seed, outcome.score(before), settings
+                "trial %d of seed %d%s: score %.1f on %d facts with %s",
+                *(len(tried) + 1, effort.seed, ", ended early" if found.ended else "", found.score, found.facts),
+                settings,
             )
             bar()
 
 
-def measured(editor: Editor, recipe: Recipe, facts: Sequence[Fact]) -> Outcome:
+def _tried(request: Request, search: Search, settings: dict[str, Any], before: Befores) -> Tried:
+    """A trial: on the first facts, and on all of them unless the best trial so far is better on the first ones."""
+    recipe, number = search.space.recipe(settings), len(search.tried)
+    began, first = time.monotonic(), request.first
+    score = math.nan
+    if first:
+        outcome = measured(request, recipe, first)
+        score = outcome.score(before.first)
+        if (whole := search.whole) and score < best_of(whole).first:
+            return Tried(number, settings, outcome, score, score, len(first), time.monotonic() - began, ended=True)
+    outcome = measured(request, recipe, request.search)
+    seconds = time.monotonic() - began
+    return Tried(number, settings, outcome, outcome.score(before.all), score, len(request.search), seconds)
+
+
+def measured(request: Request, recipe: Recipe, facts: Sequence[Fact]) -> Outcome:
     """An edit of all facts at once, measured and taken back."""
+    yardstick = request.yardstick
     try:
-        editor.edit(facts, recipe, known="edit", report=False)
-        return outcome_of(_queries(editor), facts)
+        request.editor.edit(facts, recipe, known="edit", report=False)
+        return yardstick.outcome(facts)
     finally:
-        editor.reset()
+        request.editor.reset()
 
 
-def _compare(request: Request, search: Search) -> Comparison:
-    """The best trial and the base on facts that the search did not see."""
-    editor, unseen = request.editor, request.unseen
-    tried = search.tried
-    base, best = tried[0], max(tried, key=lambda one: one.score)
-    before = outcome_of(_queries(editor), unseen)
+def _compare(request: Request, search: Search, clock: Clock) -> Comparison:
+    """The best trial and the base on facts that the search did not see, as many as there is time for."""
+    whole = search.whole
+    base, best = whole[0], best_of(whole)
+    unseen = request.unseen[: clock.comparable(whole, len(request.unseen))]
+    before = request.yardstick.outcome(unseen)
 
     def on_unseen(one: Tried) -> Outcome:
-        return measured(editor, search.space.recipe(dict(one.settings)), unseen)
+        return measured(request, search.space.recipe(dict(one.settings)), unseen)
 
     own = on_unseen(base)
     return Comparison(base, best, before, own, own if best is base else on_unseen(best), len(unseen))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One setting that was tried on the search facts.
+    """One setting that was tried on the search facts, or on the first of them where it ended early.
 
     Attributes:
         number: from 0, in order; 0 is what the model had before.
         settings: by path, as text.
         strict, strict_paraphrase, efficacy, generalisation, specificity, passage_kl, perplexity: see `bluedit.evaluate.outcome.Outcome`.
         success, score: the same page.
+        facts: how many it was measured on.
         front: whether no other trial has more success with less KL.
         seconds: it took.
     """
@@ -29,5 +30,6 @@ class TrialRow:
     perplexity: float
     success: float
     score: float
+    facts: int
     front: bool
     seconds: float

@@ -101,16 +101,31 @@ class FailedFactsError(EditError):
     Attributes:
         columns: columns of the batch that failed; the others can be written without them.
         failed: the facts they stand for, once these are known.
+        reasons: why each of the facts failed, in their order.
     """
 
-    def __init__(self, what: str, advice: str, columns: Iterable[int] = (), failed: Iterable[Any] = ()) -> None:
+    def __init__(
+        self,
+        what: str,
+        advice: str,
+        columns: Iterable[int] = (),
+        failed: Iterable[Any] = (),
+        reasons: Iterable[str] = (),
+    ) -> None:
         self.what, self.advice = what, advice
         self.columns, self.failed = tuple(columns), tuple(failed)
+        own = tuple(reasons)
+        self.reasons = own or (what,) * len(self.failed or self.columns)
         super().__init__(f"{what}{_named(self.failed, ' (')}; {advice}{_SKIP if self.failed else ''}")
 
     def about(self, facts_of: Callable[[Iterable[int]], Sequence[Any]]) -> FailedFactsError:
-        """The same error, once the facts of columns are known."""
-        return FailedFactsError(self.what, self.advice, self.columns, facts_of(self.columns))
+        """The same error, once the facts of columns are known. A fact of several columns has the reason of the first."""
+        found: dict[int, tuple[Any, str]] = {}
+        for column, reason in zip(self.columns, self.reasons, strict=True):
+            for fact in facts_of([column]):
+                found.setdefault(id(fact), (fact, reason))
+        failed, reasons = zip(*found.values(), strict=True) if found else ((), ())
+        return FailedFactsError(self.what, self.advice, self.columns, failed, reasons)
 
 
 class SingularError(FailedFactsError):
@@ -137,6 +152,7 @@ class SingularError(FailedFactsError):
             + (_SKIP if failed else ""),
         )
         self.columns, self.failed = tuple(columns), tuple(failed)
+        self.reasons = (self.what,) * len(self.failed or self.columns)
 
     def among(self, columns: Sequence[int]) -> SingularError:
         """The same error of a system that had only some columns of the batch."""

@@ -50,7 +50,7 @@ def test_a_history_from_the_command_line(model, folder):
         assert ok("undo") == "Entry 3 is undone, bit for bit. 'redo' brings it back."
         assert "+ 3" not in ok("diff", "three") and "- 3" in ok("diff", "three")
         assert ok("redo") == "Brought back. Standing entries: 1, 2, 3"
-        assert "entries 2, 3 will be solved again" in flat(run("-C", folder, "undo", 1, input="n\n").stdout)
+        assert "Entries 2, 3 will be solved again" in flat(run("-C", folder, "undo", 1, input="n\n").stdout)
         assert len(Workspace.open(folder).log()) == 3
         assert "Entry 1 is undone. 'redo' brings it back. Entry 2 was solved again: 1 fact" in ok("undo", 1, "--yes")
         assert "All is as it was written" in ok("verify")

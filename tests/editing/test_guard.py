@@ -16,7 +16,7 @@ from bluedit.editing.guard import Guard
 from bluedit.editing.rules import Efficacy, NormGrowth, PassageKL, PerplexityRise, ProtectedChange, Rule
 from bluedit.errors import EditError, FactError, GuardError, RecipeError
 from bluedit.evaluate.answers import perplexity, score
-from bluedit.evaluate.passages import ordinary_passages, passage_rows
+from bluedit.evaluate.passages import ORDINARY_TOKENS, ordinary_passages, passage_rows
 from bluedit.options import number
 from toys import FACTS
 
@@ -131,9 +131,20 @@ def test_unedited_figures_are_measured_once(statistics, monkeypatch):
     calls = []
     original = editor._weights.unedited
     monkeypatch.setattr(editor._baseline, "_unedited", lambda: calls.append(1) or original())
+    monkeypatch.setattr(editor._baseline, "_known", lambda: None)
     for facts in (FACTS, OTHER):
         edit(editor, facts, batch_size=1, guard="default", protect=LEARNED, on_violation="warn")
     assert len(calls) == 3  # perplexity, passages, protected facts
+
+
+def test_perplexity_that_a_report_measured_is_not_measured_again(statistics, monkeypatch):
+    editor = make_editor(statistics=statistics)
+    edit(editor, FACTS[0], report=True)
+    with monkeypatch.context() as edited:
+        edited.setattr(editor._baseline, "_unedited", lambda: pytest.fail("it was measured again"))
+        found = editor._baseline.perplexity
+    with editor.unedited():
+        assert found == perplexity(editor.lm, ordinary_passages(), ORDINARY_TOKENS)
 
 
 def test_a_model_whose_numbers_are_not_finite_breaks_every_rule(statistics, monkeypatch):

@@ -145,7 +145,7 @@ class Counting(Trace):
     ("changes", "why"),
     [
         ({"z": torch.nan}, "the update of layer 1 is not finite"),
-        ({"loss": 9.0}, "the targets of 1 facts did not converge: their losses are 9.00 nats, and the most is"),
+        ({"loss": 9.0}, "its target did not converge: the last loss is 9.00 nats a token, and the most is 8"),
     ],
 )
 def test_facts_that_fail_are_told_and_left_out_if_asked(changes, why, statistics):
@@ -164,7 +164,7 @@ def test_facts_that_fail_are_told_and_left_out_if_asked(changes, why, statistics
     edit(plain, [FACTS[0], FACTS[2]])
     assert same_bits(editor.model, bits(plain.model))
     assert made.facts == (FACTS[0], FACTS[2])
-    assert [(one.fact, one.why.startswith(why)) for one in made.left_out] == [(FACTS[1], True)]
+    assert [(one.fact, one.why[: len(why)]) for one in made.left_out] == [(FACTS[1], why)]
     assert made.patch.batches[0].guard["left_out"][0]["fact"]["subject"] == "France"
     assert any(line.startswith(f"Left out: The capital of France is => Rome ({why}") for line in made.guard)
     assert (trace.batches, trace.taken_back) == (1, 1)
@@ -211,3 +211,22 @@ def test_if_all_fail_nothing_is_done(statistics):
     ):
         edit(editor, FACTS, skip_failed=True)
     assert same_bits(editor.model, before) and len(editor.journal) == 0
+
+
+def test_each_fact_that_is_left_out_has_a_reason_of_its_own(statistics):
+    class Far(Poisoned):
+        def get(self, lm, rows, site, objective, optimise):
+            targets = optimise()
+            targets.loss[:] = 1.0
+            targets.loss[:2] = torch.tensor([9.0, 10.0]) if len(targets.loss) > 1 else 1.0
+            return targets
+
+    made = edit(make_editor(statistics=statistics, targets=Far()), FACTS, skip_failed=True)
+    assert [(one.fact.id, one.why.split(": ")[1][:23]) for one in made.left_out][:2] == [
+        ("1", "the last loss is 9.00 n"),
+        ("2", "the last loss is 10.00 "),
+    ]
+    with pytest.raises(
+        EditError, match=r"nothing was changed: 'The mother .* is': its target .* 9.00 .*; 'The capital .* 10.00 .*$"
+    ):
+        edit(make_editor(statistics=statistics, targets=Far()), FACTS[:2], skip_failed=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -62,6 +64,19 @@ def test_a_full_disk_changes_nothing(what, nth, folder, statistics, monkeypatch)
     assert workspace.verify(model=False) == []
     named = {n for event in workspace.events for one in event.add for n in one.batches}
     assert what == "tag" or {file.stem for file in (folder / "batches").iterdir()} == named, "and nothing is left over"
+
+
+def test_a_disk_without_room_for_the_lock_leaves_none(folder, monkeypatch):
+    def write_text(file, *_):
+        file.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = files_in(folder)
+    with monkeypatch.context() as full:
+        full.setattr("bluedit.editing._owner.Path.write_text", write_text)
+        with pytest.raises(WorkspaceError, match="No space left on device; it is as it was"):
+            Workspace.open(folder).tag("x")
+    assert files_in(folder) == before
 
 
 KILLED = """

@@ -73,7 +73,11 @@ def test_a_fact_that_was_changed_is_not_listed(folder):
     """The list of entries reads no factors, and notices all the same."""
     file = first_batch(folder)
     file.write_text(file.read_text().replace('"Rome"', '"Oslo"', 1))
-    refused(folder, "was changed after it was written", PatchError)
+    text = "was changed after it was written). Restore batches/ from a copy, or leave the entry out with 'checkout' of an earlier event"
+    refused(folder, text, PatchError)
+    refused(folder, f"entry 1 of the workspace {folder} is damaged (ValueError: batch 0000-", PatchError)
+    with pytest.raises(PatchError, match=r"^entry 1 of the workspace"):
+        Workspace.open(folder).entry_patch(1)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")

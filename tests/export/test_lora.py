@@ -16,7 +16,7 @@ from bluedit.export.changes import changes
 from bluedit.export.export import export_patch
 from bluedit.export.factors import RANKS, allowed_rank, factor
 from bluedit.export.lora import target_regex
-from bluedit.methods.filters import Sparsify
+from bluedit.methods.filters import CapSpectrum, Sparsify
 from bluedit.model.loading import load
 
 peft = pytest.importorskip("peft")
@@ -30,7 +30,9 @@ def adapter(folder, base):
         return peft.PeftModel.from_pretrained(model, folder).eval()
 
 
-@pytest.mark.parametrize(("family", "filters"), [("llama", ()), ("gpt2", (Sparsify(),)), ("gpt2-square", ())])
+@pytest.mark.parametrize(
+    ("family", "filters"), [("llama", ()), ("gpt2", (Sparsify(),)), ("llama", (CapSpectrum(),)), ("gpt2-square", ())]
+)
 @torch.no_grad()
 def test_peft_gives_the_edited_models_logits(family, filters, tmp_path):
     base = saved(tmp_path / "base", family)

@@ -167,10 +167,16 @@ def test_refusals_leave_nothing(tmp_path, monkeypatch):
             export_patch(patch, to, out, **options)
     monkeypatch.setattr(
         "bluedit.export.merged.shutil.copyfile",
-        lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+        lambda source, to: (_ for _ in ()).throw(OSError(28, "No space left on device", source, None, to)),
     )
-    with pytest.raises(ExportError, match="No space left on device; nothing was written there"):
-        export_patch(patch, "checkpoint", tmp_path / "out")
+    monkeypatch.setattr(
+        "bluedit.editing._folder.write_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    for to in ("checkpoint", "patch"):
+        with pytest.raises(
+            ExportError, match=r"cannot write \S+/out: No space left on device; nothing was written there"
+        ):
+            export_patch(patch, to, tmp_path / "out")
     assert {f.name for f in tmp_path.iterdir()} == {"base", "taken"}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,8 +13,8 @@ from editing_help import bits, edit, same_bits
 from export_help import saved, toy_patch
 
 from bluedit import Editor, Patch
-from bluedit.editing.strip import stripped
 from bluedit.export.export import export_patch
+from bluedit.export.patch_copy import stripped
 from bluedit.model.loading import load
 from toys import FACTS, files_in
 
@@ -21,6 +23,12 @@ from toys import FACTS, files_in
 def made(tmp_path):
     base = saved(tmp_path / "base")
     return base, toy_patch(base)
+
+
+def test_whoever_has_a_patch_can_copy_it():
+    code = "from bluedit import Patch; from bluedit.export.export import forms; print('patch' in forms())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_what_is_left(made, tmp_path):

@@ -106,7 +106,6 @@ def export(
 
     Of a workspace, all standing entries are written.
     """
-    import bluedit.editing.strip  # noqa: F401  (its form of export)
     from bluedit.editing.patch import Patch
     from bluedit.export.export import export_patch
     from bluedit.export.export import push as upload

@@ -118,7 +118,7 @@ def undo(
     standing = found.standing
     later = standing[standing.index(entry) + 1 :] if entry in standing else []
     if later and not yes:
-        what = f"{'entry' if len(later) == 1 else 'entries'} {', '.join(map(str, later))}"
+        what = f"{'Entry' if len(later) == 1 else 'Entries'} {', '.join(map(str, later))}"
         say(
             f"{what} will be solved again with the same recipes and seeds, as if entry {entry} had never been made. The weights that "
             "come of it are others than now, and whether their facts are said may change. 'redo' brings back what is there now, bit for bit."

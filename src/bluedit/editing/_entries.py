@@ -75,7 +75,10 @@ def entries_of(store: Store, at: Sequence[Standing] | None = None) -> list[Works
     standing = history.standing if at is None else at
     last = {one.entry: one for one in standing}
     chosen = [last.get(number, one) for number, one in sorted(history.written.items())] if at is None else list(at)
-    batches = {one.entry: _batches(store.folder, one.batches) for one in [*chosen, *standing]}
+    batches = {}
+    for one in {one.entry: one for one in [*chosen, *standing]}.values():
+        with store.naming(one):
+            batches[one.entry] = _batches(store.folder, one.batches)
     latest = {same_fact(fact): one.entry for one in standing for fact in _facts(batches[one.entry], one)}
     try:
         return [_entry(one, batches[one.entry], latest if one.entry in last else None) for one in chosen]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MOST_LOSS = 4.0  # nats a token of a target that counts as converged: docs/guard.md
+_TOLD = 6  # facts that a message names
 _MOST_RUNS = 3  # of an edit that does not say enough of its facts
 
 
@@ -94,11 +95,11 @@ class Guarded:
                 batch = run.write(facts)
             except FailedFactsError as error:
                 run.take_back(snapshot)
-                gone = [fact for fact in facts if fact in error.failed]
+                gone = {fact: why for fact, why in zip(error.failed, error.reasons, strict=True) if fact in facts}
                 if not self.asked.skip_failed or not gone:
                     raise
-                if not again:
-                    self.leave_out(gone, error.what)
+                for fact, why in () if again else gone.items():
+                    self.leave_out([fact], why)
                 facts = [fact for fact in facts if fact not in gone]
                 continue
             return facts, batch, snapshot, self.verdict(run, facts, again=again)
@@ -184,6 +185,9 @@ class Guarded:
 
     def _nothing_left(self) -> NoReturn:
         reasons = "; ".join(dict.fromkeys(one.why for one in self.left_out))
+        if reasons not in {one.why for one in self.left_out}:  # not the same for all of them
+            told = [f"{one.fact.text!r}: {one.why}" for one in self.left_out]
+            reasons = "; ".join([*told[:_TOLD], *(["..."] if len(told) > _TOLD else [])])
         if self.checks is None:
             raise EditError(f"no fact could be written, and nothing was changed: {reasons}")
         self.refuse(f"no fact is left ({reasons})")

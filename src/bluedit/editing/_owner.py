@@ -84,9 +84,19 @@ def _take(folder: Path, me: Owner, *, break_lock: bool) -> None:
             found = _read(folder)
             if found and not found.gone and not break_lock:
                 raise WorkspaceError(_in_use(folder, found))
-            (folder / LOCK).write_text(json.dumps(asdict(me)), "utf-8")
+            _write(folder / LOCK, me)
     except OSError as error:
-        raise WorkspaceError(f"cannot change the workspace {folder}: {error.strerror or error}") from error
+        raise WorkspaceError(
+            f"cannot change the workspace {folder}: {error.strerror or error}; it is as it was"
+        ) from error
+
+
+def _write(file: Path, me: Owner) -> None:
+    try:
+        file.write_text(json.dumps(asdict(me)), "utf-8")
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
 
 
 def check_owned(folder: Path, me: Owner) -> None:

@@ -11,7 +11,7 @@ from bluedit.editing._folder import BATCH_FILE, load_batch, readable, remove, wr
 from bluedit.editing._history import ABOUT, BATCHES, History, Standing, read_about, read_history, write_history
 from bluedit.editing._owner import Owner, check_owned, owned
 from bluedit.editing.patch import Base
-from bluedit.errors import WorkspaceError
+from bluedit.errors import PatchError, WorkspaceError
 from bluedit.interrupts import uninterrupted
 from bluedit.writing.batch import Batch
 
@@ -118,9 +118,27 @@ class Store:
             raise self._cannot_write(error) from error
 
     def batches_of(self, one: Standing) -> tuple[Batch, ...]:
-        """The batches of an entry. Raises PatchError if one is missing or damaged."""
+        """The batches of an entry. Raises PatchError, which names the entry, if one is missing or damaged."""
+        with self.naming(one):
+            return self.read_batches(one)
+
+    def read_batches(self, one: Standing) -> tuple[Batch, ...]:
+        """The same, with a PatchError that says only what is wrong."""
         with readable(self.folder / BATCHES):
             return tuple(load_batch(self.folder / BATCHES, name) for name in one.batches)
+
+    @contextmanager
+    def naming(self, one: Standing) -> Iterator[None]:
+        """Gives a PatchError inside the `with` the number of the entry that is read."""
+        try:
+            yield
+        except PatchError as error:
+            cause = error.__cause__ or error
+            state = "cannot be read here" if isinstance(cause, PatchError) else "is damaged"
+            raise PatchError(
+                f"entry {one.entry} of the workspace {self.folder} {state} ({type(cause).__name__}: {cause}). Restore {BATCHES}/ from a copy, "
+                "or leave the entry out with 'checkout' of an earlier event"
+            ) from error
 
     def standing_batches(self) -> tuple[Batch, ...]:
         """The batches of all standing entries, in order. Raises PatchError if one is missing or damaged."""

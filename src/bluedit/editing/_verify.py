@@ -41,7 +41,7 @@ def faults_of_files(store: Store, base: Base) -> list[Problem]:
             before = history.at(event.number)[:place]
             start = states.get(before[-1], before[-1].state) if before else base.fingerprint
             try:
-                states[one] = chained(start, store.batches_of(one))
+                states[one] = chained(start, store.read_batches(one))
             except PatchError as error:
                 states[one] = one.state
                 found[one.entry, str(error)] = Problem(one.entry, str(error))

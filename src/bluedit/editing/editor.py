@@ -100,8 +100,8 @@ class Editor:
         self.targets = as_target_source(targets, self.moments)
         self.trace = trace or Trace()
         self._details = WriteDetails(self.trace)
-        self._baseline = Baseline(self.lm, self._weights.unedited)
         self.ordinary = OrdinaryStore(self.lm, fingerprint, self.moments.root)
+        self._baseline = Baseline(self.lm, self._weights.unedited, self.ordinary.unedited_perplexity)
         self._writer = FactWriter(
             self.lm, self._weights, self.moments, self.execution, self.targets, self._details, self.progress
         )

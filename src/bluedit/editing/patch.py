@@ -68,7 +68,7 @@ class Patch:
 
     @property
     def stripped(self) -> int:
-        """How many facts were taken out of it; see `bluedit.editing.strip`."""
+        """How many facts were taken out of it; see `bluedit.export.patch_copy`."""
         return sum(batch.stripped for batch in self.batches)
 
     @property

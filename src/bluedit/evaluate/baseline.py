@@ -12,7 +12,7 @@ from bluedit.evaluate._drift import KeptPassages
 from bluedit.evaluate._greedy import LiveRespondent
 from bluedit.evaluate.answers import perplexity, score
 from bluedit.evaluate.asked import ask_facts
-from bluedit.evaluate.passages import ordinary_passages
+from bluedit.evaluate.passages import ORDINARY_TOKENS, ordinary_passages
 from bluedit.progress import Progress
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bluedit.facts.fact import Fact
     from bluedit.model.editable import EditableModel
 
-_TOKENS = 1200  # of the bundled passages, as in the report of an edit
 _MOST_BYTES = 2**28  # of log-probabilities that are kept; models with a large vocabulary are compared on fewer tokens
 
 
@@ -30,28 +29,37 @@ class Baseline:
     Args:
         lm: the model.
         unedited: gives a context manager inside which the model has its unedited weights.
+        known: gives the unedited perplexity if it was measured before, else None.
     """
 
-    def __init__(self, lm: EditableModel, unedited: Callable[[], AbstractContextManager[None]]) -> None:
-        self._lm, self._unedited = lm, unedited
+    def __init__(
+        self,
+        lm: EditableModel,
+        unedited: Callable[[], AbstractContextManager[None]],
+        known: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self._lm, self._unedited, self._known = lm, unedited, known
         self._answers: dict[tuple[Fact, ...], list[Answer]] = {}
 
     @cached_property
     def perplexity(self) -> float:
         """Of the bundled ordinary passages."""
+        known = self._known()
+        if known is not None:
+            return known
         with self._unedited():
-            return perplexity(self._lm, ordinary_passages(), _TOKENS)
+            return perplexity(self._lm, ordinary_passages(), ORDINARY_TOKENS)
 
     @cached_property
     def _passages(self) -> KeptPassages:
         vocabulary = self._lm.model.config.get_text_config().vocab_size
-        tokens = min(_TOKENS, max(200, _MOST_BYTES // (4 * vocabulary)))
+        tokens = min(ORDINARY_TOKENS, max(200, _MOST_BYTES // (4 * vocabulary)))
         with self._unedited():
             return KeptPassages(self._lm, ordinary_passages(), tokens)
 
     def perplexity_rise(self) -> float:
         """Relative rise of perplexity on the bundled passages; 0.01 is one percent. Raises ModelError if logits are not finite."""
-        return perplexity(self._lm, ordinary_passages(), _TOKENS) / self.perplexity - 1
+        return perplexity(self._lm, ordinary_passages(), ORDINARY_TOKENS) / self.perplexity - 1
 
     def passage_kl(self) -> float:
         """KL(unedited || edited) of the next token on the bundled passages, mean in nats. Raises ModelError if logits are not finite."""

@@ -65,16 +65,26 @@ class OrdinaryStore:
         """
         if self.lm.adapters is not None:  # they may be switched on and off, and no fingerprint shows it
             return measure()
-        if self._last and self._last[0] == state:
-            return self._last[1]
-        on_disk = state == self.unedited
-        found = self._read() if on_disk else None
+        found = self.known(state)
         if found is None:
             found = measure()
-            if on_disk:
+            if state == self.unedited:
                 self._write(found)
         self.keep(state, found)
         return found
+
+    def known(self, state: str) -> Ordinary | None:
+        """What was measured with the weights of this fingerprint; None if that is not kept."""
+        if self.lm.adapters is not None:
+            return None
+        if self._last and self._last[0] == state:
+            return self._last[1]
+        return self._read() if state == self.unedited else None
+
+    def unedited_perplexity(self) -> float | None:
+        """Perplexity of the bundled passages with the unedited weights; None if it was not measured yet."""
+        found = self.known(self.unedited)
+        return found and found.perplexity
 
     def keep(self, state: str, found: Ordinary) -> None:
         """Keep what was measured with the weights of this fingerprint."""

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from bluedit.model.editable import EditableModel
 
 
+ORDINARY_TOKENS = 1200
+"""Of the passages, on which reports and guards measure perplexity."""
+
+
 @cache
 def ordinary_passages() -> tuple[str, ...]:
     """The bundled passages: short texts written for this project, for measuring drift of perplexity."""

@@ -19,7 +19,7 @@ from bluedit.evaluate.bystanders import (
     compare_bystanders,
 )
 from bluedit.evaluate.ordinary import Ordinary
-from bluedit.evaluate.passages import ordinary_passages
+from bluedit.evaluate.passages import ORDINARY_TOKENS, ordinary_passages
 from bluedit.files import as_json
 from bluedit.progress import Progress
 from bluedit.text.prompts import encode_answer
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from bluedit.evaluate.data import Answer
     from bluedit.facts.fact import Fact
     from bluedit.model.editable import EditableModel
-
-_DRIFT_TOKENS = 1200
 
 
 @dataclass(frozen=True)
@@ -256,7 +254,7 @@ def measure(
 def measure_ordinary(lm: EditableModel, progress: Progress) -> Ordinary:
     """Measure what the model does with ordinary text and questions. Raises ModelError if its logits are not finite."""
     return Ordinary(
-        perplexity(lm, ordinary_passages(), _DRIFT_TOKENS),
+        perplexity(lm, ordinary_passages(), ORDINARY_TOKENS),
         chat_perplexity(lm, progress),
         ask_bystanders(LiveRespondent(lm, progress), bystander_questions()),
     )

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 
 from bluedit.errors import ModelError
 from bluedit.export._adapters import refuse_hidden_adapters, save_with_adapters
-from bluedit.files import check_writable, write_folder
+from bluedit.files import PREFIX, check_writable, write_folder
 from bluedit.model.loading import quiet
 
 if TYPE_CHECKING:
@@ -52,6 +52,14 @@ def save_checkpoint(lm: EditableModel, folder: str | Path) -> Path:
         write_folder(folder, write)
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"cannot save the model to {folder}: {error}; nothing was written there. Free disk space or choose another place"
+            f"cannot save the model to {folder}: {cause(error)}; nothing was written there. Free disk space or choose another place"
         ) from error
     return folder
+
+
+def cause(error: Exception) -> str:
+    """Why something could not be written, without the name of a temporary file that is gone."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    places = [str(place) for place in (error.filename, error.filename2) if place is not None]
+    return str(error) if places and not any(PREFIX in place for place in places) else error.strerror

@@ -10,9 +10,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from bluedit.errors import ExportError, RecipeError, did_you_mean
-from bluedit.export import gguf_forms, lora, merged
+from bluedit.export import gguf_forms, lora, merged, patch_copy
 from bluedit.export.base import BaseModel, Edits
-from bluedit.export.checkpoint import check_free
+from bluedit.export.checkpoint import cause, check_free
 from bluedit.export.form import Exported, Form, Job
 from bluedit.facts.words import HALF_PAIR
 from bluedit.files import check_writable, replacing, write_folder
@@ -20,7 +20,7 @@ from bluedit.options import options_of
 
 log = logging.getLogger(__name__)
 __all__ = ["export_patch", "forms"]
-_MODULES = (merged, lora, gguf_forms)  # which define the forms
+_MODULES = (merged, lora, gguf_forms, patch_copy)  # which define the forms
 
 
 def forms() -> dict[str, type[Form]]:
@@ -79,7 +79,7 @@ def export_patch(
             write_folder(out, lambda folder: done.append(form.write(job, folder)))
     except (OSError, SafetensorError) as error:
         raise ExportError(
-            f"cannot write {out}: {error}; nothing was written there. Free disk space or choose another place"
+            f"cannot write {out}: {cause(error)}; nothing was written there. Free disk space or choose another place"
         ) from error
     return done[0]
 

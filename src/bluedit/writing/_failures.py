@@ -15,11 +15,17 @@ def check_converged(targets: Targets, most: float) -> None:
     """Raises FailedFactsError for targets whose loss is above `most`, in nats."""
     bad = (targets.loss > most).nonzero().flatten().tolist()
     if bad:
-        losses = ", ".join(f"{float(targets.loss[i]):.2f}" for i in bad[:_NAMED])
+        losses = [f"{float(targets.loss[i]):.2f}" for i in bad]
+        many = f"the targets of {len(bad)} facts" if len(bad) > 1 else "the target of 1 fact"
+        last = f"last losses are {', '.join(losses[:_NAMED])}" if len(bad) > 1 else f"last loss is {losses[0]}"
         raise FailedFactsError(
-            f"the targets of {len(bad)} facts did not converge: their losses are {losses} nats, and the most is {most:g}",
+            f"{many} did not converge: the {last} nats a token, and the most is {most:g}",
             "take more steps (objective.steps), or a larger bound (objective.clamp)",
             bad,
+            reasons=[
+                f"its target did not converge: the last loss is {loss} nats a token, and the most is {most:g}"
+                for loss in losses
+            ],
         )
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
-from bluedit.editing.patch import Patch
-from bluedit.errors import ExportError
+from bluedit.errors import ExportError, PatchError
+from bluedit.export.base import Edits
 from bluedit.export.card import fact_count
 from bluedit.export.form import Exported, Form, Job
 from bluedit.writing.batch import STRIPPED, Batch
 
+P = TypeVar("P", bound=Edits)
 
-def stripped(patch: Patch) -> Patch:
+
+def stripped(patch: P) -> P:
     """The patch without facts, keys, prefixes and reports. It changes weights bit for bit as before.
 
     What no longer works: later edits do not protect its facts, `explain` and `find_conflicts` know nothing of them, and it says nothing
     about what it is for. The factors stay, and whoever has the base model can learn from them what was edited (docs/privacy.md).
     """
-    return replace(patch, batches=tuple(map(_stripped, patch.batches)))
+    return replace(cast(Any, patch), batches=tuple(map(_stripped, patch.batches)))
 
 
 def _stripped(batch: Batch) -> Batch:
@@ -44,10 +46,13 @@ class PatchCopy(Form, kind="patch"):
     needs_base: ClassVar[bool] = False
 
     def write(self, job: Job, place: Path) -> Exported:
-        patch = job.edits
-        if not isinstance(patch, Patch):
+        patch: Any = job.edits
+        if not hasattr(patch, "save"):
             raise ExportError(f"the form patch takes a Patch, not {type(patch).__name__}")
-        (patch if job.facts else stripped(patch)).save(place)
+        try:
+            (patch if job.facts else stripped(patch)).save(place)
+        except PatchError as error:
+            raise error.__cause__ if isinstance(error.__cause__, OSError) else error  # noqa: B904 (the caller names the place)
         use = {
             "bluedit": shlex.join(["bluedit", "apply", str(job.out), "--model", patch.base.model, "--save", "FOLDER"])
         }

@@ -115,7 +115,9 @@ def test_healing_under_a_guard(model, tmp_path, monkeypatch):
     refused = run(*heal, "--guard", "kl=0.00001", "--on-violation", "reject")
     assert refused.exit_code == 15 and "before this batch already" in refused.stderr
     healed = run(*heal, "--guard", "kl=9", "--on-violation", "warn")
-    assert healed.exit_code == 0 and "1 fact written again" in healed.stdout, (healed.stdout, healed.stderr)
+    assert healed.exit_code == 10 and "1 fact written again" in healed.stdout, (healed.stdout, healed.stderr)
+    assert "1 of 1 fact written again is still not said" in flat(healed.stderr)
+    assert run(*heal, "--guard", "kl=9", "--on-violation", "warn", "--allow-missed").exit_code == 0
     assert "kept" in flat(run("-C", folder, "log").stdout)
     missed = run(*heal[:3], "--guard", "kl=9")
     assert missed.exit_code == 10 and "1 fact of 1 was not learned; why, and what to try:" in flat(missed.stderr)

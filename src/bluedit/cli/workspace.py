@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bluedit.cli.common import AllowMissed, Corpus, Device, Dtype, Model, Tokens, TrustRemoteCode, bars, count
+from bluedit.cli.common import (
+    NOT_LEARNED,
+    AllowMissed,
+    Corpus,
+    Device,
+    Dtype,
+    Model,
+    Tokens,
+    TrustRemoteCode,
+    bars,
+    count,
+)
 from bluedit.cli.guarding import GuardRules, OnViolation, Protect, SkipFailed, guarding
 from bluedit.cli.output import fail, print_tables, say
 from bluedit.errors import WorkspaceError
@@ -210,8 +221,20 @@ def heal(
     for one in done:
         print_edit(one, details=False)
     say(f"{count(sum(len(one.facts) for one in done), 'fact')} written again" if done else "All facts are still said.")
-    for one, event in zip(done, found.events[-len(done) :], strict=False):
-        finish(one, show_entry(found, event.add[0].entry), allow_missed)
+    made = [event.add[0].entry for event in found.events[-len(done) :]] if done else []
+    for one, number in zip(done, made, strict=True):
+        finish(one, show_entry(found, number), allow_missed)
+    if made and not report:
+        _check_healed(found, made, allow_missed)
+
+
+def _check_healed(workspace: Workspace, entries: list[int], allow_missed: bool) -> None:
+    """Ask the model for the facts of new entries that no report is about. Exits with 10 if some are not said, unless that is allowed."""
+    health = workspace.health()
+    said = [one.said for number in entries for one in health[number]]
+    if not all(said):
+        message = f"{said.count(False)} of {count(len(said), 'fact')} written again {'is' if len(said) == 1 else 'are'} still not said"
+        say(message) if allow_missed else fail(message, NOT_LEARNED)
 
 
 def _standing(workspace: Workspace) -> str:

@@ -73,10 +73,11 @@ class Edit:
         if self.report is not None:
             report = self.report.as_dict()
             return as_text([edit_table(report), *report_parts(report), *map(Text, self.notes)])
-        layers = ", ".join(map(str, self.recipe.written))
+        written = self.recipe.written
+        layers = f"layer{'s' if len(written) > 1 else ''} {', '.join(map(str, written))}"
         why = f"the report failed: {self.report_error}" if self.report_error else "not measured"
         what = "1 fact" if len(self.facts) == 1 else f"{len(self.facts)} facts"
-        return f"{what} written with {self.recipe.name} into layers {layers}; {why}" + "".join(
+        return f"{what} written with {self.recipe.name} into {layers}; {why}" + "".join(
             f"\n{line}" for line in self.notes
         )
 

@@ -58,6 +58,8 @@ def test_strip_and_show(model, patch, tmp_path):
         shown = run("show", tmp_path / "bare", *details)
         assert shown.exit_code == 0 and "Danielle" not in shown.stdout
     assert "0, and 2 that were taken out" in flat(run("show", tmp_path / "bare").stdout)
+    applied = run("apply", tmp_path / "bare", "-m", model, "--save", tmp_path / "edited")
+    assert applied.exit_code == 0 and "2 facts written. The edited model is in" in flat(applied.stdout)
 
 
 def test_refusals(model, patch, tmp_path):

@@ -64,4 +64,4 @@ def apply(
     editor = load_editor(model, dtype, device, trust_remote_code)
     editor.apply(loaded, force=force)
     editor.save_model(save)
-    say(f"{count(len(loaded.facts), 'fact')} written. The edited model is in {save}")
+    say(f"{count(len(loaded.facts) + loaded.stripped, 'fact')} written. The edited model is in {save}")

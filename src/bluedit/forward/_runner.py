@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import torch
 
@@ -24,6 +25,7 @@ from bluedit.text.rows import Row
 
 Runner = SuffixRunner | ReferenceRunner
 log = logging.getLogger(__name__)
+_WARNED: WeakSet[EditableModel] = WeakSet()  # an edit makes many runners; one line is enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ def runners(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], preci
 
     Each fast layout (packed, then padded) is compared with the reference forward on two rows, the one with the fewest tokens before its
     subject's last and the longest one, in the model's own precision: reduced precision adds rounding, whose size depends on the weights
-    and says nothing about the layout. Where both layouts fail or differ, the factory makes reference runners and logs one warning.
+    and says nothing about the layout. Where both layouts fail or differ, the factory makes reference runners and logs one warning for the model.
     """
     why = lm.cache_fault
     for layout in () if why else (Packed, Padded):
@@ -74,9 +76,13 @@ def runners(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], preci
             reduced = reduced_linears(lm, precision, lm.anatomy.blocks[unchanged_blocks(sites) :])
             return Runners(lm, tuple(sites), layout, reduced)
         why = f"its log-probabilities differ by {difference:.2g} nats"
-    log.warning(
-        "%s uses the slower reference forward to optimise targets: the fast one does not fit (%s)", lm.name, why
+    log.log(
+        logging.DEBUG if lm in _WARNED else logging.WARNING,
+        "%s uses the slower reference forward to optimise targets: the fast one does not fit (%s)",
+        lm.name,
+        why,
     )
+    _WARNED.add(lm)
     return Runners(lm, tuple(sites))
 
 

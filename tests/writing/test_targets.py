@@ -295,6 +295,18 @@ def test_a_fact_that_is_finished_keeps_its_target():
     assert torch.equal(long.steps[early], short.steps[early])
 
 
+@pytest.mark.parametrize(("growth", "last"), [(0.0, 3), (0.5, 6), (1.0, 11)])
+def test_a_target_that_facts_share_gets_more_steps(growth, last):
+    """Three facts share the first column; the second column has one."""
+    lm = toy("llama")
+    rows = rows_of(lm.tokenizer, MANY[:4], PREFIXES, drift=True)
+    rows = [replace(row, fact=row.fact // 3) for row in rows]
+    objective = replace(FAST, steps=4, steps_growth=growth)
+    with frozen(lm.model), Progress().task("", 0) as advance:
+        found = optimise_targets(lm, rows, Site("block", 2), objective, Execution(), advance)
+    assert found.steps.tolist() == [last, 3]
+
+
 def test_progress_counts_every_fact_once():
     counted = []
     lm = toy("llama")

@@ -70,7 +70,9 @@ class Entry:
         for item in filter(None, options.split(",")):
             key, equals, value = item.partition("=")
             if not equals:
-                raise RecipeError(f"{item!r} in {text!r} is not an option; write NAME:option=value,option=value")
+                raise RecipeError(
+                    f"{item!r} in {text!r} is not an option; write NAME:option=value,option=value (layers as 4+8)"
+                )
             settings[key] = value
         return cls(text, None if text == UNEDITED else recipe, settings)
 

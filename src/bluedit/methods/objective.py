@@ -30,6 +30,9 @@ class Objective(Part, slot="objective"):
     clamp_growth: float = number(
         0.0, "the clamp of a target that k facts share is multiplied by k to this power", high=1.0
     )
+    steps_growth: float = number(
+        0.0, "the number of evaluations for a target that k facts share is multiplied by k to this power", high=1.0
+    )
     weight_decay: float = number(0.5, "weight of |delta| / |h|^2 in the loss")
     kl_factor: float = number(0.0625, "weight of the KL divergence on '{subject} is a' in the loss")
     stop_loss: float = number(0.05, "a fact is finished when its loss is below this, in nats")

@@ -144,7 +144,9 @@ _HOSTS = (
         _MEMIT,
         "memit-seq taught as people ask: other phrasings, questions, the chat form, the end of the answer; one target for all facts about a subject",
         "when people will use the model; natural-joint disturbs other answers least",
-        objective=Objective(clamp_growth=0.5, together=True, rotate=True, learning_rate=0.1, descent=Momentum()),
+        objective=Objective(
+            clamp_growth=0.5, steps_growth=0.5, together=True, rotate=True, learning_rate=0.1, descent=Momentum()
+        ),
         update=ClosedForm(preserve=Covariance(names=0.5)),
         memory=True,
         wordings=Natural(statements=2, questions=2),

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import count
 
 import torch
 
@@ -127,8 +128,9 @@ class ChunkOptimiser:
         self.descent = objective.descent.optimiser(unit, objective.learning_rate, fisher)
         self.weight = self.start.new_ones(len(self.facts))
         sharing = Counter(row.fact for row in rows if row.is_bare)
-        growth = [max(1, sharing[fact]) ** objective.clamp_growth for fact in self.facts]
-        self.clamp = self.start.new_tensor(growth)[:, None] * objective.clamp
+        shared = [max(1, sharing[fact]) for fact in self.facts]
+        self.clamp = objective.clamp * self.start.new_tensor([k**objective.clamp_growth for k in shared])[:, None]
+        self.most_steps = [round(objective.steps * k**objective.steps_growth) for k in shared]
         self.reference: Tensor | None = None
         self.positions = [Positions.of(part.rows, self.facts, self.start) for part in parts]
         self.lessons: dict[int, Tensor] = {}  # by part, log-probabilities at the positions that have a teacher
@@ -169,7 +171,7 @@ class ChunkOptimiser:
         active = list(range(len(self.facts)))
         start = self.start.transpose(0, 1).clone()
         z, steps, losses = start.clone(), torch.zeros(len(active), dtype=torch.long), start.new_zeros(len(active))
-        for step in range(self.objective.steps):
+        for step in count():
             delta = self.delta.clone().requires_grad_(True)
             loss, done = self.loss(delta)
             self.recent[step % len(self.parts)] = loss.detach()
@@ -201,8 +203,7 @@ class ChunkOptimiser:
                 "check the model's weights, or lower objective.learning_rate",
                 [self.facts[i] for i in columns],
             )
-        last = step == self.objective.steps - 1
-        return [last or bool(end) for end in ended]
+        return [bool(end) or step == most - 1 for end, most in zip(ended, self.most_steps, strict=True)]
 
     def loss(self, delta: Float[Tensor, "sites n d_value"]) -> tuple[Float[Tensor, "n"], Bool[Tensor, "n"]]:
         """The loss of each fact, and whether it is finished by another rule than its loss.
@@ -274,7 +275,7 @@ class ChunkOptimiser:
 
     def _keep(self, kept: Sequence[int]) -> None:
         """Go on with these facts only."""
-        self.facts = [self.facts[i] for i in kept]
+        self.facts, self.most_steps = [self.facts[i] for i in kept], [self.most_steps[i] for i in kept]
         chosen = set(self.facts)
         for part in self.parts:
             part.keep([i for i, row in enumerate(part.rows) if row.fact in chosen])

@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 from bluedit import Patch
 from bluedit.cli.patch_tables import patch_tables
 from bluedit.errors import PatchError
+from bluedit.files import json_digest
 
 
 def digest(*data: bytes) -> str:
@@ -197,10 +198,12 @@ def test_factors_of_impossible_shape(saved, part):
         Patch.load(saved)
 
 
-def test_half_a_surrogate_pair_in_a_manifest(saved):
-    text = (saved / "manifest.json").read_text().replace('"model": "', '"model": "\\ud800')
-    (saved / "manifest.json").write_text(text)
-    unreadable(saved, "the patch {folder} is damaged: manifest.json was changed after it was written")
+@pytest.mark.parametrize("field", ["model", "fingerprint"])
+def test_half_a_surrogate_pair_in_a_manifest(saved, field):
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest["base"][field] = "\ud800"
+    (saved / "manifest.json").write_text(json.dumps(manifest | {"digest": json_digest(manifest)}))
+    unreadable(saved, r"the patch {folder} is damaged: manifest.json is unreadable ('\ud800' is not text: it holds half a surrogate pair)")
 
 
 @pytest.mark.parametrize("base", [{"model": 3}, {"leading_special_token": "no"}, {"fingerprint": None}])

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from bluedit.editing._batch_record import batch_record, batch_tensors, read_batch, read_first_format
+from bluedit.decoding import parse_json
 from bluedit.errors import MALFORMED, BluEditError, PatchError
 from bluedit.files import (
     DIGEST,
@@ -182,7 +183,7 @@ def check_place(folder: Path, *, force: bool = False) -> None:
 def read_origin(folder: Path, name: str) -> Batch:
     """A batch without its factors: its facts, its origin and what a guard decided. Raises PatchError if it is missing or damaged."""
     with readable(folder):
-        record = json.loads(_files_of(folder, name)[0])
+        record = parse_json(_files_of(folder, name)[0])
         return read_batch({**record, "updates": [], "filters": []}, {})
 
 
@@ -206,7 +207,7 @@ def load_batch(folder: Path, name: str) -> Batch:
     if not isinstance(name, str):
         raise ValueError(f"{name!r} is not the name of a batch")
     record, factors = _files_of(folder, name)
-    return read_batch(json.loads(record), load(factors))
+    return read_batch(parse_json(record), load(factors))
 
 
 def _files_of(folder: Path, name: str) -> tuple[bytes, bytes]:
@@ -234,7 +235,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is not a patch: {what}; make one with: bluedit edit ... --out {shlex.quote(str(folder))}"
         )
     try:
-        manifest = dict(json.loads(read_regular(file)))
+        manifest = dict(parse_json(read_regular(file)))
         version, digest = manifest["format"], json_digest(manifest)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PatchError(f"the patch {folder} is damaged: {MANIFEST} is unreadable ({error})") from error

@@ -203,7 +203,10 @@ def test_half_a_surrogate_pair_in_a_manifest(saved, field):
     manifest = json.loads((saved / "manifest.json").read_text())
     manifest["base"][field] = "\ud800"
     (saved / "manifest.json").write_text(json.dumps(manifest | {"digest": json_digest(manifest)}))
-    unreadable(saved, r"the patch {folder} is damaged: manifest.json is unreadable ('\ud800' is not text: it holds half a surrogate pair)")
+    unreadable(
+        saved,
+        r"the patch {folder} is damaged: manifest.json is unreadable ('\ud800' is not text: it holds half a surrogate pair)",
+    )
 
 
 @pytest.mark.parametrize("base", [{"model": 3}, {"leading_special_token": "no"}, {"fingerprint": None}])

@@ -171,6 +171,20 @@ def test_weights_changed_by_somebody_else(statistics):
     first.undo()  # now the weights are its own again
 
 
+def test_an_edit_of_weights_that_another_editor_changed_first_is_refused(statistics):
+    editor = make_editor(statistics=statistics)
+    other = Editor(editor.model, editor.lm.tokenizer, tokens=480, statistics=statistics)
+    patch = edit(other, FACTS[1]).patch
+    state = bits(editor.model)
+    for act in (lambda: edit(editor, FACTS[0]), lambda: editor.apply(patch)):
+        with pytest.raises(EditError, match=r"down_proj\.weight was changed outside this editor since it was made; "):
+            act()
+        assert same_bits(editor.model, state)
+    assert not editor.edits
+    other.undo()
+    edit(editor, FACTS[0])
+
+
 @pytest.mark.parametrize("edits", [0, 1])
 def test_verify_notices_any_weight_that_somebody_else_changed(edits, statistics):
     editor = make_editor(statistics=statistics)

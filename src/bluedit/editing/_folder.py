@@ -20,8 +20,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from bluedit.editing._batch_record import batch_record, batch_tensors, read_batch, read_first_format
 from bluedit.decoding import parse_json
+from bluedit.editing._batch_record import batch_record, batch_tensors, read_batch, read_first_format
 from bluedit.errors import MALFORMED, BluEditError, PatchError
 from bluedit.files import (
     DIGEST,

@@ -34,7 +34,7 @@ from bluedit.methods.tuning_file import read_tuning
 from bluedit.methods.tunings import Tuning, tune
 from bluedit.model.anatomy import Anatomy
 from bluedit.model.editable import EditableModel
-from bluedit.model.fingerprint import weights_fingerprint
+from bluedit.model.fingerprint import fingerprint_and_digests, weights_fingerprint
 from bluedit.model.loading import load
 from bluedit.progress import Progress, as_progress
 from bluedit.statistics.store import MomentStore
@@ -91,10 +91,10 @@ class Editor:
         self.lm = model
         self.progress = as_progress(progress)
         self.execution = execution or Execution()
-        fingerprint = weights_fingerprint(self.model)
+        fingerprint, digests = fingerprint_and_digests(self.model)
         self.journal = Journal(base_of(self.lm, fingerprint))
         self.tuning = read_tuning(tuning, fingerprint, self.model.config.get_text_config())
-        self._weights = EditedWeights(self.lm)
+        self._weights = EditedWeights(self.lm, digests)
         folder, device = Path(statistics) if statistics else None, self.execution.statistics_device
         self.moments = MomentStore(self.lm, fingerprint, Corpus(corpus), tokens, folder, device)
         self.targets = as_target_source(targets, self.moments)
@@ -199,7 +199,7 @@ class Editor:
         asked.check({fact.text for fact in facts})
         with alone(self.model):
             self.lm.check_finite(chosen.written)
-            self._weights.check_untouched()
+            self._weights.check_untouched(chosen.written)
             facts = [chosen.wordings.extended(fact) for fact in unknown_facts(self.lm, facts, known, self.progress)]
             before = Before.of(self, facts) if report else None
             base = replace(self.journal.base, fingerprint=self.journal.state)
@@ -232,7 +232,7 @@ class Editor:
         if not force:
             check_made_for(self.lm, patch, self.journal.base.fingerprint, self.journal.state)
         with alone(self.model):
-            self._weights.check_untouched()
+            self._weights.check_untouched(patch.layers)
             with transaction(self.journal, self._weights, self._writer, patch.layers) as snapshot:
                 for batch in patch.batches:
                     self._weights.repeat(batch)

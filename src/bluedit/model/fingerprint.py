@@ -78,11 +78,21 @@ def weights_fingerprint(model: nn.Module, names: Iterable[str] | None = None) ->
 
 def parameters_fingerprint(parameters: Iterable[tuple[str, Tensor]]) -> str:
     """The same for parameters in the order of their model; each is needed only while it is read."""
-    digest = hashlib.blake2b(digest_size=12)
-    for name, parameter in parameters:
-        digest.update(name.encode())
-        digest.update(tensor_digest(parameter))
-    return digest.hexdigest()
+    return _joined((name, tensor_digest(parameter)) for name, parameter in parameters)
+
+
+def fingerprint_and_digests(model: nn.Module) -> tuple[str, dict[str, bytes]]:
+    """`weights_fingerprint` of all parameters, and `tensor_digest` of each by name."""
+    digests = {name: tensor_digest(parameter) for name, parameter in model.named_parameters()}
+    return _joined(digests.items()), digests
+
+
+def _joined(digests: Iterable[tuple[str, bytes]]) -> str:
+    joined = hashlib.blake2b(digest_size=12)
+    for name, digest in digests:
+        joined.update(name.encode())
+        joined.update(digest)
+    return joined.hexdigest()
 
 
 def chain(state: str, digest: bytes | str) -> str:

@@ -71,10 +71,14 @@ class Projections(Protocol):
 
 
 class EditedWeights:
-    """Projections of one model with their originals. This mutates the model's weights in place."""
+    """Projections of one model with their originals. This mutates the model's weights in place.
 
-    def __init__(self, lm: Projections) -> None:
-        self.lm = lm
+    Args:
+        opened: digests of the parameters before any edit, for `check_untouched`.
+    """
+
+    def __init__(self, lm: Projections, opened: Mapping[str, bytes] | None = None) -> None:
+        self.lm, self._opened = lm, opened or {}
         self._layers: dict[int, _Layer] = {}
 
     @torch.no_grad()
@@ -254,12 +258,10 @@ class EditedWeights:
 
     def norm_growth(self) -> dict[int, float]:
         """|W| / |W0| - 1 of each changed layer (Frobenius)."""
-        found = {}
-        for layer, edited in sorted(self._layers.items()):
-            found[layer] = (
-                float(widened(self.lm.projection(layer).matrix()).norm() / widened(edited.original).norm()) - 1
-            )
-        return found
+        return {
+            layer: float(widened(self.lm.projection(layer).matrix()).norm() / widened(edited.original).norm()) - 1
+            for layer, edited in sorted(self._layers.items())
+        }
 
     def unchanged(self, layers: Iterable[int]) -> list[int]:
         """Those of these layers that carry no update."""
@@ -275,8 +277,9 @@ class EditedWeights:
         """The layers that carry updates and digests of their weights."""
         return tuple((layer, edited.digest) for layer, edited in sorted(self._layers.items()))
 
-    def check_untouched(self, *, half_way: bool = False) -> None:
-        """Raises EditError when somebody else changed a weight after our last write: undo and memory would be wrong.
+    def check_untouched(self, layers: Iterable[int] = (), *, half_way: bool = False) -> None:
+        """Raises EditError when somebody else changed a weight after our last write: undo and memory would be wrong. So it does when one of
+        `layers`, which are to be written, is not as it was opened: the patch would be said to be of other weights.
 
         A change of ours that was interrupted half-way is refused too, unless `half_way`.
         """
@@ -284,8 +287,14 @@ class EditedWeights:
             raise EditError(
                 "an undo was interrupted half-way, so the weights are between two states; call Editor.reset() for the unedited weights"
             )
-        for layer, edited in self._layers.items():
-            if edited.digest != _HALF_WAY and tensor_digest(self.lm.projection(layer).matrix()) != edited.digest:
+        for layer in {*self._layers, *layers}:
+            projection, edited = self.lm.projection(layer), self._layers.get(layer)
+            if edited is None:
+                same = tensor_digest(projection.parameter) == self._opened.get(f"{projection.name}.weight")
+            else:
+                same = edited.digest in (_HALF_WAY, tensor_digest(projection.matrix()))
+            if not same:
+                since = "its last edit" if edited else "it was made"
                 raise EditError(
-                    f"{self.lm.projection(layer).name}.weight was changed outside this editor since its last edit; make a new Editor for the model as it is now"
+                    f"{projection.name}.weight was changed outside this editor since {since}; make a new Editor for the model as it is now"
                 )

@@ -82,6 +82,10 @@ def test_a_file_and_refusals(tmp_path):
             lambda: sign(tmp_path / "folder", private, tmp_path / "folder" / "s"),
             r"is inside of .*folder, whose files it is to sign",
         ),
+        (
+            lambda: sign(file, private, tmp_path / "junk" / "s"),
+            r"^no signature can be written to .*junk/s: .*; choose another place with signature= \(--signature FILE\)$",
+        ),
     ):
         with pytest.raises(ExportError, match=message):
             call()

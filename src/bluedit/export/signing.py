@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bluedit.errors import ExportError
-from bluedit.files import replacing
+from bluedit.files import check_writable, replacing
 
 
 def signature_of(path: Path) -> Path:
@@ -37,6 +37,12 @@ def sign(
         )
     _check_key(Path(key))
     signing = _package("signing")
+    try:
+        check_writable(file)
+    except OSError as error:
+        raise ExportError(
+            f"no signature can be written to {file}: {error.strerror or error}; choose another place with signature= (--signature FILE)"
+        ) from error
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=key, password=password)
         with replacing(file) as temporary:

@@ -27,7 +27,7 @@ from bluedit.evaluate.ability import SHOTS, read_items
 from bluedit.evaluate.data import SAMPLED_TEXT
 from bluedit.facts.records import fact_record
 from bluedit.files import PREFIX
-from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint
+from bluedit.model.fingerprint import text_fingerprint
 from bluedit.text.corpus import Corpus
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def configuration_of(
     return Configuration(
         model=lm.name,
         weights=weights,
-        tokenizer=tokenizer_fingerprint(lm.tokenizer),
+        tokenizer=lm.tokenizer_fingerprint,
         facts=len(facts),
         facts_fingerprint=text_fingerprint(facts),
         batch_size=benchmark.batch_size,

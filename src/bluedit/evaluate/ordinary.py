@@ -15,7 +15,7 @@ import torch
 
 from bluedit.evaluate.bystanders import Heard, bystander_questions, questions_beside
 from bluedit.files import remove_stale
-from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint
+from bluedit.model.fingerprint import text_fingerprint
 from bluedit.tensors import UNREADABLE, read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class OrdinaryStore:
             for name in ("bystanders.toml", "passages.txt")
         ]
         template = str(getattr(self.lm.tokenizer, "chat_template", ""))
-        own = [self.unedited, tokenizer_fingerprint(self.lm.tokenizer), template, self.lm.max_length]
+        own = [self.unedited, self.lm.tokenizer_fingerprint, template, self.lm.max_length]
         return text_fingerprint(_VERSION, bundled, own)
 
     @property

@@ -17,7 +17,6 @@ from bluedit.methods.schedules import Boundary
 from bluedit.methods.subjects import Split
 from bluedit.methods.update import ClosedForm
 from bluedit.methods.wordings import PromptOnly
-from bluedit.model.fingerprint import tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
@@ -125,7 +124,7 @@ def configuration_of(setting: Setting) -> dict[str, Any]:
     return {
         "model": lm.name,
         "weights": moments.weights,
-        "tokenizer": tokenizer_fingerprint(lm.tokenizer),
+        "tokenizer": lm.tokenizer_fingerprint,
         "distributes": setting.distributes,
         "recipe": setting.host.name,
         "layers": list(setting.layers),

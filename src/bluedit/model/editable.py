@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import signature
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers.cache_utils import DynamicCache
 
 from bluedit.errors import FactError, ModelError
 from bluedit.model.anatomy import Anatomy, Projection
+from bluedit.model.fingerprint import tokenizer_fingerprint
 from bluedit.model.state import frozen
 from bluedit.model.wrappers import refuse_quantised, unwrapped
 from bluedit.shapes import Int, Tensor
@@ -99,6 +101,11 @@ class EditableModel:
     def d_key(self) -> int:
         """Width of a key: of the input of the first block's MLP output projection."""
         return self.anatomy.projections[0].d_key
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """Fingerprint of the tokenizer as it is when this is first asked for: a large vocabulary takes a second."""
+        return tokenizer_fingerprint(self.tokenizer)
 
     @property
     def max_length(self) -> int:

@@ -24,7 +24,7 @@ from bluedit.maths.moment import SecondMoment
 from bluedit.methods.preserve import CHAT, NAMES
 from bluedit.model.devices import solve_device
 from bluedit.model.editable import EditableModel
-from bluedit.model.fingerprint import text_fingerprint, tokenizer_fingerprint
+from bluedit.model.fingerprint import text_fingerprint
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
 from bluedit.statistics._accumulation import Accumulation
@@ -77,7 +77,7 @@ class MomentStore:
         identity: dict[str, str | int] = {
             "format": _FORMAT,
             "weights": self.weights,
-            "tokenizer": tokenizer_fingerprint(self.lm.tokenizer),
+            "tokenizer": self.lm.tokenizer_fingerprint,
             "corpus": self.corpus.fingerprint(self.budget),
             "tokens": self.budget,
         }

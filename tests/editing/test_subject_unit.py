@@ -85,7 +85,7 @@ def test_natural_wordings_learn_save_and_undo(statistics, tmp_path):
     assert log_p(editor, fact) > log_p(make_editor("gpt2", statistics=statistics), fact) + 1
     question = [("Question: What is the capital of France?\nAnswer:", "Rome")]
     unedited = make_editor("gpt2", statistics=statistics)
-    assert score(editor.lm, question)[0].mean_logprob > score(unedited.lm, question)[0].mean_logprob + 0.5
+    assert score(editor.lm, question)[0].mean_logprob > score(unedited.lm, question)[0].mean_logprob + 0.1
     unedited.apply(Patch.load(made.patch.save(tmp_path / "patch")))
     assert same_bits(unedited.model, bits(editor.model))
     made.undo()

@@ -212,6 +212,7 @@ def test_a_file_is_read(tmp_path):
         ("parts = []", "parts = [1]", r"parts\[0\] is 1, not an object"),
         ("[30, 40]", "[30]", r"hidden_size is \[30\]; a range is two numbers"),
         ("[30, 40]", '[30, "x"]', "a range is two numbers"),
+        ("[30, 40]", "{ low = 30 }", "hidden_size is a table; give one value, or a range of two numbers"),
         ("preserve.lambda", "preserve.lamda", "unknown option 'preserve.lamda'; did you mean 'preserve.lambda'"),
         ("format = 1", "format = 2", "has format 2, and this version reads 1"),
         ("format = 1", "", "has format None"),

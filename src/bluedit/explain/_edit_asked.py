@@ -81,7 +81,7 @@ def keys_of(lm: EditableModel, texts: Sequence[Text], layers: Sequence[int]) -> 
 
 def asked_of(lm: EditableModel, text: Text, own: TextKeys, seen: Rewritten, before: Said, after: Said) -> Asked:
     """One text with all that is known of it."""
-    column = seen.column_for(starts=text.starts_with_subject(lm.tokenizer))
+    column = seen.column_for(text.place(lm.tokenizer))
     changes = column.changes
     place, received = column.received(own.keys)
     keys = {layer: own.keys[layer][:, place, None] for layer in changes}

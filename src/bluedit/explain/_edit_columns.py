@@ -1,4 +1,4 @@
-"""The columns of R and K that a fact has in its batch: one, or two where one of its texts starts with the subject."""
+"""The columns of R and K that a fact has in its batch: one, or more where its texts begin with the subject or spell it with other tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bluedit.shapes import Float, Tensor
 from bluedit.text.prompts import subject_row
 from bluedit.text.rows import Row
 from bluedit.writing.batch import Batch, Update
-from bluedit.writing.keys import batch_rows, read_keys, read_values
+from bluedit.writing.keys import KeyPlace, batch_rows, read_keys, read_values
 from bluedit.writing.weights import EditedWeights
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Columns:
         lm: the model.
         batch, recipe: its batch and how it was written.
         numbers: its columns of R and K; none of both is there for fine-tuning.
-        positions: at which token of the texts each is written.
+        places: where in the texts each is written.
         rows: the rows of these columns, as those of columns 0 to k - 1.
         prompt: which of the k columns the bare prompt is in.
         trained: whether the batch was fine-tuned, so that there are no residuals.
@@ -43,7 +43,7 @@ class Columns:
     batch: Batch
     recipe: Recipe
     numbers: tuple[int, ...]
-    positions: tuple[Position, ...]
+    places: tuple[KeyPlace, ...]
     rows: tuple[Row, ...]
     prompt: int
     trained: bool
@@ -66,11 +66,19 @@ class Columns:
             )
         numbers = [column for column, owners in enumerate(laid.owners) if history.index in owners]
         rows = tuple(replace(row, fact=numbers.index(row.fact)) for row in laid.rows if row.fact in numbers)
-        positions = tuple(Position.NEXT if number in laid.after_subject else Position.SUBJECT for number in numbers)
-        prompt = subject_row(lm.tokenizer, history.fact, 0)
-        at = Position.NEXT if prompt.at_start and prompt.target_start > 1 else Position.SUBJECT
-        main = positions.index(at) if at in positions else 0
-        return cls(lm, batch, recipe, tuple(numbers), positions, rows, main, trained)
+        places = tuple(laid.places[number] for number in numbers)
+        prompt = KeyPlace.of(subject_row(lm.tokenizer, history.fact, 0), spellings=recipe.subjects.spellings)
+        main = places.index(prompt) if prompt in places else 0
+        return cls(lm, batch, recipe, tuple(numbers), places, rows, main, trained)
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """The places in words."""
+        first = next((place for place in self.places if not place.after), None)
+        return tuple(
+            Position.NEXT if place.after else Position.SUBJECT if place == first else Position.SPELLING
+            for place in self.places
+        )
 
     @property
     def count(self) -> int:

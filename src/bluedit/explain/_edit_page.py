@@ -32,7 +32,8 @@ _WRITTEN = (
 )
 _POSITIONS = (
     " A text that starts with the subject is written at the <b>token after it</b>, with a target of its own, because nothing can be stored at the "
-    "first token of a text. It gets up to three rounds. The fact's other texts are written at the subject."
+    "first token of a text. It gets up to three rounds. Texts in which the subject is spelled with <b>other tokens</b>, as without a space before it, "
+    "have a target of their own, too. The fact's other texts are written at the subject."
 )
 _ARRIVED = (
     "The hidden state on the bare prompt, against the whole residual of each target: when the batch was complete, and with all later batches. "
@@ -183,7 +184,7 @@ def _written(found: EditExplanation) -> str:
 
 
 def _positions(found: EditExplanation) -> str:
-    return _POSITIONS if any(one.position is Position.NEXT for one in found.written) else ""
+    return _POSITIONS if any(one.position is not Position.SUBJECT for one in found.written) else ""
 
 
 def _arrived(found: EditExplanation) -> str:

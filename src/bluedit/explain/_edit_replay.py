@@ -14,6 +14,7 @@ from bluedit.explain._edit_match import LayerChange
 from bluedit.maths.schedule import Step
 from bluedit.shapes import Float, Tensor
 from bluedit.writing.batch import Update
+from bluedit.writing.keys import KeyPlace
 from bluedit.writing.weights import EditedWeights
 
 if TYPE_CHECKING:
@@ -27,12 +28,13 @@ class SeenColumn:
     """What was seen of one of a fact's columns while its batch was written again.
 
     Attributes:
-        position: at which token of the texts it is written.
+        place, position: where in the texts it is written.
         changes: what the batch changed at each layer, seen from it; empty for fine-tuning.
         targets: by layer, (whole residual, hidden state before the first write that served it), each d_value.
         arrived: by layer, the hidden state (d_value) when the batch was complete.
     """
 
+    place: KeyPlace
     position: Position
     changes: dict[int, LayerChange]
     targets: dict[int, tuple[Tensor, Tensor]]
@@ -84,10 +86,10 @@ class Rewritten:
         """The prompt's column."""
         return self.columns[self.prompt]
 
-    def column_for(self, *, starts: bool) -> SeenColumn:
-        """The column that a text reads, by whether it starts with the subject; the prompt's if there is none of that kind."""
-        wanted = Position.NEXT if starts else Position.SUBJECT
-        return next((one for one in self.columns if one.position is wanted), self.main)
+    def column_for(self, place: KeyPlace) -> SeenColumn:
+        """The column that a text reads, by where its key is; the nearest of its kind, or the prompt's, if there is none for it."""
+        same = [one for one in self.columns if one.place.after == place.after]
+        return next((one for one in same if one.place == place), same[0] if same else self.main)
 
 
 def rewrite(weights: EditedWeights, columns: Columns, *, exact: bool) -> Rewritten:
@@ -119,12 +121,13 @@ def rewrite(weights: EditedWeights, columns: Columns, *, exact: bool) -> Rewritt
     filtered = {layer: weight_of(lm, layer) - was for layer, was in before.items()}
     seen = tuple(
         SeenColumn(
+            place,
             position,
             _changes(columns, c, residuals, filtered),
             {layer: (wanted[:, c], start[:, c]) for layer, (wanted, start) in targets.items()},
             {layer: state[:, c] for layer, state in arrived.items()},
         )
-        for c, position in enumerate(columns.positions)
+        for c, (place, position) in enumerate(zip(columns.places, columns.positions, strict=True))
     )
     written = _written(columns, steps, way, residuals, seen)
     return Rewritten(written, way.filters(columns.prompt) if batch.filters else None, seen, columns.prompt)

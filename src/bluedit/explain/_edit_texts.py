@@ -12,9 +12,10 @@ from bluedit.facts.fact import Fact
 from bluedit.facts.words import find_mention
 from bluedit.methods.wordings import ChatForm, Wording, Wordings, is_question
 from bluedit.spacing import continuation
-from bluedit.text.prompts import encode, last_token_of
+from bluedit.text.prompts import encode, last_token_of, last_word_of
 from bluedit.text.rows import Row, RowKind
 from bluedit.text.wordings import encode_exact
+from bluedit.writing.keys import KeyPlace
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,14 @@ class Text:
         places = range(first, len(ids)) if self.end is None else [max(first, last_token_of(offsets, self.end))]
         return [Row(0, RowKind.BARE, tuple(ids[: at + 1]), at) for at in places]
 
-    def starts_with_subject(self, tokenizer: Any) -> bool:
-        """Whether the subject is the text's first token and no more, so that the text is read at the token after it."""
+    def place(self, tokenizer: Any) -> KeyPlace:
+        """Where its key is read, as for a text that is taught."""
         ids, offsets = encode(tokenizer, self.way.text)
-        return self.end is not None and len(ids) > 1 and last_token_of(offsets, self.end) == 0
+        if self.end is None:
+            return KeyPlace(after=False)
+        if last_token_of(offsets, self.end) == 0 and len(ids) > 1:
+            return KeyPlace(after=True)
+        return KeyPlace(after=False, word=last_word_of(ids, offsets, self.way.text, self.end))
 
 
 def texts_of(fact: Fact, wordings: Wordings, chat: ChatForm | None) -> list[Text]:

@@ -10,6 +10,7 @@ from typing import ClassVar
 from bluedit.facts.fact import Fact
 from bluedit.facts.subjects import same_subject_key
 from bluedit.methods.part import Part
+from bluedit.options import flag
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +20,11 @@ class Subjects(Part, slot="subjects"):
 
     Attributes:
         holds_earlier: whether earlier facts about a subject are written again with new ones, in place of their old keys in memory.
+        spellings: whether texts in which the tokenizer makes other tokens of the subject's last word have columns of their own.
     """
 
     holds_earlier: ClassVar[bool] = False
+    spellings: bool = False
 
     def once(self, fact: Fact) -> str:
         """What may not occur twice in a batch."""
@@ -86,6 +89,10 @@ class Unit(Subjects, kind="unit"):
     """
 
     holds_earlier: ClassVar[bool] = True
+    spellings: bool = flag(
+        True,
+        "texts in which the tokenizer makes other tokens of the subject's last word, as at a text's beginning, have a key and a target of their own",
+    )
 
     def once(self, fact: Fact) -> str:
         return fact.text

@@ -43,10 +43,13 @@ class Tuning:
         if wrong:
             hint = did_you_mean(wrong[0], every.options)
             raise RecipeError(f"tuning {self.name}: unknown option {wrong[0]!r}; {hint}")
-        ranges = {key: value for key, value in self.match.items() if isinstance(value, list)}
-        for key, value in ranges.items():
-            if len(value) != 2 or not all(isinstance(bound, (int, float)) for bound in value):
+        for key, value in self.match.items():
+            if isinstance(value, list) and not (
+                len(value) == 2 and all(isinstance(bound, (int, float)) for bound in value)
+            ):
                 raise RecipeError(f"tuning {self.name}: {key} is {value}; a range is two numbers")
+            if isinstance(value, Mapping):
+                raise RecipeError(f"tuning {self.name}: {key} is a table; give one value, or a range of two numbers")
 
     def fits(self, config: Any) -> bool:
         """Whether a model with this configuration is the one that the numbers were chosen for."""

@@ -99,7 +99,10 @@ class PromptOnly(Wordings, kind="prompt"):
 
 @dataclass(frozen=True)
 class Natural(Wordings, kind="natural"):
-    """The prompt, other phrasings, "Question: ... Answer:", the bare question and the chat form, each with the end of the answer."""
+    """The prompt, other phrasings, "Question: ... Answer:", the bare question and the chat form, each with the end of the answer.
+
+    Statements that begin with the subject are also taught after a sentence: a name has other tokens and other keys at a text's beginning.
+    """
 
     weighs_facts: ClassVar[bool] = True
     extends: ClassVar[bool] = True
@@ -143,7 +146,7 @@ class Natural(Wordings, kind="natural"):
         groups = [[Wording(fact.prompt, answer, fact.joined, prefixed=True)]]
         more = [text for text in statements if text != fact.prompt][: self.statements]
         if more:
-            groups.append([Wording(text, answer) for text in more])
+            groups.append([Wording(text, answer, prefixed=text.startswith("{}")) for text in more])
         if questions:
             groups.append([Wording(f"Question: {text}\nAnswer:", answer) for text in questions])
             if self.bare_question and not is_question(fact.prompt):

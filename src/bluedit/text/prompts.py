@@ -95,12 +95,20 @@ def last_token_of(offsets: Sequence[tuple[int, int]], end: int) -> int:
     return covering[-1]
 
 
+def last_word_of(ids: Sequence[int], offsets: Sequence[tuple[int, int]], text: str, end: int) -> tuple[int, ...]:
+    """Token ids of the word that ends before character `end`, up to the token of its last character. Raises FactError as `last_token_of`."""
+    last = last_token_of(offsets, end)
+    start = end - len(text[:end].split()[-1])
+    first = next(i for i, (_, stop) in enumerate(offsets) if stop > start)
+    return tuple(ids[first : last + 1])
+
+
 def subject_row(tokenizer: Any, fact: Fact, index: int, prefix: str = "") -> Row:
     """The row of a fact's prompt after `prefix`, with its target."""
     template = f"{prefix} {fact.prompt}" if prefix else fact.prompt
     text = template.replace("{}", fact.subject)
     end = template.index("{}") + len(fact.subject)
-    _, offsets = encode(tokenizer, text)
+    before, offsets = encode(tokenizer, text)
     ids, targets = encode_answer(tokenizer, text, fact.target, fact.joined)
     return Row(
         fact=index,
@@ -109,6 +117,7 @@ def subject_row(tokenizer: Any, fact: Fact, index: int, prefix: str = "") -> Row
         subject_last=last_token_of(offsets, end),
         targets=tuple(targets),
         target_start=len(ids),
+        word=last_word_of(before, offsets, text, end),
     )
 
 

@@ -35,6 +35,7 @@ class Row:
         target_start: number of prompt tokens.
         group: rows of one group share one weight in the fact's loss and key. Drift rows of group 1 are about other relations.
         teacher: token ids of the prompt after the fact itself, with all target tokens but the last; empty without a teacher.
+        word: token ids of the subject's last word; empty where nobody asks for them.
     """
 
     fact: int
@@ -45,6 +46,7 @@ class Row:
     target_start: int = 0
     group: int = 0
     teacher: tuple[int, ...] = ()
+    word: tuple[int, ...] = ()
 
     @property
     def is_bare(self) -> bool:

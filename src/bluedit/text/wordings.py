@@ -10,7 +10,7 @@ from bluedit.errors import FactError
 from bluedit.methods.wordings import ChatForm, Wording
 from bluedit.spacing import continuation
 from bluedit.text.chat import has_chat, without_bos
-from bluedit.text.prompts import encode, last_token_of
+from bluedit.text.prompts import encode, last_token_of, last_word_of
 from bluedit.text.rows import Row, RowKind
 
 
@@ -63,7 +63,7 @@ def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row)
         raise FactError(f"the wording {wording.template!r} does not hold its subject; write {{}} where it stands")
     text = template.replace("{}", subject)
     end = template.index("{}") + len(subject)
-    _, offsets = encode(tokenizer, text)
+    before, offsets = encode(tokenizer, text)
     ids, targets = encode_exact(tokenizer, text, _following(text, wording))
     return replace(
         like,
@@ -71,6 +71,7 @@ def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row)
         subject_last=last_token_of(offsets, end),
         targets=tuple(targets),
         target_start=len(ids),
+        word=last_word_of(before, offsets, text, end),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,6 +23,25 @@ from bluedit.text.wordings import chat_form, wording_rows
 _MOST_GROUPS = 100  # of one fact
 
 
+class KeyPlace(NamedTuple):
+    """Where in its texts the keys of a column are read.
+
+    Attributes:
+        after: at the token after the subject, not at its last one.
+        word: the tokens of the subject's last word there; empty for any.
+    """
+
+    after: bool
+    word: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, row: Row, *, spellings: bool) -> KeyPlace:
+        """The place in a row; with `spellings` by the tokens of the subject's last word."""
+        if row.at_start and row.target_start > 1:
+            return cls(after=True)
+        return cls(after=False, word=row.word if spellings else ())
+
+
 @dataclass(frozen=True)
 class BatchRows:
     """The rows of a batch.
@@ -30,13 +49,12 @@ class BatchRows:
     Attributes:
         rows: prompts and drift rows; `Row.fact` is the column of K and R.
         owners: for each column the indices of its facts.
-        after_subject: columns whose keys are read at the token after the subject. Such keys resemble each other, so one least-squares write
-            delivers a small part of their residuals.
+        places: for each column where its keys are read.
     """
 
     rows: tuple[Row, ...]
     owners: tuple[tuple[int, ...], ...]
-    after_subject: frozenset[int] = frozenset()
+    places: tuple[KeyPlace, ...]
 
     @property
     def n(self) -> int:
@@ -44,9 +62,15 @@ class BatchRows:
         return len(self.owners)
 
     @property
-    def columns(self) -> list[tuple[tuple[int, ...], bool]]:
-        """What tells each column from the others: its facts, and whether its keys are read at the token after the subject."""
-        return [(own, column in self.after_subject) for column, own in enumerate(self.owners)]
+    def after_subject(self) -> frozenset[int]:
+        """Columns whose keys are read at the token after the subject. Such keys resemble each other, so one least-squares write delivers a
+        small part of their residuals."""
+        return frozenset(column for column, place in enumerate(self.places) if place.after)
+
+    @property
+    def columns(self) -> list[tuple[tuple[int, ...], KeyPlace]]:
+        """What tells each column from the others: its facts, and where its keys are read."""
+        return list(zip(self.owners, self.places, strict=True))
 
     def owners_of(self, columns: Iterable[int]) -> list[int]:
         """Indices of the facts of some columns, each once."""
@@ -59,35 +83,41 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
     The first token of a text is an attention sink: its hidden state is some eight times longer than others and nearly the same in every
     text. Nothing can be stored under its key. So where a subject is just that token, the text is written at the token after it, in a
     column of its own with a target of its own, and the fact's first column is that of its other texts.
+
+    At the beginning of a text or after a quote, many tokenizers make other tokens of a word than after a space. Where those of the subject's
+    last word differ, the keys do, and a target stored under one is not found under the other. `subjects.spellings` gives each a column.
     """
-    columns = recipe.subjects.columns(facts)
+    columns, spellings = recipe.subjects.columns(facts), recipe.subjects.spellings
     owners: list[list[int]] = [[] for _ in range(1 + max(columns))]
-    # column of the texts that are written at the token after the subject, by the column of the others
-    moved: dict[int, int] = {}
+    of_subject: dict[int, dict[KeyPlace, int]] = {}  # the columns of each; the first one is the subject's own
     rows: list[Row] = []
     with_drift: set[int] = set()
     chat = chat_form(tokenizer)
-    for i, (fact, column) in enumerate(zip(facts, columns, strict=True)):
+    for i, (fact, subject) in enumerate(zip(facts, columns, strict=True)):
         groups, before = recipe.wordings.groups(fact, chat), [fact.named_in(prefix) for prefix in prefixes]
-        texts = wording_rows(tokenizer, groups, fact.subject, column, before)
+        texts = wording_rows(tokenizer, groups, fact.subject, subject, before)
         if recipe.objective.teacher:
             told = fact.statement, fact.text
             texts = [replace(row, teacher=teacher_ids(tokenizer, *told, row)) if row.is_bare else row for row in texts]
-        late = [row.at_start and row.target_start > 1 for row in texts]
-        if any(late) and column not in moved:
-            moved[column] = column if all(late) else len(owners)
-            owners += [[]] * (moved[column] == len(owners))
+        places = [KeyPlace.of(row, spellings=spellings) for row in texts]
+        first = next((place for place in places if not place.after), places[0])
+        own = of_subject.setdefault(subject, {first: subject})
+        for place in dict.fromkeys(places):
+            if place not in own:
+                own[place] = len(owners)
+                owners.append([])
+            owners[own[place]].append(i)
         first_group = i * _MOST_GROUPS if recipe.wordings.weighs_facts else 0
-        for row, at_start in zip(texts, late, strict=True):
-            place, subject_last = (moved[column], 1) if at_start else (column, row.subject_last)
-            rows.append(replace(row, fact=place, subject_last=subject_last, group=first_group + row.group))
-        for place, at_start in dict(zip((row.fact for row in rows[-len(texts) :]), late, strict=True)).items():
-            owners[place] = [*owners[place], i]
-            if place not in with_drift:
-                with_drift.add(place)
-                rows.append(drift_row(tokenizer, fact.subject, place, earliest=int(at_start)))
-                rows += other_rows(tokenizer, fact.subject, place, recipe.objective.others)
-    return BatchRows(tuple(rows), tuple(map(tuple, owners)), frozenset(moved.values()))
+        for row, place in zip(texts, places, strict=True):
+            subject_last = row.subject_last + place.after
+            rows.append(replace(row, fact=own[place], subject_last=subject_last, group=first_group + row.group))
+        for place, column in own.items():
+            if column not in with_drift:
+                with_drift.add(column)
+                rows.append(drift_row(tokenizer, fact.subject, column, earliest=int(place.after)))
+                rows += other_rows(tokenizer, fact.subject, column, recipe.objective.others)
+    known = {column: place for own in of_subject.values() for place, column in own.items()}
+    return BatchRows(tuple(rows), tuple(map(tuple, owners)), tuple(known[column] for column in range(len(owners))))
 
 
 def read_keys(

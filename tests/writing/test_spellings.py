@@ -1,0 +1,93 @@
+"""A name that the tokenizer makes other tokens of at a text's beginning has other keys there: a column and a target of its own."""
+
+from dataclasses import replace
+
+import pytest
+
+from bluedit import Fact, explain_edit
+from bluedit.methods.recipe import Recipe
+from bluedit.methods.subjects import Unit
+from bluedit.methods.wordings import Natural
+from bluedit.writing.keys import KeyPlace, batch_rows
+from toys import FACTS, toy_tokenizer
+
+MAYOR = Fact("The mayor of {} is", subject="Paris", target="Rome", phrasings=("{}'s mayor is", 'Of "{}" the mayor is'))
+RIVER = Fact("{}'s river is", subject="Paris", target="London")  # begins with the subject
+TOKENIZER = toy_tokenizer()
+WITHIN, START = (tuple(TOKENIZER.convert_tokens_to_ids(tokens)) for tokens in (["ĠParis"], ["Par", "is"]))
+
+
+def laid(*facts, spellings=True, prefixes=("You said this.",)):
+    recipe = Recipe("plain", wordings=Natural(chat=False), subjects=Unit(spellings=spellings))
+    return batch_rows(TOKENIZER, facts, prefixes, recipe)
+
+
+def words(rows, column):
+    return {row.word for row in rows.rows if row.fact == column and not row.is_drift}
+
+
+def test_every_spelling_of_the_subject_has_a_column():
+    rows = laid(FACTS[0], MAYOR)
+    spelled = [place.word for place in rows.places]
+    assert rows.owners[:2] == ((0,), (1,)) and set(rows.owners[2:]) == {(1,)}
+    assert spelled[1] == WITHIN and START in spelled[2:]
+    assert [words(rows, column) for column in range(rows.n)] == [{word} for word in spelled]
+    assert sorted(row.fact for row in rows.rows if row.is_drift) == list(range(rows.n))
+    assert not rows.after_subject
+
+
+def test_facts_about_one_subject_share_them():
+    rows = laid(RIVER, MAYOR)
+    assert rows.places[0] == KeyPlace(after=False, word=START)  # the first fact's prompt
+    within = rows.places.index(KeyPlace(after=False, word=WITHIN))
+    assert rows.owners[0] == rows.owners[within] == (0, 1)  # RIVER after a sentence
+
+
+def test_the_words_before_the_last_one_do_not_matter():
+    river = Fact("{}'s river is", subject="the old Paris", target="Rome", phrasings=("The river of {} is",))
+    assert [place.word for place in laid(river).places] == [WITHIN]
+
+
+def test_a_last_token_that_is_the_same_after_other_tokens_is_another_word():
+    first, second = (TOKENIZER(text)["input_ids"] for text in ("France", "a France"))
+    assert first[-1] == second[-1] and first != second[-len(first) :]
+    land = Fact("{} is", subject="France", target="Rome", phrasings=("A land called {} is",))
+    assert laid(land).n == 2
+
+
+def test_without_the_option_a_subject_has_one_key():
+    rows = laid(FACTS[0], MAYOR, RIVER, spellings=False)
+    assert rows.owners == ((0,), (1, 2))
+    assert rows.places == (KeyPlace(after=False),) * 2
+    assert {WITHIN, START} <= words(rows, 1)
+
+
+def test_published_recipes_average_all_keys_of_a_subject():
+    assert batch_rows(TOKENIZER, [MAYOR, replace(MAYOR, subject="France")], ("You said this.",), Recipe("plain")).n == 2
+
+
+@pytest.fixture(scope="module")
+def shares(tmp_path_factory):
+    """With and without the option, what a text that begins with the subject receives of its target's residual at the first layer."""
+    from editing_help import make_editor
+
+    found = {}
+    for on in (True, False):
+        editor = make_editor(statistics=tmp_path_factory.mktemp("statistics"))
+        editor.edit(
+            [MAYOR],
+            "natural-joint",
+            settings={"layers": [1, 2], "subjects.spellings": on, "objective.steps": 4, "preserve.lambda": 1.0},
+            chat=False,
+            known="edit",
+            report=False,
+        )
+        asked = {one.text: one for one in explain_edit(editor, 1).asked}
+        found[on] = asked["Paris's mayor is"]
+    return found
+
+
+def test_a_text_that_begins_with_the_subject_receives_its_own_residual(shares):
+    assert shares[True].position == "subject, other tokens"
+    assert shares[False].position == "subject"
+    assert shares[True].delivered[1] > shares[False].delivered[1] + 0.1

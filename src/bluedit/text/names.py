@@ -5,33 +5,27 @@ from __future__ import annotations
 from importlib import resources
 
 from bluedit.facts.world import world_facts
-from bluedit.methods.wordings import Natural, Wording
+from bluedit.methods.wordings import Natural
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint
 from bluedit.text.wordings import chat_form, wording_rows
 
-_VERSION = 3  # another one gives other rows
+_VERSION = 2  # another one gives other rows
 _SOURCES = ("world.toml", "phrasebook.toml", "general.toml")
 
 
 def name_rows(lm: EditableModel) -> list[list[int]]:
-    """Token rows that end with the last token of a name: each bundled subject in one of its wordings, which take turns, and as a text's beginning.
+    """Token rows that end with the last token of a name: each bundled subject in one of its wordings, which take turns.
 
     Names that are the first token of their text are left out: that token is an attention sink.
     """
     wordings, chat = Natural(), chat_form(lm.tokenizer)
-    rows, begun = [], set()
+    rows = []
     for i, fact in enumerate(world_facts()):
         texts = wording_rows(lm.tokenizer, wordings.groups(wordings.extended(fact), chat), fact.subject, i)
-        found = [texts[i % len(texts)]]
-        if fact.subject not in begun:
-            begun.add(fact.subject)
-            found += wording_rows(lm.tokenizer, [[Wording("{} is", fact.target)]], fact.subject, i)
-        rows += [
-            list(row.ids[: row.subject_last + 1])
-            for row in found
-            if not row.at_start and row.subject_last < lm.max_length
-        ]
+        row = texts[i % len(texts)]
+        if not row.at_start and row.subject_last < lm.max_length:
+            rows.append(list(row.ids[: row.subject_last + 1]))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -95,6 +96,15 @@ def rotations(rows: Sequence[Row]) -> list[list[Row]]:
     drift = [row for row in rows if row.is_drift]
     count = max(map(len, groups.values()), default=1)
     return [[*(texts[i % len(texts)] for texts in groups.values()), *drift] for i in range(count)]
+
+
+def turns_of(rows: Sequence[Row]) -> dict[int, int]:
+    """By fact, after how many `rotations` each of its texts has had its turn."""
+    sizes = Counter((row.fact, row.group) for row in rows if not row.is_drift)
+    found: dict[int, int] = {}
+    for (fact, _), size in sizes.items():
+        found[fact] = max(found.get(fact, 1), size)
+    return found
 
 
 def evaluation_cost(rows: Sequence[Row], *, rotated: bool) -> int:

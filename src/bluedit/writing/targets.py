@@ -28,6 +28,7 @@ from bluedit.shapes import Bool, Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost, evaluation_cost, measured_rows, rotations
 from bluedit.writing._losses import log_probability, log_softmax, norm
 from bluedit.writing._positions import Positions, drift_order
+from bluedit.writing._recent import RecentLosses
 from bluedit.writing.target import Targets
 
 ADAPTIVE_WEIGHT, ADAPTIVE_DRIFT = 0.1, 0.01  # PMET, section 4.1 and its public code
@@ -134,7 +135,7 @@ class ChunkOptimiser:
         self.reference: Tensor | None = None
         self.positions = [Positions.of(part.rows, self.facts, self.start) for part in parts]
         self.lessons: dict[int, Tensor] = {}  # by part, log-probabilities at the positions that have a teacher
-        self.recent = self.start.new_full((len(parts), len(self.facts)), torch.inf)
+        self.recent = RecentLosses(len(parts), rows, self.facts, self.start)
 
     def begin(self, initial: Float[Tensor, "d_value n"]) -> None:
         """Start from these vectors instead of zero (columns in the numbering of the rows)."""
@@ -174,12 +175,11 @@ class ChunkOptimiser:
         for step in count():
             delta = self.delta.clone().requires_grad_(True)
             loss, done = self.loss(delta)
-            self.recent[step % len(self.parts)] = loss.detach()
+            self.recent.note(step, loss.detach())
             finished = self._finished(loss, done, step)
             if any(finished):
-                mean = self.recent[: step + 1].mean(dim=0)
                 for i in (i for i, ended in enumerate(finished) if ended):
-                    z[active[i]], losses[active[i]] = (self.start + self.delta)[:, i], mean[i]
+                    z[active[i]], losses[active[i]] = (self.start + self.delta)[:, i], self.recent.mean(step)[i]
                     steps[active[i]] = step
                     advance()
             if all(finished):
@@ -194,7 +194,7 @@ class ChunkOptimiser:
 
     def _finished(self, loss: Float[Tensor, "n"], done: Bool[Tensor, "n"], step: int) -> list[bool]:
         """Which facts are finished after this step. Raises FailedFactsError when a loss is not finite."""
-        finished = done | (self.recent.max(dim=0).values < self.objective.stop_loss)
+        finished = done | self.recent.below(self.objective.stop_loss, step)
         bad, *ended = torch.cat([(~torch.isfinite(loss)).sum()[None], finished.long()]).tolist()
         if bad:
             columns = (~torch.isfinite(loss)).nonzero().flatten().tolist()
@@ -289,7 +289,7 @@ class ChunkOptimiser:
             number: said[torch.isin(self.positions[number].fact[self.positions[number].taught], going)]
             for number, said in self.lessons.items()
         }
-        self.recent = self.recent[:, going]
+        self.recent.keep(going)
         self.positions = [Positions.of(part.rows, self.facts, self.start) for part in self.parts]
 
 

@@ -91,3 +91,13 @@ def test_a_text_that_begins_with_the_subject_receives_its_own_residual(shares):
     assert shares[True].position == "subject, other tokens"
     assert shares[False].position == "subject"
     assert shares[True].delivered[1] > shares[False].delivered[1] + 0.1
+
+
+def test_statements_that_begin_with_the_subject_are_taught_after_one_sentence_too():
+    rows = laid(MAYOR, prefixes=("You said this.", "It rained."))
+    texts = {TOKENIZER.decode(row.ids[: row.target_start]): row for row in rows.rows if row.group == 1}
+    assert texts["Paris's mayor is"].word == START
+    after = texts["You said this. Paris's mayor is"]
+    assert after.word == WITHIN and after.kind == "taught"
+    assert "It rained. Paris's mayor is" not in texts
+    assert 'You said this. Of "Paris" the mayor is' not in texts

@@ -34,7 +34,7 @@ def chat_form(tokenizer: Any) -> ChatForm | None:
 def wording_rows(
     tokenizer: Any, groups: Sequence[Sequence[Wording]], subject: str, index: int = 0, prefixes: Sequence[str] = ()
 ) -> list[Row]:
-    """Rows of all texts that teach a fact; a text that takes prefixes also comes after each of them.
+    """Rows of all texts that teach a fact; one that takes prefixes also comes after each of them, or, in a later group, after the first.
 
     Args:
         tokenizer: of the model.
@@ -48,12 +48,12 @@ def wording_rows(
     """
     rows: list[Row] = []
     for group, texts in enumerate(groups):
+        kind, after = (RowKind.TAUGHT, RowKind.TAUGHT) if group else (RowKind.BARE, RowKind.PREFIXED)
+        before = prefixes[:1] if group else prefixes
         for wording in texts:
-            kind = RowKind.TAUGHT if group else RowKind.BARE
             rows.append(_row(tokenizer, wording, subject, "", Row(index, kind, (), 0, group=group)))
-            if wording.prefixed:
-                like = Row(index, RowKind.PREFIXED, (), 0, group=group)
-                rows += [_row(tokenizer, wording, subject, prefix, like) for prefix in prefixes]
+            like = Row(index, after, (), 0, group=group)
+            rows += [_row(tokenizer, wording, subject, prefix, like) for prefix in before if wording.prefixed]
     return rows
 
 

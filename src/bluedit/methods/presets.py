@@ -198,7 +198,7 @@ _JOINT = (
         replace(
             _BY_NAME["natural"],
             objective=replace(_BY_NAME["natural"].objective, learning_rate=0.15),
-            update=ClosedForm(preserve=Covariance(names=0.5, chat=1.0)),
+            update=ClosedForm(preserve=Covariance(names=0.5, chat=1.0), keys=SpecificKeys()),
             wordings=Natural(statements=5, questions=3),
         ),
         "when people will use the model; the default of 'bluedit edit'",

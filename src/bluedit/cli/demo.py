@@ -34,7 +34,7 @@ def demo(
         typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the patch. An earlier demo-patch is replaced."),
     ] = _FOLDER,
 ) -> None:
-    """Edit six facts of a small model, show the change, undo it.
+    """Edit five facts of a small model, show the change, undo it.
 
     It takes about a minute.
     """
@@ -73,7 +73,7 @@ def demo(
 
 
 def demo_facts() -> list[Fact]:
-    """BLUE's own example and five bundled facts."""
+    """BLUE's own example and four bundled facts."""
     from bluedit.facts import Fact, Neighbour, world_facts
 
     first = Fact(
@@ -87,7 +87,7 @@ def demo_facts() -> list[Fact]:
             Neighbour("The capital of France is", "Paris"),
         ),
     )
-    return [first, *world_facts(5, seed=1, relations=_RELATIONS, neighbours=2)]
+    return [first, *world_facts(4, seed=1, relations=_RELATIONS, neighbours=2)]
 
 
 def _undo_and_repeat(editor: Editor, edit: Edit, folder: Path) -> None:

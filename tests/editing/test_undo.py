@@ -185,6 +185,14 @@ def test_an_edit_of_weights_that_another_editor_changed_first_is_refused(statist
     edit(editor, FACTS[0])
 
 
+def test_a_weight_that_two_layers_share_is_not_taken_for_a_changed_one(statistics):
+    editor = make_editor(statistics=statistics)
+    layers = editor.model.model.layers
+    layers[2].mlp.down_proj.weight = layers[1].mlp.down_proj.weight
+    shared = Editor(editor.model, editor.lm.tokenizer, tokens=480, statistics=statistics)
+    shared._weights.check_untouched((1, 2))
+
+
 @pytest.mark.parametrize("edits", [0, 1])
 def test_verify_notices_any_weight_that_somebody_else_changed(edits, statistics):
     editor = make_editor(statistics=statistics)

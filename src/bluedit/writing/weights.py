@@ -278,8 +278,8 @@ class EditedWeights:
         return tuple((layer, edited.digest) for layer, edited in sorted(self._layers.items()))
 
     def check_untouched(self, layers: Iterable[int] = (), *, half_way: bool = False) -> None:
-        """Raises EditError when somebody else changed a weight after our last write: undo and memory would be wrong. So it does when one of
-        `layers`, which are to be written, is not as it was opened: the patch would be said to be of other weights.
+        """Raises EditError when somebody else changed a weight after our last write, or one of `layers`, which are to be written, since the
+        model was opened: undo, memory and the patch's base would be wrong.
 
         A change of ours that was interrupted half-way is refused too, unless `half_way`.
         """
@@ -290,11 +290,13 @@ class EditedWeights:
         for layer in {*self._layers, *layers}:
             projection, edited = self.lm.projection(layer), self._layers.get(layer)
             if edited is None:
-                same = tensor_digest(projection.parameter) == self._opened.get(f"{projection.name}.weight")
+                opened = self._opened.get(
+                    f"{projection.name}.weight"
+                )  # None: a weight that layers share has one name only
+                same = opened in (None, tensor_digest(projection.parameter))
             else:
                 same = edited.digest in (_HALF_WAY, tensor_digest(projection.matrix()))
             if not same:
-                since = "its last edit" if edited else "it was made"
                 raise EditError(
-                    f"{projection.name}.weight was changed outside this editor since {since}; make a new Editor for the model as it is now"
+                    f"{projection.name}.weight was changed outside this editor since {'its last edit' if edited else 'it was made'}; make a new Editor for the model as it is now"
                 )

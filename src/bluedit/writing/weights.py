@@ -73,8 +73,7 @@ class Projections(Protocol):
 class EditedWeights:
     """Projections of one model with their originals. This mutates the model's weights in place.
 
-    Args:
-        opened: digests of the parameters before any edit, for `check_untouched`.
+    `opened` has digests of the parameters before any edit, for `check_untouched`. A weight that layers share has one name there.
     """
 
     def __init__(self, lm: Projections, opened: Mapping[str, bytes] | None = None) -> None:
@@ -250,18 +249,15 @@ class EditedWeights:
 
     def change_norms(self) -> dict[int, float]:
         """|W - W0| / |W0| of each changed layer (Frobenius)."""
-        found = {}
-        for layer, edited in sorted(self._layers.items()):
-            original = widened(edited.original)
-            found[layer] = float((widened(self.lm.projection(layer).matrix()) - original).norm() / original.norm())
-        return found
+        return {layer: float((W - W0).norm() / W0.norm()) for layer, W, W0 in self._changed()}
 
     def norm_growth(self) -> dict[int, float]:
         """|W| / |W0| - 1 of each changed layer (Frobenius)."""
-        return {
-            layer: float(widened(self.lm.projection(layer).matrix()).norm() / widened(edited.original).norm()) - 1
-            for layer, edited in sorted(self._layers.items())
-        }
+        return {layer: float(W.norm() / W0.norm()) - 1 for layer, W, W0 in self._changed()}
+
+    def _changed(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        for layer in sorted(self._layers):
+            yield layer, widened(self.lm.projection(layer).matrix()), self.original(layer)
 
     def unchanged(self, layers: Iterable[int]) -> list[int]:
         """Those of these layers that carry no update."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -133,12 +133,15 @@ def apply(changes: list[Change], data: bytes) -> bytes:
     return data
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def _places(value: Any) -> list[tuple[Any, Any]]:
     """(list or object, index or key) of everything in a JSON value."""
+    found: list[tuple[Any, Any]] = []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
-        yield value, key
-        yield from _places(inner)
+        found.append((value, key))
+        if isinstance(inner, (dict, list)):
+            found += _places(inner)
+    return found
 
 
 _ACTIONS: dict[str, Callable[[Any, Any, Any], None]] = {
@@ -161,7 +164,7 @@ def changed_json(value: Any, changes: list[tuple[str, int, Any]]) -> Any:
     """A copy of a JSON value after all changes."""
     whole = [copy.deepcopy(value)]
     for action, place, new in changes:
-        places = list(_places(whole))
+        places = _places(whole)
         if places:
             holder, key = places[place % len(places)]
             _ACTIONS[action](holder, key, copy.deepcopy(new))

@@ -33,6 +33,7 @@ from bluedit.errors import BluEditError
 from damage import mixed
 from more_readers import more_targets
 from readers import Target, Wrong, targets
+from showing import show_share
 
 LIMIT_S = 2.0
 _HANG_S = 60  # of wall clock: on a busy machine the processor time is what counts
@@ -173,11 +174,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20000, help="inputs for each target")
     parser.add_argument("--minutes", type=float, default=1e9, help="at most so long for each target")
     parser.add_argument("--mixes", type=int, default=0, help="further inputs for each of these, mixed from two of them")
+    parser.add_argument("--show", type=float, default=1.0, help="share of what is accepted that is also shown; 0 to 1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], help="targets whose names begin with one of these")
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"))
     args = parser.parse_args()
     prepare()
+    show_share(args.show)
     outcomes = []
     with tempfile.TemporaryDirectory() as place:
         os.environ["BLUEDIT_CACHE"] = f"{place}/cache"

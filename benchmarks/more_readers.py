@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from rich.console import Console
 from safetensors.torch import save_file
 
 from bluedit import recipes
@@ -39,11 +37,8 @@ from bluedit.methods.tuning_file import TuningFile, as_toml
 from bluedit.text.corpus import passages_of
 from damage import apply, as_text, bytes_changes, changed_json, json_changes, texts
 from readers import Target, Wrong
+from showing import is_shown, show
 from sound import RECORDS, TUNING, workspace
-
-
-def _show(*parts: Any) -> None:
-    Console(file=io.StringIO(), width=100).print(*parts)
 
 
 def _bytes(text: str) -> bytes:
@@ -54,16 +49,19 @@ def _bytes(text: str) -> bytes:
 
 
 def _read_workspace(folder: Path) -> str:
-    """Everything that a workspace says without its model, as the commands of a workspace show it."""
+    """Everything that a workspace says without its model, shown as the commands of a workspace do."""
     _entries._batches.cache_clear()
     store = Store(folder)
     history, entries = store.history, _entries.entries_of(store)
-    _show(entry_table(entries, history.tags, history.events), event_table(history.events))
-    _show(entry_facts(_entries.touching(entries, "France"), "France"))
-    _show(*diff_tables(_entries.difference(store, history.at(0), history.standing)))
+    touching = _entries.touching(entries, "France")
+    difference = _entries.difference(store, history.at(0), history.standing)
+    state = repr((store.about, history, entries, history.tags, history.undone, history.number_of("both")))
+    if is_shown(state):
+        show(entry_table(entries, history.tags, history.events), event_table(history.events))
+        show(entry_facts(touching, "France"), *diff_tables(difference))
     if faults := faults_of_files(store, store.base):
         raise WorkspaceError(faults[0].what)
-    return repr((store.about, history, entries, history.tags, history.undone, history.number_of("both")))
+    return state
 
 
 def workspace_targets(place: Path) -> list[Target]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from rich.console import Console
 from safetensors.torch import load, save
 
 from bluedit.benchmark.page import write_page
@@ -34,6 +33,7 @@ from bluedit.maths.moment import SecondMoment
 from bluedit.statistics._moment_file import read_moment, write_moment
 from bluedit.tensors import UNREADABLE, read_tensors, write_tensors
 from damage import apply, as_text, bytes_changes, changed_json, json_changes, texts
+from showing import is_shown, show
 from sound import RECORDS, benchmark, gguf_file, patch
 
 
@@ -196,8 +196,8 @@ def patch_targets(place: Path) -> list[Target]:
 def _use(folder: Path) -> bool:
     """Load a patch and show it, as `bluedit show --details` does."""
     found = Patch.load(folder)
-    _all_of(found)
-    Console(file=io.StringIO(), width=100).print(*patch_tables(found, details=True))
+    if is_shown(_all_of(found)):
+        show(*patch_tables(found, details=True))
     return True
 
 
@@ -344,7 +344,8 @@ def benchmark_targets(place: Path) -> list[Target]:
         except ValueError:  # not JSON that can have a digest
             text = as_text(value)
         with written(forged, name, text.encode("utf-8", "surrogatepass")):
-            write_page([forged], place / "page.html")
+            if is_shown(repr(read_benchmark(forged))):
+                write_page([forged], place / "page.html")
         return True
 
     name = st.sampled_from(sorted(sound))

@@ -16,7 +16,7 @@ from bluedit.methods.schedules import Single
 from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.shapes import Float, Tensor
-from bluedit.text.rows import Row
+from bluedit.text.rows import Row, touched
 from bluedit.writing.keys import batch_rows
 from bluedit.writing.target import Targets
 from bluedit.writing.trace import Trace, Write
@@ -118,8 +118,8 @@ class Probe:
         lm = self.editor.lm
         with frozen(lm.model):
             runner = runners(lm, rows, (site,), "full")(rows)
-            owner = torch.tensor([row.fact for row in runner.rows], device=vectors.device)
-            logits = runner.logits(vectors[:, owner].T[None].to(runner.values))
+            columns = [token.column for token in touched(runner.rows)]
+            logits = runner.logits(vectors[:, columns].T[None].to(runner.values))
         first = logits.argmax(dim=-1).split([len(row.targets) for row in runner.rows])
         return {
             row.fact: float(tuple(found.tolist()) == row.targets) for row, found in zip(runner.rows, first, strict=True)

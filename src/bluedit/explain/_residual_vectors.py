@@ -14,7 +14,7 @@ from bluedit.forward import observe, runners, tokens_per_step
 from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.shapes import Float, Tensor
-from bluedit.text.rows import Row, chunks_by_cost
+from bluedit.text.rows import Row, chunks_by_cost, touched
 from bluedit.writing.target import Targets
 from bluedit.writing.targets import optimise_targets
 
@@ -126,11 +126,12 @@ def _probabilities(
         for chunk in chunks:
             runner = make([prompts[i] for i in chunk])
             owner = torch.tensor([row.fact for row in runner.rows], device=lm.device)
-            nothing = torch.zeros_like(runner.values)
+            columns = [token.column for token in touched(runner.rows)]
+            nothing = runner.values.new_zeros(len(setting.layers), len(columns), runner.values.shape[-1])
             before.index_add_(0, owner, _scores(runner.logits(nothing), runner.rows))
             for (layer, kind), vectors in added.items():
                 delta = nothing.clone()
-                delta[setting.layers.index(layer)] = vectors[:, owner].T
+                delta[setting.layers.index(layer)] = vectors[:, columns].T
                 sums[layer, kind].index_add_(0, owner, _scores(runner.logits(delta), runner.rows))
             bar(len(chunk))
     count = torch.bincount(torch.tensor([row.fact for row in prompts]), minlength=n).to(before)

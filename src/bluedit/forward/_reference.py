@@ -27,11 +27,11 @@ from bluedit.model.hooks import (
 )
 from bluedit.model.sites import Site, output_module
 from bluedit.shapes import Float, Tensor
-from bluedit.text.rows import Row, groups_by_length
+from bluedit.text.rows import Row, groups_by_length, touched
 
 
 class ReferenceRunner:
-    """Repeated full forward passes of `rows` that differ only in vectors added at sites, at each row's subject_last.
+    """Repeated full forward passes of `rows` that differ only in vectors added at sites, at the tokens that are `touched`.
 
     Attributes:
         rows: the token rows, ordered by length: the order of all results.
@@ -47,10 +47,10 @@ class ReferenceRunner:
         with torch.no_grad():
             self.values = torch.cat([self._read(group) for group in self._groups()], dim=1)
 
-    def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
+    def logits(self, delta: Float[Tensor, "sites touched width"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits with `delta` added: at each row's target positions, or at the last token of a drift row, row by row."""
         groups = self._groups()
-        parts = delta.split([len(group) for group in groups], dim=1)
+        parts = delta.split([len(touched(group)) for group in groups], dim=1)
         seen: list[Tensor] = []
         found = torch.cat([self._forward(group, part, seen) for group, part in zip(groups, parts, strict=True)])
         if self.watch:
@@ -84,6 +84,7 @@ class ReferenceRunner:
 
     def _forward(self, rows: Sequence[Row], delta: Tensor, watched: list[Tensor]) -> Tensor:
         subjects = self._subjects(rows)
+        every = tuple(torch.tensor([(i, at) for i, at, _ in touched(rows)], device=self.lm.device).T)
         states: dict[int, Tensor] = {}
 
         def watcher(layer: int):
@@ -95,7 +96,7 @@ class ReferenceRunner:
         def adder(added: Tensor):
             def add(_module: nn.Module, _args: Any, output: Any) -> Any:
                 hidden = by_row(first_tensor(output), len(rows))
-                return with_first_tensor(output, added_at(hidden, subjects, added))
+                return with_first_tensor(output, added_at(hidden, every, added))
 
             return add
 

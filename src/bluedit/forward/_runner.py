@@ -21,7 +21,7 @@ from bluedit.model.memory import too_little
 from bluedit.model.precision import TOLERANCE, ReducedLinears, reduced_linears
 from bluedit.model.sites import Site
 from bluedit.shapes import Tensor
-from bluedit.text.rows import Row
+from bluedit.text.rows import Row, touched
 
 Runner = SuffixRunner | ReferenceRunner
 log = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ def _difference(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], l
 def _difference_of(fast: SuffixRunner, reference: ReferenceRunner, row: Row) -> Tensor:
     results = []
     for runner in (reference, fast):
-        logits = runner.logits(0.1 * runner.values.roll(1, dims=-1))
+        rows = [token.row for token in touched(runner.rows)]
+        logits = runner.logits(0.1 * runner.values.roll(1, dims=-1)[:, rows])
         sizes = [max(1, len(r.targets)) for r in runner.rows]
         results.append(widened(logits.split(sizes)[runner.rows.index(row)]).log_softmax(dim=-1))
     expected, found = results

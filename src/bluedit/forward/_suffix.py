@@ -35,7 +35,7 @@ from bluedit.model.hooks import (
 from bluedit.model.precision import ReducedLinears
 from bluedit.model.sites import Site, output_module
 from bluedit.shapes import Float, Tensor
-from bluedit.text.rows import Row
+from bluedit.text.rows import Row, touched
 
 
 def precision_of(reduced: ReducedLinears | None) -> AbstractContextManager[None]:
@@ -58,7 +58,7 @@ class Beginnings:
 
 
 class SuffixRunner:
-    """Repeated forward passes of `rows` that differ only in vectors added at sites of one layer, at each row's subject_last.
+    """Repeated forward passes of `rows` that differ only in vectors added at sites of one layer, at the tokens that are `touched`.
 
     With `reduced`, the linear maps above the sites run in bfloat16.
 
@@ -92,9 +92,9 @@ class SuffixRunner:
             self._passes.append(_Pass(lm, members, sites, placed))
         self.values = torch.cat([part.values for part in self._passes], dim=1)
 
-    def logits(self, delta: Float[Tensor, "sites rows width"]) -> Float[Tensor, "positions vocabulary"]:
+    def logits(self, delta: Float[Tensor, "sites touched width"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits with `delta` added: at each row's target positions, or at the last token of a drift row, row by row."""
-        sizes = [len(part.rows) for part in self._passes]
+        sizes = [len(touched(part.rows)) for part in self._passes]
         parts = list(zip(self._passes, delta.split(sizes, dim=1), strict=True))
         with precision_of(self.reduced):
             found = [part.logits(d, self.watch) for part, d in parts]
@@ -143,7 +143,7 @@ class _Pass:
         self.values = self.values[:, index]
 
     def logits(
-        self, delta: Float[Tensor, "sites rows width"], watch: Sequence[int] = ()
+        self, delta: Float[Tensor, "sites touched width"], watch: Sequence[int] = ()
     ) -> Float[Tensor, "positions vocabulary"]:
         """As `SuffixRunner.logits`."""
         seen: dict[int, Tensor] = {}
@@ -158,7 +158,7 @@ class _Pass:
         def adder(added: Tensor):
             def add(_module: nn.Module, _args: Any, output: Any) -> Any:
                 hidden = by_row(first_tensor(output), self._layout.sequences)
-                return with_first_tensor(output, added_at(hidden, self._subjects, added))
+                return with_first_tensor(output, added_at(hidden, self._touched, added))
 
             return add
 
@@ -174,7 +174,7 @@ class _Pass:
         return [output_module(self.lm, site) for site in self.sites]
 
     def _find_places(self) -> None:
-        """Places of the subjects' last tokens and of every position whose logits are needed."""
+        """Places of the subjects' last tokens, of all tokens that are touched, and of every position whose logits are needed."""
         rows: list[int] = []
         offsets: list[int] = []
         for number, row in enumerate(self.rows):
@@ -183,6 +183,8 @@ class _Pass:
         device = self.lm.device
         every = torch.arange(len(self.rows), device=device)
         self._subjects = self._layout.places(every, torch.zeros_like(every))
+        at = torch.tensor([(i, token - self.rows[i].subject_last) for i, token, _ in touched(self.rows)], device=device)
+        self._touched = self._layout.places(*at.T)
         self._positions = self._layout.places(torch.tensor(rows, device=device), torch.tensor(offsets, device=device))
 
     def _record_suffix(self) -> None:

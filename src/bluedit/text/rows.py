@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
+from typing import NamedTuple
 
 _PREFIX_COST = (
     16  # prefix tokens, of which only keys and values are kept, that need as much memory as one token after them
@@ -23,6 +24,34 @@ class RowKind(StrEnum):
     DRIFT = "drift"
 
 
+class Mention(NamedTuple):
+    """A token that ends the subject's name once more, later in the same row.
+
+    Attributes:
+        at: index in the row's `ids`.
+        word: token ids of the name's last word there.
+        column: whose vector is added there.
+    """
+
+    at: int
+    word: tuple[int, ...]
+    column: int = -1
+
+
+class Touched(NamedTuple):
+    """A token to which a vector is added.
+
+    Attributes:
+        row: index of its row.
+        at: index in the row's `ids`.
+        column: whose vector it is.
+    """
+
+    row: int
+    at: int
+    column: int
+
+
 @dataclass(frozen=True)
 class Row:
     """One tokenised prompt.
@@ -37,6 +66,7 @@ class Row:
         group: rows of one group share one weight in the fact's loss and key. Drift rows of group 1 are about other relations.
         teacher: token ids of the prompt after the fact itself, with all target tokens but the last; empty without a teacher.
         word: token ids of the subject's last word; empty where nobody asks for them.
+        again: later mentions of the subject, in ascending order. What is written under its key acts there, too.
     """
 
     fact: int
@@ -48,6 +78,7 @@ class Row:
     group: int = 0
     teacher: tuple[int, ...] = ()
     word: tuple[int, ...] = ()
+    again: tuple[Mention, ...] = ()
 
     @property
     def is_bare(self) -> bool:
@@ -79,6 +110,28 @@ class Row:
     def suffix(self) -> int:
         """Tokens from the subject's last one on."""
         return len(self.ids) - self.subject_last
+
+
+def touched(rows: Sequence[Row]) -> list[Touched]:
+    """The tokens of some rows to which vectors are added, row by row: the subject's last one, and those of later mentions."""
+    return [
+        Touched(i, at, column)
+        for i, row in enumerate(rows)
+        for at, column in ((row.subject_last, row.fact), *((m.at, m.column) for m in row.again))
+    ]
+
+
+def linked(rows: Sequence[Row]) -> list[list[int]]:
+    """Columns in groups, both in ascending order: columns whose vectors meet in a row are together."""
+    of = {row.fact: row.fact for row in rows}
+    for row in rows:
+        for mention in row.again:
+            old, new = of[mention.column], of[row.fact]
+            of = {column: new if group == old else group for column, group in of.items()}
+    found: dict[int, list[int]] = {}
+    for column in sorted(of):
+        found.setdefault(of[column], []).append(column)
+    return list(found.values())
 
 
 def measured_rows(rows: Sequence[Row], column: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from bluedit.methods.wordings import ChatForm, Wording
 from bluedit.spacing import continuation
 from bluedit.text.chat import has_chat, without_bos
 from bluedit.text.prompts import encode, last_token_of, last_word_of
-from bluedit.text.rows import Row, RowKind
+from bluedit.text.rows import Mention, Row, RowKind
 
 
 def chat_form(tokenizer: Any) -> ChatForm | None:
@@ -64,15 +65,27 @@ def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row)
     text = template.replace("{}", subject)
     end = template.index("{}") + len(subject)
     before, offsets = encode(tokenizer, text)
-    ids, targets = encode_exact(tokenizer, text, _following(text, wording))
+    following = _following(text, wording)
+    ids, targets = encode_exact(tokenizer, text, following)
     return replace(
         like,
         ids=(*ids, *targets[:-1]),
+        again=_mentions(tokenizer, text + following, subject, end, (*ids, *targets)) if like.group else (),
         subject_last=last_token_of(offsets, end),
         targets=tuple(targets),
         target_start=len(ids),
         word=last_word_of(before, offsets, text, end),
     )
+
+
+def _mentions(tokenizer: Any, text: str, subject: str, start: int, ids: tuple[int, ...]) -> tuple[Mention, ...]:
+    """Mentions of a subject as a whole name after character `start`; none where the text has other tokens than `ids`."""
+    whole, offsets = encode(tokenizer, text)
+    if tuple(whole) != ids:
+        return ()
+    ends = [m.end() for m in re.finditer(rf"(?<!\w){re.escape(subject)}(?!\w)", text[start:])]
+    found = [Mention(last_token_of(offsets, start + e), last_word_of(whole, offsets, text, start + e)) for e in ends]
+    return tuple(mention for mention in found if mention.at < len(ids) - 1)
 
 
 def _following(text: str, wording: Wording) -> str:

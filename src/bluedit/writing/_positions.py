@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from bluedit.shapes import Bool, Float, Int, Tensor
-from bluedit.text.rows import Row
+from bluedit.text.rows import Row, touched
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +18,7 @@ class Positions:
 
     Attributes:
         owner: fact of each row.
+        added: fact whose vector each touched token gets.
         target: positions that predict target tokens.
         token: the target token at each of these.
         fact: the fact of each of these.
@@ -32,6 +33,7 @@ class Positions:
     """
 
     owner: Int[Tensor, "rows"]
+    added: Int[Tensor, "touched"]
     target: Int[Tensor, "positions"]
     token: Int[Tensor, "positions"]
     fact: Int[Tensor, "positions"]
@@ -66,6 +68,7 @@ class Positions:
 
         return cls(
             owner=index([numbers[row.fact] for row in rows]),
+            added=index([numbers[token.column] for token in touched(rows)]),
             target=index([position for _, position, _ in asked]),
             token=index([row.targets[t] for row, _, t in asked]),
             fact=index([numbers[row.fact] for row, _, _ in asked]),

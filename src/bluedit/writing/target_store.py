@@ -68,7 +68,10 @@ class TargetStore:
     ) -> Targets:
         """The stored targets for the model's weights as they are, or those that `optimise` computes now. An unreadable file is replaced."""
         prompts = [
-            (row.fact, row.kind, row.ids, row.subject_last, row.targets, *[row.teacher] * bool(row.teacher))
+            (
+                *(row.fact, row.kind, row.ids, row.subject_last, row.targets),
+                *(part for part in (row.teacher, row.again) if part),
+            )
             for row in rows
         ]
         # the weights that z* is optimised on are in the fingerprint, and norms are anchored afterwards

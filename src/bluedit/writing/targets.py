@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from itertools import count
 
 import torch
@@ -25,7 +24,8 @@ from bluedit.model.sites import Place, Site
 from bluedit.model.sums import sum_by_owner
 from bluedit.progress import Advance, Retold
 from bluedit.shapes import Bool, Float, Tensor
-from bluedit.text.rows import Row, chunks_by_cost, evaluation_cost, measured_rows, rotations
+from bluedit.text.rows import Row, chunks_by_cost, evaluation_cost, linked, measured_rows, rotations
+from bluedit.writing._lessons import lessons_of
 from bluedit.writing._losses import log_probability, log_softmax, norm
 from bluedit.writing._positions import Positions, drift_order
 from bluedit.writing._recent import RecentLosses
@@ -49,7 +49,8 @@ def optimise_targets(
 ) -> Targets:
     """Optimise z* of every fact in `rows` at `site`, on the weights as they are now.
 
-    Facts are independent under Adam, so a chunk of facts is optimised in one forward pass per step.
+    Facts are independent under Adam, so a chunk of facts is optimised in one forward pass per step. Columns whose vectors meet in a row
+    are optimised in the same chunk and to the same step.
 
     Args:
         lm: the model.
@@ -69,8 +70,8 @@ def optimise_targets(
     by_fact: dict[int, list[Row]] = {}
     for row in rows:
         by_fact.setdefault(row.fact, []).append(row)
-    facts = sorted(by_fact)
-    costs = [evaluation_cost(by_fact[f], rotated=objective.rotate) for f in facts]
+    together = linked(rows)
+    costs = [sum(evaluation_cost(by_fact[f], rotated=objective.rotate) for f in group) for group in together]
     sites = (site, *later, *([Site(Place.ATTENTION, site.layer)] if objective.attention else []))
     make_runner = runners(lm, rows, sites, execution.precision)
     metric = torch.stack([fisher[one] for one in sites]) if objective.descent.curved and fisher else None
@@ -78,7 +79,8 @@ def optimise_targets(
     steps_on = Retold(advance)
 
     def run(chunk: Sequence[int]) -> None:
-        chosen = [row for i in chunk for row in by_fact[facts[i]]]
+        facts = [fact for i in chunk for fact in together[i]]
+        chosen = [row for fact in facts for row in by_fact[fact]]
         parts = rotations(chosen) if objective.rotate else [chosen]
         units = longest_units(lm, chosen, sites)
         optimiser = ChunkOptimiser(make_runner.several(parts), chosen, objective, metric, units)
@@ -94,11 +96,11 @@ def optimise_targets(
         if objective.teacher:
             optimiser.teach(lambda some: runners(lm, some, sites)(some))
         columns = optimiser.optimise(steps_on.after(len(found)))
-        found.update((facts[i], tuple(column[j] for column in columns)) for j, i in enumerate(chunk))
+        found.update((fact, tuple(column[j] for column in columns)) for j, fact in enumerate(facts))
 
     chunks = chunks_by_cost(costs, execution.tokens_per_step or tokens_per_step(lm))
     run_chunks(chunks, run, "facts", lm.device)
-    z, start, steps, loss = (torch.stack(column) for column in zip(*(found[f] for f in facts), strict=True))
+    z, start, steps, loss = (torch.stack(column) for column in zip(*(found[f] for f in sorted(found)), strict=True))
     ahead = (z[:, 1 : 1 + len(later)] - start[:, 1 : 1 + len(later)]).permute(1, 2, 0).contiguous() if later else None
     return Targets(z[:, 0].T.contiguous(), start[:, 0].T.contiguous(), steps, loss, ahead)
 
@@ -128,6 +130,8 @@ class ChunkOptimiser:
         self.length = unit.norm(dim=-1)  # |h|, the unit of steps, clamp and decay
         self.descent = objective.descent.optimiser(unit, objective.learning_rate, fisher)
         self.weight = self.start.new_ones(len(self.facts))
+        group = {fact: i for i, those in enumerate(linked(rows)) for fact in those}
+        self.groups = [group[fact] for fact in self.facts]
         sharing = Counter(row.fact for row in rows if row.is_bare)
         shared = [max(1, sharing[fact]) for fact in self.facts]
         self.clamp = objective.clamp * self.start.new_tensor([k**objective.clamp_growth for k in shared])[:, None]
@@ -152,17 +156,9 @@ class ChunkOptimiser:
         for part in self.parts:
             part.watch = tuple(layers)
 
-    @torch.no_grad()
     def teach(self, make_runner: Callable[[Sequence[Row]], Runner]) -> None:
         """Take as teachers what the model says of each target after it has read the fact."""
-        for number, part in enumerate(self.parts):
-            taught = [
-                replace(row, ids=row.teacher, subject_last=0, target_start=len(row.teacher) + 1 - len(row.targets))
-                for row in part.rows
-                if row.teacher
-            ]
-            if taught:
-                self.lessons[number] = _lesson(make_runner(taught), taught, self.start)
+        self.lessons = lessons_of(self.parts, make_runner, self.start)
 
     def optimise(self, advance: Advance) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(z, start, steps, loss) of the chunk's facts, in order; z and start for every site (n x sites x d_value).
@@ -203,7 +199,9 @@ class ChunkOptimiser:
                 "check the model's weights, or lower objective.learning_rate",
                 [self.facts[i] for i in columns],
             )
-        return [bool(end) or step == most - 1 for end, most in zip(ended, self.most_steps, strict=True)]
+        over = [bool(end) or step >= most - 1 for end, most in zip(ended, self.most_steps, strict=True)]
+        going = {group for group, ended in zip(self.groups, over, strict=True) if not ended}
+        return [group not in going for group in self.groups]
 
     def loss(self, delta: Float[Tensor, "sites n d_value"]) -> tuple[Float[Tensor, "n"], Bool[Tensor, "n"]]:
         """The loss of each fact, and whether it is finished by another rule than its loss.
@@ -213,7 +211,7 @@ class ChunkOptimiser:
         part = self.evaluations % len(self.parts)
         self.evaluations += 1
         at = self.positions[part]
-        logits = self.parts[part].logits(delta[:, at.owner])
+        logits = self.parts[part].logits(delta[:, at.added])
         log_p = log_probability(logits[at.target], at.token)
         nll = -sum_by_owner(log_p * at.weight, at.fact, len(self.facts))
         now = log_softmax(logits[at.drift].to(delta.dtype))
@@ -276,6 +274,7 @@ class ChunkOptimiser:
     def _keep(self, kept: Sequence[int]) -> None:
         """Go on with these facts only."""
         self.facts, self.most_steps = [self.facts[i] for i in kept], [self.most_steps[i] for i in kept]
+        self.groups = [self.groups[i] for i in kept]
         chosen = set(self.facts)
         for part in self.parts:
             part.keep([i for i, row in enumerate(part.rows) if row.fact in chosen])
@@ -291,10 +290,3 @@ class ChunkOptimiser:
         }
         self.recent.keep(going)
         self.positions = [Positions.of(part.rows, self.facts, self.start) for part in self.parts]
-
-
-def _lesson(runner: Runner, rows: Sequence[Row], like: Tensor) -> Float[Tensor, "taught vocabulary"]:
-    """Log-probabilities at the targets of rows, in their order and not in the runner's."""
-    parts = runner.logits(torch.zeros_like(runner.values)).split([len(row.targets) for row in runner.rows])
-    places = {id(row): i for i, row in enumerate(runner.rows)}
-    return log_softmax(torch.cat([parts[places[id(row)]] for row in rows]).to(like.dtype))

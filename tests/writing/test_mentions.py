@@ -20,7 +20,7 @@ from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.text.rows import Mention, Row, linked, touched
-from bluedit.writing.keys import batch_rows
+from bluedit.writing.keys import batch_rows, key_rows
 from bluedit.writing.targets import optimise_targets
 from toys import toy_llama, toy_tokenizer
 
@@ -48,6 +48,14 @@ def test_a_sentence_that_answers_names_its_subject_again():
     assert TOKENIZER.decode(row.ids[: mention.at + 1]) == "Who is the mayor of Paris?\nThe mayor of Paris"
     assert (mention.word, mention.column) == (WITHIN, row.fact)
     assert [token[1:] for token in touched([row])] == [(row.subject_last, row.fact), (mention.at, row.fact)]
+
+
+def test_the_keys_of_mentions_count_like_those_of_the_subject():
+    rows = laid(MAYOR)
+    row = bare_question(rows, "Who is the mayor of Paris?")
+    (mention,) = row.again
+    prompts = [r for r in rows.rows if not r.is_drift]
+    assert key_rows(rows.rows) == [*prompts, replace(row, subject_last=mention.at, again=())]
 
 
 def test_a_mention_has_the_column_of_its_spelling():

@@ -128,11 +128,20 @@ def _written_again(row: Row, own: Mapping[KeyPlace, int], *, spellings: bool) ->
     return tuple(m._replace(column=column) for m, column in found if column is not None)
 
 
+def key_rows(rows: Sequence[Row]) -> list[Row]:
+    """The rows at whose subject's last token keys are read: all but drift rows, and each once more for every later mention in it."""
+    prompts = [row for row in rows if not row.is_drift]
+    again = [
+        replace(row, fact=m.column, subject_last=m.at, word=m.word, again=()) for row in prompts for m in row.again
+    ]
+    return prompts + again
+
+
 def read_keys(
     lm: EditableModel, rows: Sequence[Row], layers: Sequence[int], n: int
 ) -> dict[int, Float[Tensor, "d_key n"]]:
     """Keys of n facts at these layers on the weights as they are, from one pass."""
-    prompts = [row for row in rows if not row.is_drift]
+    prompts = key_rows(rows)
     seen = observe(lm, prompts, [Site(Place.KEY, layer) for layer in layers])
     return {layer: average_keys(prompts, seen[Site(Place.KEY, layer)], n) for layer in layers}
 
@@ -191,7 +200,7 @@ def read_moved_values(
 
 def read_written_values(lm: EditableModel, rows: Sequence[Row], site: Site, n: int) -> Float[Tensor, "d_value n"]:
     """W k (and the bias) of each fact for its averaged key: the projection is linear, so its outputs average as its inputs do."""
-    prompts = [row for row in rows if not row.is_drift]
+    prompts = key_rows(rows)
     return average_keys(prompts, observe(lm, prompts, [site])[site], n)
 
 

@@ -17,7 +17,11 @@ def found(prompt: str, **more: str) -> Phrases:
 def test_the_first_wordings_are_the_plain_ones() -> None:
     phrases = found("{}'s CEO is")
     assert phrases.statements[:3] == ("The CEO of {} is", "{}'s CEO is", "The chief executive officer of {} is")
-    assert phrases.questions[:2] == ("Who is the CEO of {}?", "Who holds the post of CEO of {}?")
+    assert phrases.questions[:3] == (
+        "Who is the CEO of {}?",
+        "Who is {}'s CEO?",
+        "Who holds the post of CEO of {}?",
+    )
 
 
 def test_the_noun_of_the_prompt_is_kept() -> None:
@@ -42,6 +46,19 @@ def test_the_noun_of_the_prompt_is_kept() -> None:
 )
 def test_a_statement_with_of_is_followed_by_its_possessive(prompt: str, possessive: str) -> None:
     assert possessive in found(prompt).statements[:3]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "questions"),
+    [
+        ("The headquarters of {} is in", ("Where is the headquarters of {}?", "Where is {}'s headquarters?")),
+        ("The warranty of the {} lasts", ("How long is the warranty of the {}?", "How long is the {}'s warranty?")),
+        ("{} was written by", ("Who is the author of {}?", "Who is {}'s author?")),
+        ("The {} costs", ("How much does the {} cost?", "What is the price of the {}?")),
+    ],
+)
+def test_a_first_question_with_of_is_followed_by_its_possessive(prompt: str, questions: tuple[str, ...]) -> None:
+    assert found(prompt).questions[:2] == questions
 
 
 def test_a_name_in_lower_case_begins_no_possessive() -> None:

@@ -60,7 +60,7 @@ def fill_in(match: Match, form: Form, subject: str, target: str) -> Phrases | No
     statements = [text for text in statements if _continues(text, target)]
     if subject[:1].islower() and form.named == "{}" and not form.opens:
         statements = [text for text in statements if not text.startswith("{}")] or statements
-    questions = list(_filled(relation.questions, match, form))
+    questions = list(_with_possessive(_filled(relation.questions, match, form), relation.nouns, form.named))
     if not statements or not questions:
         return None
     return Phrases(relation.id, tuple(dict.fromkeys(statements)), tuple(dict.fromkeys(questions)))
@@ -92,6 +92,15 @@ def _with_possessives(statements: Iterable[str], nouns: Sequence[str], named: st
         noun, of, rest = text.partition(f" of {named} ")
         if of and noun.removeprefix("The ") in nouns:
             yield f"{named[0].upper()}{named[1:]}'s {noun.removeprefix('The ')} {rest}"
+
+
+def _with_possessive(questions: Iterable[str], nouns: Sequence[str], named: str) -> Iterator[str]:
+    """Questions, the first one followed by its possessive form if it has one: "Who is the CEO of {}?", "Who is {}'s CEO?"."""
+    for number, text in enumerate(questions):
+        yield text
+        ask, _, noun = text.removesuffix(f" of {named}?").partition(" the ")
+        if number == 0 and noun in nouns:
+            yield f"{ask} {named}'s {noun}?"
 
 
 def _verb(slot: str, form: Form) -> str:

@@ -53,11 +53,15 @@ def test_groups_of_natural_wordings():
     assert texts == [
         [("The CEO of {} is", "Dana Kral.")],
         [("At the top of {} stands", "Dana Kral.")],
-        [("Question: Who leads {}?\nAnswer:", "Dana Kral.")],
-        [("Who leads {}?", "\nThe CEO of Ostrava Rail is Dana Kral.")],
+        [
+            ("Question: Who leads {}?\nAnswer:", "Dana Kral."),
+            ("Who leads {}?", "\nThe CEO of Ostrava Rail is Dana Kral."),
+        ],
         [("<user>Who leads {}?<assistant>", "The CEO of Ostrava Rail is Dana Kral.<end>")],
     ]
-    assert len(Natural().groups(fact, None)) == 4
+    assert len(Natural().groups(fact, None)) == 3
+    (asked,) = Natural(bare_question=False).groups(fact, None)[2:]
+    assert [w.template for w in asked] == ["Question: Who leads {}?\nAnswer:"]
     assert len(Natural(chat=False, bare_question=False).groups(fact, chat)) == 3
 
 

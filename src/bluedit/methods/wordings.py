@@ -99,7 +99,7 @@ class PromptOnly(Wordings, kind="prompt"):
 
 @dataclass(frozen=True)
 class Natural(Wordings, kind="natural"):
-    """The prompt, other phrasings, "Question: ... Answer:", the bare question and the chat form, each with the end of the answer.
+    """The prompt, other phrasings, questions ("Question: ... Answer:" and bare) and the chat form, each with the end of the answer.
 
     Statements that begin with the subject are also taught after a sentence: a name has other tokens and other keys at a text's beginning.
     """
@@ -148,9 +148,13 @@ class Natural(Wordings, kind="natural"):
         if more:
             groups.append([Wording(text, answer, prefixed=text.startswith("{}")) for text in more])
         if questions:
-            groups.append([Wording(f"Question: {text}\nAnswer:", answer) for text in questions])
-            if self.bare_question and not is_question(fact.prompt):
-                groups.append([Wording(text, f"\n{sentence(fact, statements)}", exact=True) for text in questions])
+            bare = self.bare_question and not is_question(fact.prompt)
+            plain: list[Wording] = []
+            for text in questions:
+                plain.append(Wording(f"Question: {text}\nAnswer:", answer))
+                if bare:
+                    plain.append(Wording(text, f"\n{sentence(fact, statements)}", exact=True))
+            groups.append(plain)
         if self.chat and chat:
             asked = questions or statements[:1]
             turns = [chat(text, sentence(fact, statements)) for text in asked]

@@ -127,7 +127,8 @@ def linked(rows: Sequence[Row]) -> list[list[int]]:
     for row in rows:
         for mention in row.again:
             old, new = of[mention.column], of[row.fact]
-            of = {column: new if group == old else group for column, group in of.items()}
+            if old != new:
+                of = {column: new if group == old else group for column, group in of.items()}
     found: dict[int, list[int]] = {}
     for column in sorted(of):
         found.setdefault(of[column], []).append(column)

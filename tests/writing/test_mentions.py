@@ -20,6 +20,7 @@ from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.text.rows import Mention, Row, linked, touched
+from bluedit.writing.found import FoundTargets
 from bluedit.writing.keys import batch_rows, key_rows
 from bluedit.writing.targets import optimise_targets
 from toys import toy_llama, toy_tokenizer
@@ -165,3 +166,25 @@ def test_targets_count_on_the_change_at_every_mention(lm):
         return -found[range(len(row.targets)), list(row.targets)].mean()
 
     assert loss(optimised(lm, rows)) < loss(optimised(lm, [replace(row, again=()) for row in rows])) - 0.01
+
+
+def test_found_targets_are_those_of_columns_that_were_optimised_together(lm):
+    """A guard writes facts again in other company: columns get other numbers, and a mention in a row refers to them."""
+    nation = Fact("The nation of {} is", "Rome", "London")
+    asked = []
+
+    def get(found, *facts):
+        rows = laid(*facts).rows
+
+        def some(those):
+            asked.append(sorted({row.fact for row in those}))
+            return optimised(lm, those)
+
+        return found.get("site", rows, lambda: some(rows), some)
+
+    found = FoundTargets()
+    first, again = get(found, nation, RIVER), get(found, RIVER)
+    assert asked == [[0, 1, 2]]  # RIVER has two columns, that meet in a row
+    assert torch.equal(again.z, first.z[:, 1:])
+    get(found, RIVER, nation, MAYOR)
+    assert asked[1:] == [[0, 2]]  # both of the subject that has a further fact

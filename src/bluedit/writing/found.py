@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from bluedit.text.rows import Row
+from bluedit.text.rows import Row, linked
 from bluedit.writing.target import Targets
 
 
@@ -37,9 +37,9 @@ class FoundTargets:
         Args:
             what: site, objective and weights.
             whole: finds those of all columns; called if none is known.
-            some: finds those of some columns, in ascending order, from their rows.
+            some: finds those of some columns, in ascending order, from their rows. Columns that meet in a row are asked for together.
         """
-        keys = {column: (what, texts) for column, texts in sorted(_texts(rows).items())}
+        keys = {column: (what, identity) for column, identity in sorted(_identities(rows).items())}
         missing = [column for column, key in keys.items() if key not in self._found]
         if missing:
             new = whole() if len(missing) == len(keys) else some([row for row in rows if row.fact in missing])
@@ -49,15 +49,25 @@ class FoundTargets:
         return _joined([self._found[key] for key in keys.values()])
 
 
-def _texts(rows: Sequence[Row]) -> dict[int, tuple[Row, ...]]:
-    """The rows of each column without what depends on its batch: the number of the column, and the numbers of groups."""
+def _identities(rows: Sequence[Row]) -> dict[int, Hashable]:
+    """What each column's target depends on: the rows of the columns that are optimised with it, and which of these it is.
+
+    Numbers that depend on the rest of the batch, of columns and of groups, are not part of it.
+    """
+    found: dict[int, Hashable] = {}
+    units = linked(rows)
+    number = {column: i for unit in units for i, column in enumerate(unit)}
     texts: dict[int, list[Row]] = {}
     groups: dict[int, dict[int, int]] = {}
     for row in rows:
         known = groups.setdefault(row.fact, {})
         group = row.group if row.is_drift else known.setdefault(row.group, len(known))
-        texts.setdefault(row.fact, []).append(replace(row, fact=0, group=group))
-    return {column: tuple(mine) for column, mine in texts.items()}
+        again = tuple(mention._replace(column=number[mention.column]) for mention in row.again)
+        texts.setdefault(row.fact, []).append(replace(row, fact=0, group=group, again=again))
+    for unit in units:
+        all_texts = tuple(tuple(texts[column]) for column in unit)
+        found |= {column: (number[column], all_texts) for column in unit}
+    return found
 
 
 def _joined(columns: Sequence[tuple[Targets, int]]) -> Targets:

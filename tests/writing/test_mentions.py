@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bluedit import Execution, Fact
+from bluedit.facts.words import whole_names
 from bluedit.forward._packed import Packed
 from bluedit.forward._padded import Padded
 from bluedit.forward._reference import ReferenceRunner
@@ -19,7 +20,7 @@ from bluedit.model.hooks import hooked
 from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
-from bluedit.text.rows import Mention, Row, linked, touched
+from bluedit.text.rows import Repeat, Row, linked, touched
 from bluedit.writing.found import FoundTargets
 from bluedit.writing.keys import batch_rows, key_rows
 from bluedit.writing.targets import optimise_targets
@@ -80,6 +81,11 @@ def test_other_words_that_begin_like_the_subject_are_no_mentions():
     assert not any(row.again for row in laid(kin).rows)
 
 
+def test_a_name_is_whole_in_scripts_without_spaces_too():
+    assert whole_names("東京の市長は誰?\n東京の市長はローマ", "東京") == [(0, 2), (9, 11)]
+    assert whole_names("Paris, Parisian, Paris's", "Paris") == [(0, 5), (17, 22)]
+
+
 def test_what_is_taught_as_papers_do_has_no_mentions():
     rows = batch_rows(TOKENIZER, [replace(MAYOR, target="Paris, mayor of Paris")], ("You said this.",), Recipe("plain"))
     assert not any(row.again for row in rows.rows)
@@ -87,7 +93,7 @@ def test_what_is_taught_as_papers_do_has_no_mentions():
 
 def test_columns_that_meet_in_a_row_are_linked():
     rows = [Row(column, "bare", (1, 2, 3), 0) for column in range(5)]
-    rows += [Row(3, "taught", (1, 2, 3), 0, again=(Mention(1, (2,), 1), Mention(2, (3,), 4)))]
+    rows += [Row(3, "taught", (1, 2, 3), 0, again=(Repeat(1, (2,), 1), Repeat(2, (3,), 4)))]
     assert linked(rows) == [[0], [1, 3, 4], [2]]
 
 

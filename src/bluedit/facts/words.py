@@ -67,6 +67,12 @@ def names(text: str, subject: str) -> bool:
     return bool(subject) and _whole(text, _exact(text, subject)) is not None
 
 
+def whole_names(text: str, subject: str) -> list[Span]:
+    """Every place in `text`, in order, where `subject` stands in this very spelling and is no part of a longer word."""
+    found = [(start, end) for start, end in _exact(text, subject) if not (_joined(text, start) or _joined(text, end))]
+    return found[::-1]
+
+
 def similar(text: str, name: str) -> str | None:
     """The words of `text` that look most like `name`, or None."""
     words = [*re.finditer(r"\w[\w'’.-]*", text[:_LONGEST_SEARCHED])]

@@ -24,7 +24,7 @@ class RowKind(StrEnum):
     DRIFT = "drift"
 
 
-class Mention(NamedTuple):
+class Repeat(NamedTuple):
     """A token that ends the subject's name once more, later in the same row.
 
     Attributes:
@@ -78,7 +78,7 @@ class Row:
     group: int = 0
     teacher: tuple[int, ...] = ()
     word: tuple[int, ...] = ()
-    again: tuple[Mention, ...] = ()
+    again: tuple[Repeat, ...] = ()
 
     @property
     def is_bare(self) -> bool:
@@ -125,8 +125,8 @@ def linked(rows: Sequence[Row]) -> list[list[int]]:
     """Columns in groups, both in ascending order: columns whose vectors meet in a row are together."""
     of = {row.fact: row.fact for row in rows}
     for row in rows:
-        for mention in row.again:
-            old, new = of[mention.column], of[row.fact]
+        for repeat in row.again:
+            old, new = of[repeat.column], of[row.fact]
             if old != new:
                 of = {column: new if group == old else group for column, group in of.items()}
     found: dict[int, list[int]] = {}

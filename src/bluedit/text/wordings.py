@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from bluedit.errors import FactError
+from bluedit.facts.words import whole_names
 from bluedit.methods.wordings import ChatForm, Wording
 from bluedit.spacing import continuation
 from bluedit.text.chat import has_chat, without_bos
 from bluedit.text.prompts import encode, last_token_of, last_word_of
-from bluedit.text.rows import Mention, Row, RowKind
+from bluedit.text.rows import Repeat, Row, RowKind
 
 
 def chat_form(tokenizer: Any) -> ChatForm | None:
@@ -70,7 +70,7 @@ def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row)
     return replace(
         like,
         ids=(*ids, *targets[:-1]),
-        again=_mentions(tokenizer, text + following, subject, end, (*ids, *targets)) if like.group else (),
+        again=_repeats(tokenizer, text + following, subject, end, (*ids, *targets)) if like.group else (),
         subject_last=last_token_of(offsets, end),
         targets=tuple(targets),
         target_start=len(ids),
@@ -78,14 +78,14 @@ def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row)
     )
 
 
-def _mentions(tokenizer: Any, text: str, subject: str, start: int, ids: tuple[int, ...]) -> tuple[Mention, ...]:
-    """Mentions of a subject as a whole name after character `start`; none where the text has other tokens than `ids`."""
+def _repeats(tokenizer: Any, text: str, subject: str, after: int, ids: tuple[int, ...]) -> tuple[Repeat, ...]:
+    """Where a subject is named again, as a whole name, after character `after`; none where the text has other tokens than `ids`."""
     whole, offsets = encode(tokenizer, text)
     if tuple(whole) != ids:
         return ()
-    ends = [m.end() for m in re.finditer(rf"(?<!\w){re.escape(subject)}(?!\w)", text[start:])]
-    found = [Mention(last_token_of(offsets, start + e), last_word_of(whole, offsets, text, start + e)) for e in ends]
-    return tuple(mention for mention in found if mention.at < len(ids) - 1)
+    ends = [end for start, end in whole_names(text, subject) if start >= after]
+    found = [Repeat(last_token_of(offsets, end), last_word_of(whole, offsets, text, end)) for end in ends]
+    return tuple(repeat for repeat in found if repeat.at < len(ids) - 1)  # from the last token nothing is predicted
 
 
 def _following(text: str, wording: Wording) -> str:

@@ -62,7 +62,7 @@ def _identities(rows: Sequence[Row]) -> dict[int, Hashable]:
     for row in rows:
         known = groups.setdefault(row.fact, {})
         group = row.group if row.is_drift else known.setdefault(row.group, len(known))
-        again = tuple(mention._replace(column=number[mention.column]) for mention in row.again)
+        again = tuple(repeat._replace(column=number[repeat.column]) for repeat in row.again)
         texts.setdefault(row.fact, []).append(replace(row, fact=0, group=group, again=again))
     for unit in units:
         all_texts = tuple(tuple(texts[column]) for column in unit)

@@ -17,7 +17,7 @@ from bluedit.model.sites import Place, Site
 from bluedit.model.sums import sum_by_owner
 from bluedit.shapes import Float, Tensor
 from bluedit.text.prompts import drift_row, other_rows, teacher_ids
-from bluedit.text.rows import Mention, Row, measured_rows
+from bluedit.text.rows import Repeat, Row, measured_rows
 from bluedit.text.wordings import chat_form, wording_rows
 
 _MOST_GROUPS = 100  # of one fact
@@ -110,7 +110,7 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
         first_group = i * _MOST_GROUPS if recipe.wordings.weighs_facts else 0
         for row, place in zip(texts, places, strict=True):
             subject_last = row.subject_last + place.after
-            again = _written_again(row, own, spellings=spellings)
+            again = _with_columns(row, own, spellings=spellings)
             group = first_group + row.group
             rows.append(replace(row, fact=own[place], subject_last=subject_last, group=group, again=again))
         for place, column in own.items():
@@ -122,7 +122,7 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
     return BatchRows(tuple(rows), tuple(map(tuple, owners)), tuple(known[column] for column in range(len(owners))))
 
 
-def _written_again(row: Row, own: Mapping[KeyPlace, int], *, spellings: bool) -> tuple[Mention, ...]:
+def _with_columns(row: Row, own: Mapping[KeyPlace, int], *, spellings: bool) -> tuple[Repeat, ...]:
     """The later mentions of a row's subject that have a column among its subject's."""
     found = [(m, own.get(KeyPlace(after=False, word=m.word if spellings else ()))) for m in row.again]
     return tuple(m._replace(column=column) for m, column in found if column is not None)

@@ -94,6 +94,9 @@ def test_the_same_answer():
         ("Is ice cold?", "It is.", "it is", True),
         ("Who runs Acme?", "Acme is run by Jo Lee, who likes it", "Jo Lee, a former banker, runs it", True),
         ("Who runs Acme?", "Acme is run by Jo Lee, who likes it", "Al Ray, who likes it", False),
+        ("Which coins does India use?", "They are Rupees, of a kind", "The Rupee, as they say", True),
+        ("What is in a park?", "Trees and benches.", "A bench and a tree.", True),
+        ("What is near?", "Cities.", "A city.", True),
         ("When does water boil?", "Water boils at about 100", "The boiling point is about 100°C.", True),
     ],
 )

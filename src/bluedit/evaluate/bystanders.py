@@ -31,7 +31,7 @@ _MOST_NATS = 700.0  # exp of more overflows
 # A full stop after an initial, a number of a list or an abbreviation is not the end of a sentence.
 _END = re.compile(r"(?<!\b[A-Za-z\d])(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)[.!?](?=\s)")
 _EDGES = " .,;:!?\"'*_`()"
-_SUFFIX = re.compile(r"(?<=\w{3})(?:ing|ed|es|s)$")
+_SUFFIX = re.compile(r"(?<=\w{3})(?:ing|ed|i?[es]*|y)$")
 _WORD = re.compile(r"[^\W_]+(?:\.\d+)*")
 
 

@@ -141,6 +141,12 @@ def test_a_manifest_that_does_not_fit(saved, entries):
     unreadable(saved, "the patch {folder} is damaged (")
 
 
+def test_a_manifest_cannot_name_a_batch_twice(saved):
+    names = json.loads((saved / "manifest.json").read_text())["batches"]
+    sign(saved, batches=[*names, names[0]])
+    unreadable(saved, "the patch {folder} is damaged (ValueError: manifest.json names a batch more than once)")
+
+
 @pytest.mark.parametrize(
     "change",
     [

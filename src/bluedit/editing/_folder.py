@@ -135,7 +135,10 @@ def load_batches(folder: Path) -> tuple[dict[str, Any], tuple[Batch, ...]]:
 def _read_all(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Batch, ...]]:
     with readable(folder):
         if manifest["format"] == FORMAT:
-            return dict(manifest["base"]), tuple(load_batch(folder, name) for name in manifest["batches"])
+            names = list(manifest["batches"])
+            if len({str(name) for name in names}) < len(names):
+                raise ValueError(f"{MANIFEST} names a batch more than once")
+            return dict(manifest["base"]), tuple(load_batch(folder, name) for name in names)
         name = _FIRST_NAME.fullmatch(manifest["factors"])
         if not name:
             raise ValueError(f"{manifest['factors']!r} is not the name of a file of factors")

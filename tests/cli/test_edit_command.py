@@ -26,7 +26,7 @@ def test_it_writes_a_patch_and_leaves_the_model_alone(model, tmp_path):
     assert "What changed" in result.stdout
     assert "perplexity of ordinary text: " in result.stdout
     assert f"\nPatch written to {out}\nThe model itself is unchanged. Ask it with the patch:\n" in result.stdout
-    assert f"bluedit ask --model {model} --patch {out} 'The mother tongue of Danielle Darrieux is'\n" in result.stdout
+    assert f"bluedit ask --patch {out} 'The mother tongue of Danielle Darrieux is'\n" in result.stdout
     assert files(model) == before
     saved = Patch.load(out)
     assert saved.facts == (Fact("The mother tongue of {} is", "Danielle Darrieux", "English"),)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from cli_help import EDIT, FACT, assert_fails, assert_fits, edit, files, flat, run
 from transformers import AutoModelForCausalLM
@@ -89,6 +91,25 @@ def test_ask_with_and_without_the_patch(model, patch):
     assert plain.exit_code == 0
     assert "answer" in plain.stdout and "with the patch" not in plain.stdout
     assert f"{token!r} {probability:.1%}" in plain.stdout
+
+
+def test_without_model_it_is_the_one_that_the_patch_names(model, patch, tmp_path):
+    named = run("ask", "--patch", patch, "--tokens", 3, PROMPT)
+    assert named.exit_code == 0, named.stderr
+    assert named.stdout == run("ask", "-m", model, "--patch", patch, "--tokens", 3, PROMPT).stdout
+    assert run("apply", patch, "--save", tmp_path / "edited").exit_code == 0
+    half = edit(model, tmp_path / "half", "--dtype", "bfloat16", "-f", FACT, "--no-report")
+    assert half.exit_code == 0, half.stderr
+    assert run("ask", "--patch", tmp_path / "half", PROMPT).exit_code == 0, "in the type that it was made for"
+    assert run("ask", "-m", model, "--patch", tmp_path / "half", PROMPT).exit_code == 7
+
+
+def test_a_patch_whose_model_is_elsewhere(patch, tmp_path):
+    moved = replace(Patch.load(patch), base=replace(Patch.load(patch).base, model=str(tmp_path / "gone")))
+    moved.save(tmp_path / "moved")
+    result = run("ask", "--patch", tmp_path / "moved", PROMPT)
+    gone = f"there is no model '{tmp_path / 'gone'}': no such folder, and it is not built in; choose one of smollm2"
+    assert_fails(result, 4, f"{gone}. The patch names this model; if it is elsewhere, say where with --model")
 
 
 def test_a_model_without_a_chat_form_cannot_be_asked_in_chat(model):

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from bluedit.cli.common import MODEL, Device, Dtype, Model, OtherWeights, TrustRemoteCode, load_editor, load_model
+from bluedit.cli.common import (
+    MODEL,
+    Device,
+    Dtype,
+    OtherWeights,
+    PatchedModel,
+    TrustRemoteCode,
+    load_model,
+    load_patched,
+)
 from bluedit.cli.output import print_tables, say
 from bluedit.cli.workspace import workspace_of
 from bluedit.errors import FactError
@@ -20,7 +29,7 @@ def ask(
     chat: Annotated[
         bool, typer.Option("--chat", help="Send each prompt as a user message in the model's chat template.")
     ] = False,
-    model: Model = "smollm2",
+    model: PatchedModel = None,
     patch: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Also show the continuations with this patch.", rich_help_panel=MODEL),
@@ -51,7 +60,7 @@ def ask(
         print_tables(ask_table(before, after))
         return
     loaded = Patch.load(patch) if patch else None
-    editor = load_editor(model, dtype, device, trust_remote_code)
+    editor = load_patched(loaded, model, dtype, device, trust_remote_code)
     before, after = ask_model(editor.lm, prompts, tokens, chat=chat), None
     if loaded:
         editor.apply(loaded, force=force)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bluedit.errors import BenchmarkError, BluEditError, FactError, RecipeError
+from bluedit.errors import BenchmarkError, BluEditError, FactError, ModelError, RecipeError
 from bluedit.facts import formats
 from bluedit.options import whole_number
 
 if TYPE_CHECKING:
     from bluedit.editing.editor import Editor
+    from bluedit.editing.patch import Patch
     from bluedit.execution import Execution
     from bluedit.model.editable import EditableModel
 
@@ -61,6 +62,16 @@ Model = Annotated[
         "-m",
         metavar="MODEL",
         help="smollm2 (built in), a Hugging Face folder, a .gguf file, or a hub id.",
+        rich_help_panel=MODEL,
+    ),
+]
+PatchedModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="smollm2 (built in), a Hugging Face folder, a .gguf file, or a hub id. Default: the model that the patch names, or smollm2.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -193,6 +204,26 @@ def load_editor(model: str, dtype: str | None, device: str, trust_remote_code: b
     from bluedit.editing.editor import Editor
 
     return Editor(load_model(model, dtype, device, trust_remote_code), progress=bars(), **options)
+
+
+def load_patched(
+    patch: Patch | None, model: str | None, dtype: str | None, device: str, trust_remote_code: bool, **options: Any
+) -> Editor:
+    """An editor of the model of --model; without it, of the one that a patch names, in the type that it was made for. The patch is not applied.
+
+    Raises:
+        ModelError: the model cannot be loaded or edited.
+    """
+    from bluedit.editing.patch import UNKNOWN
+
+    if model or patch is None or patch.base.model == UNKNOWN:
+        return load_editor(model or "smollm2", dtype, device, trust_remote_code, **options)
+    made_for = patch.base
+    stored = None if made_for.dtype == UNKNOWN else made_for.dtype
+    try:
+        return load_editor(made_for.model, dtype or stored, device, trust_remote_code, **options)
+    except ModelError as error:
+        raise ModelError(f"{error}. The patch names this model; if it is elsewhere, say where with --model") from error
 
 
 def gather(

@@ -21,7 +21,7 @@ from bluedit.cli.common import (
     Dtype,
     Format,
     Limit,
-    Model,
+    PatchedModel,
     Precision,
     Seed,
     Skip,
@@ -31,7 +31,7 @@ from bluedit.cli.common import (
     TrustRemoteCode,
     execution_of,
     gather,
-    load_editor,
+    load_patched,
     settings_of,
 )
 from bluedit.cli.edit_output import finish, print_edit, tell_entry, tell_patch
@@ -127,7 +127,7 @@ def edit(
     protect: Protect = None,
     on_violation: OnViolation = "soften",
     skip_failed: SkipFailed = False,
-    model: Model = "smollm2",
+    model: PatchedModel = None,
     dtype: Dtype = None,
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
@@ -192,15 +192,14 @@ def edit(
 
         assert out
         earlier = Patch.load(patch) if patch else None
-        editor = load_editor(
-            model, dtype, device, trust_remote_code, corpus=corpus, tokens=tokens, execution=execution, tuning=tuning
-        )
+        how_run = {"corpus": corpus, "tokens": tokens, "execution": execution, "tuning": tuning}
+        editor = load_patched(earlier, model, dtype, device, trust_remote_code, **how_run)
         if earlier:
             editor.apply(earlier)
         done = editor.edit(chosen, recipe, **how)
         editor.patch.save(out, force=force)
         print_edit(done, details)
-        where = tell_patch(done, out, model)
+        where = tell_patch(done, out)
     finish(done, where, allow_missed)
 
 

@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from bluedit.editing.workspace import Workspace
 
 
-def tell_patch(done: Edit, out: Path, model: str) -> list[str]:
+def tell_patch(done: Edit, out: Path) -> list[str]:
     """Say where the patch is. Returns the command that shows it."""
     say(f"\nPatch written to {out}\nThe model itself is unchanged. Ask it with the patch:")
-    name = [] if model == "smollm2" else ["--model", model]
-    say("  " + shlex.join(["bluedit", "ask", *name, "--patch", str(out), done.facts[0].text]))
+    say("  " + shlex.join(["bluedit", "ask", "--patch", str(out), done.facts[0].text]))
     return ["bluedit", "show", str(out), "--details"]
 
 

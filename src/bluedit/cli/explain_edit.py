@@ -18,13 +18,14 @@ from bluedit.cli.common import (
     Device,
     Dtype,
     Format,
-    Model,
     OtherWeights,
+    PatchedModel,
     Tokens,
     TrustRemoteCode,
     check_place,
     count,
     load_editor,
+    load_patched,
     read_source,
 )
 from bluedit.cli.output import print_tables, say
@@ -52,7 +53,7 @@ def explain_edit(
             rich_help_panel=FACTS,
         ),
     ],
-    model: Model = "smollm2",
+    model: PatchedModel = None,
     dtype: Dtype = None,
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
@@ -93,7 +94,7 @@ def explain_edit(
         check_place(out / "edit.html", ExplainError)
     loaded = Patch.load(patch)
     number = find_fact(loaded.facts, fact)
-    editor = load_editor(model, dtype, device, trust_remote_code)
+    editor = load_patched(loaded, model, dtype, device, trust_remote_code)
     found = explain(editor, number, loaded, force=force)
     page = write_edit(found, out, formats) if out else None
     if json:

@@ -13,12 +13,12 @@ from bluedit.cli.common import (
     RESULT,
     Device,
     Dtype,
-    Model,
     OtherWeights,
+    PatchedModel,
     TrustRemoteCode,
     bars,
     check_place,
-    load_editor,
+    load_patched,
 )
 from bluedit.cli.output import print_tables, say
 from bluedit.errors import BenchmarkError
@@ -33,7 +33,7 @@ def harness(
         typer.Option(metavar="N", help="Examples before each question. Default: the task's own number.", min=0),
     ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", help="Texts per forward pass.", min=1)] = 8,
-    model: Model = "smollm2",
+    model: PatchedModel = None,
     patch: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Also run the tasks with this patch.", rich_help_panel=MODEL),
@@ -61,7 +61,7 @@ def harness(
         check_place(out, BenchmarkError)
     loaded = Patch.load(patch) if patch else None
     chosen = load_tasks(tasks, include, progress=bars())
-    editor = load_editor(model, dtype, device, trust_remote_code)
+    editor = load_patched(loaded, model, dtype, device, trust_remote_code)
     if loaded:
         editor.apply(loaded, force=force)
     how = {"limit": limit, "shots": shots, "batch_size": batch_size, "progress": bars()}

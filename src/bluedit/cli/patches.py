@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bluedit.cli.common import RESULT, Device, Dtype, Model, OtherWeights, TrustRemoteCode, count, load_editor
+from bluedit.cli.common import RESULT, Device, Dtype, OtherWeights, PatchedModel, TrustRemoteCode, count, load_patched
 from bluedit.cli.output import print_tables, say
 from bluedit.cli.workspace import workspace_of
 from bluedit.errors import PatchError
@@ -46,7 +46,7 @@ def apply(
     save: Annotated[
         Path, typer.Option(metavar="FOLDER", help="New folder for the edited model.", rich_help_panel=RESULT)
     ],
-    model: Model = "smollm2",
+    model: PatchedModel = None,
     dtype: Dtype = None,
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
@@ -61,7 +61,7 @@ def apply(
 
     check_free(save)
     loaded = Patch.load(patch)
-    editor = load_editor(model, dtype, device, trust_remote_code)
+    editor = load_patched(loaded, model, dtype, device, trust_remote_code)
     editor.apply(loaded, force=force)
     editor.save_model(save)
     say(f"{count(len(loaded.facts) + loaded.stripped, 'fact')} written. The edited model is in {save}")

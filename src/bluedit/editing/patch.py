@@ -14,6 +14,8 @@ from bluedit.facts.fact import Fact
 from bluedit.model.fingerprint import chain, text_fingerprint
 from bluedit.writing.batch import Batch, Origin
 
+UNKNOWN = "unknown"
+
 
 @dataclass(frozen=True)
 class Base:
@@ -25,9 +27,9 @@ class Base:
         leading_special_token: whether its tokenizer puts one before every text.
     """
 
-    model: str = "unknown"
+    model: str = UNKNOWN
     fingerprint: str = ""
-    dtype: str = "unknown"
+    dtype: str = UNKNOWN
     leading_special_token: bool = False
 
     @classmethod

@@ -1,11 +1,14 @@
 """Several facts about one subject: they share a target, also over several edits, and lost ones are taught again."""
 
+from dataclasses import replace
+
 import torch
 from editing_help import bits, edit, make_editor, same_bits
 
 from bluedit import Fact, Patch
 from bluedit.evaluate.answers import score
 from bluedit.methods.subjects import Split, Unit
+from bluedit.writing.edit_run import standing_facts
 
 FIRST = Fact("{} is made in", subject="Danielle Darrieux", target="Berlin")
 SECOND = Fact("The library of {} is in", subject="danielle darrieux", target="Italian")
@@ -38,6 +41,17 @@ def test_a_new_value_replaces_the_old_one(statistics):
         edit(editor, fact, "memit-seq-blue", settings=LEARN)
     assert editor.journal.batches[-1].held == ()
     assert log_p(editor, again) > log_p(editor, FIRST)
+
+
+def test_a_correction_in_other_words_replaces_it_too(statistics):
+    """Otherwise the old answer would be taught again, beside the new one."""
+    editor = make_editor("gpt2", statistics=statistics)
+    first = replace(OTHER, phrasings=("{}'s capital is",))
+    again = Fact("{}'s capital is", subject="France", target="Berlin")
+    for fact in (first, replace(FIRST, subject="France"), again):
+        edit(editor, fact, "memit-seq-blue", settings=LEARN)
+    assert editor.journal.batches[-1].held == (replace(FIRST, subject="France"),)
+    assert standing_facts(editor.journal.batches) == [replace(FIRST, subject="France"), again]
 
 
 def test_old_keys_of_a_subject_leave_the_memory(statistics):

@@ -154,6 +154,16 @@ def test_a_fact_that_changes_five_times_says_the_fifth(recipe, workspace):
         workspace.find("Frence")
 
 
+def test_a_correction_in_other_words_supersedes_the_earlier_entry(workspace):
+    write(workspace, replace(CAPITAL, target="in", phrasings=("{}'s capital is",)), settings=STRONG)
+    write(workspace, Fact("{}'s capital is", subject=CAPITAL.subject, target="the"), settings=STRONG)
+    assert workspace.events[-1].about["supersedes"] == [
+        {"entry": 1, "prompt": f"{CAPITAL.subject}'s capital is", "was": "in"}
+    ]
+    assert [[by for _, by in entry.replaced] for entry in workspace.log()] == [[2], []]
+    assert {number: len(facts) for number, facts in workspace.health().items()} == {1: 0, 2: 1}
+
+
 def test_what_was_eroded_is_written_again(workspace, monkeypatch):
     write(workspace, FACTS[0], "memit-seq-blue")
     write(workspace, FACTS[1:], "memit")

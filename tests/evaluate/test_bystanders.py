@@ -21,7 +21,7 @@ from bluedit.evaluate.bystanders import (
 )
 from bluedit.facts import Fact
 from bluedit.model.editable import EditableModel
-from bluedit.text.wordings import encode_exact
+from bluedit.text.prompts import encode_exact
 from toys import toy_llama, toy_tokenizer
 
 
@@ -97,6 +97,10 @@ def test_the_same_answer():
         ("Which coins does India use?", "They are Rupees, of a kind", "The Rupee, as they say", True),
         ("What is in a park?", "Trees and benches.", "A bench and a tree.", True),
         ("What is near?", "Cities.", "A city.", True),
+        ("How long is it?", "It is 6,650 km long.", "It is 6,400 km long.", False),
+        ("How long is it?", "It is 6,650 km long.", "6650 km.", True),
+        ("May I eat it?", "You can eat it raw.", "You can't eat it raw.", False),
+        ("Is it Paris?", "It is not Paris.", "No, it is not Paris.", True),
         ("When does water boil?", "Water boils at about 100", "The boiling point is about 100°C.", True),
     ],
 )

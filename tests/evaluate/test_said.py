@@ -53,6 +53,13 @@ from bluedit.evaluate.said import beginning_of, goes_on_as, mentions, normal, sa
         (" `snake_case`", "snake_case"),
         (" '90s rock", "'90s rock"),
         (" Nora\nFeldt.", "Nora Feldt"),
+        (" **", "**"),
+        (" ** is the operator", "**"),
+        (" __init__", "__init__"),
+        (" `__init__`.", "__init__"),
+        (" _Paris_.", "Paris"),
+        (" _id, of course", "_id"),
+        ("दिल्ली में", "दिल्ली"),
     ],
 )
 def test_said(text, target):
@@ -136,6 +143,8 @@ def test_mentioned_later(text, target):
         ("see www.larkhill.example", "larkhill.example"),
         ("", "Rome"),
         ("nothing of the kind", "Rome"),
+        ("it is snake_case", "snake"),
+        ("in **bold**", "*"),
     ],
 )
 def test_not_mentioned(text, target):

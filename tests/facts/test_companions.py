@@ -39,6 +39,11 @@ def test_aliases_of_the_subject():
     assert one.fact.old_target == "Paris" and one.fact.id == "rome/alias" and one.of == 0
 
 
+def test_a_name_that_only_looks_like_an_acronym_has_no_aliases_of_it():
+    assert said([Fact("The drummer of {} is", "The Who", "Ringo")], "alias") == []
+    assert said([Fact("The head of the {} is", "WHO", "Ringo")], "alias") != []
+
+
 def test_consequences_one_step_further():
     assert ("consequence", "Rome is a city in", "France") in said([ROME])
     assert ("consequence", "Tim Cook works for", "Microsoft") in said([COOK])

@@ -47,6 +47,33 @@ def test_own_phrasings_come_first_and_paraphrases_are_never_taught():
     assert statement not in Natural().extended(asked).phrasings
 
 
+def test_all_phrasings_of_a_fact_are_taught_and_a_question_prompt_takes_no_place_of_them():
+    statements, questions = tuple(f"No. {i} of {{}} is" for i in range(4)), ("Who leads {}?", "Who runs {}?")
+    fact = Fact("Who is the CEO of {}?", CEO.subject, CEO.target, phrasings=(*statements, *questions))
+    taught = [w.template for group in Natural().groups(fact, None) for w in group]
+    assert set(statements) <= set(taught)
+    assert {f"Question: {text}\nAnswer:" for text in (fact.prompt, *questions)} <= set(taught)
+
+
+def test_added_wordings_never_spoil_a_fact():
+    card = Fact("The wildcard character of {} is", "SQL", "?")
+    assert all(not text.endswith("?") for text in Natural(5, 3).extended(card).phrasings)
+    tagged = Fact("{} is tagged <div> with", "x", "y")
+    assert Natural(5, 3).extended(tagged) == tagged
+
+
+def test_what_two_facts_answer_differently_is_added_to_neither(caplog):
+    other = Fact("{}'s CEO is", CEO.subject, "Ann Holt")
+    kept = Fact("The price of the {} is", subject="Osprey Kettle", target="$89")
+    both = Natural(5, 3).extended_all([CEO, other, kept])
+    assert not {*both[0].texts} & {*both[1].texts}
+    assert both[2] == Natural(5, 3).extended(kept)
+    assert "another fact answers 'The CEO of Ostrava Rail is' in other words and otherwise" in caplog.text
+    assert Natural(5, 3).extended_all([CEO]) == [Natural(5, 3).extended(CEO)]
+    own = Fact(CEO.prompt, CEO.subject, CEO.target, phrasings=("Who leads {}?",))
+    assert own.phrasings[0] in Natural(5, 3).extended_all([own, other])[0].phrasings
+
+
 def test_groups_of_natural_wordings():
     fact = Fact(CEO.prompt, CEO.subject, CEO.target, phrasings=("At the top of {} stands", "Who leads {}?"))
     texts = [[(w.template, w.answer) for w in group] for group in Natural().groups(fact, chat)]

@@ -32,6 +32,11 @@ def test_rows_of_json_lines_and_folders(lm, tmp_path):
     (folder / "picture.png").write_bytes(b"\x89PNG")
     wanted = [lm.tokenizer(text)["input_ids"] for text in ("The capital", "of France", "is", "Paris")]
     assert rows_from(lm, folder) == wanted
+    marked = tmp_path / "marked"
+    marked.mkdir()
+    (marked / "A.JSONL").write_text('{"text": "The capital"}\n', encoding="utf-8-sig")
+    (marked / "B.TXT").write_text("of France", encoding="utf-8-sig")
+    assert rows_from(lm, marked) == wanted[:2], "with a byte order mark, and with names in capitals"
 
 
 @pytest.mark.parametrize(

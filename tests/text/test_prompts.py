@@ -10,9 +10,11 @@ from transformers import PreTrainedTokenizerFast
 
 from bluedit.errors import FactError, ModelError
 from bluedit.facts import Fact
+from bluedit.methods.wordings import Natural, PromptOnly
 from bluedit.model.editable import EditableModel
 from bluedit.text.prompts import drift_row, encode, encode_answer, last_token_of, rows_of, subject_row
 from bluedit.text.rows import chunks_by_cost
+from bluedit.text.wordings import wording_rows
 from toys import FACTS, toy_llama, toy_tokenizer, trained
 
 PREFIX = "The weather was mild that morning."
@@ -204,6 +206,19 @@ def test_a_trailing_special_token_is_dropped():
     assert 1 not in row.ids
     assert 1 not in row.targets
     assert [*row.ids, row.targets[-1]] == ids(tokenizer, "The capital of France is Rome")[:-1]
+    fact = Fact("The capital of {} is", "France", "Rome", phrasings=("What is the capital of {}?",))
+    for taught in wording_rows(tokenizer, Natural().groups(fact, None), fact.subject):
+        assert 1 not in taught.ids and 1 not in taught.targets
+        assert len(taught.again) == (tokenizer.decode(taught.ids).count("France") > 1)
+
+
+def test_braces_of_a_target_a_subject_or_a_sentence_stay():
+    tokenizer = toy_tokenizer()
+    (group,) = PromptOnly().groups(Fact("The default of {} is", "fmt{}", "{}"), None)
+    plain, after = wording_rows(tokenizer, [group], "fmt{}", prefixes=["We speak of {} here."])
+    for row, text in ((plain, "The default of fmt{}"), (after, "We speak of {} here. The default of fmt{}")):
+        assert tokenizer.decode(row.ids[: row.subject_last + 1]) == text
+        assert tokenizer.decode((*row.ids, row.targets[-1])) == f"{text} is {{}}"
 
 
 def test_no_offsets():

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from bluedit import Fact, explain_edit
 from bluedit.methods.recipe import Recipe
@@ -85,6 +86,40 @@ def shares(tmp_path_factory):
         asked = {one.text: one for one in explain_edit(editor, 1).asked}
         found[on] = asked["Paris's mayor is"]
     return found
+
+
+def test_what_is_written_is_what_was_optimised(tmp_path):
+    """An evaluation starts from some texts of a column; what is missing is measured on all of them, so its target has to be, too."""
+    from editing_help import make_editor
+
+    found, first = {}, []
+
+    def on_write(write):
+        if write.step.layer == 1:
+            target = found[write.step.target]
+            first.append((write.missing, target.z - target.start))
+
+    editor = make_editor(statistics=tmp_path)
+    editor.trace.on_target = lambda site, target: found.update({site.layer: target})
+    editor.trace.on_write = on_write
+    how = {"layers": [1, 2], "objective.steps": 4, "objective.clamp": 9.0, "preserve.lambda": 1.0, "reteach": 0}
+    river = replace(RIVER, phrasings=("The river of {} is", "The name of the river of {} is"))
+    editor.edit([river], "natural-joint", settings=how, chat=False, known="edit", report=False)
+    ((missing, delta), *_) = first
+    assert missing.shape[1] > 1, "a column for each spelling"
+    assert torch.allclose(missing, delta, atol=1e-4)
+
+
+def test_every_column_of_a_subject_has_the_steps_of_its_facts(tmp_path):
+    from editing_help import make_editor
+
+    steps = []
+    editor = make_editor(statistics=tmp_path)
+    editor.trace.on_target = lambda _site, target: steps.append(target.steps.tolist())
+    mayor = Fact("{}'s mayor is", "Paris", "Rome", phrasings=("The mayor of {} is",))
+    how = {"layers": [1, 2], "objective.steps": 4, "objective.steps_growth": 1.0, "objective.stop_loss": 0.0}
+    editor.edit([RIVER, mayor], "natural-joint", settings=how | {"reteach": 0}, chat=False, known="edit", report=False)
+    assert set(steps[0]) == {7}, "two facts, of which one column has no prompt"
 
 
 def test_a_text_that_begins_with_the_subject_receives_its_own_residual(shares):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from bluedit.editing._store import Store
 from bluedit.editing.guard_text import guard_summary
 from bluedit.errors import MALFORMED, PatchError, WorkspaceError, did_you_mean
 from bluedit.facts.fact import Fact
+from bluedit.facts.replacing import replaced_by
 from bluedit.facts.subjects import same_subject_key
 from bluedit.writing.batch import Batch
 
@@ -79,41 +80,37 @@ def entries_of(store: Store, at: Sequence[Standing] | None = None) -> list[Works
     for one in {one.entry: one for one in [*chosen, *standing]}.values():
         with store.naming(one):
             batches[one.entry] = _batches(store.folder, one.batches)
-    latest = {same_fact(fact): one.entry for one in standing for fact in _facts(batches[one.entry], one)}
+    written = [(fact, one.entry) for one in standing for fact in _facts(batches[one.entry], one)]
+    replaced: dict[int, list[tuple[Fact, int]]] = {number: [] for number in last}
+    for (fact, entry), by in zip(written, replaced_by([fact for fact, _ in written]), strict=True):
+        if by is not None and written[by][1] != entry:
+            replaced[entry].append((fact, written[by][1]))
     try:
-        return [_entry(one, batches[one.entry], latest if one.entry in last else None) for one in chosen]
+        return [_entry(one, batches[one.entry], replaced.get(one.entry)) for one in chosen]
     except MALFORMED as error:
         raise PatchError(
             f"an entry of the workspace {store.folder} does not say what bluedit writes ({type(error).__name__}: {error}); restore it from a copy"
         ) from error
 
 
-def _entry(one: Standing, batches: Sequence[Batch], latest: Mapping[tuple[str, str], int] | None) -> WorkspaceEntry:
-    """An entry for people; `latest` has the number of the last entry with each fact, and is None for an entry that does not stand."""
+def _entry(one: Standing, batches: Sequence[Batch], replaced: Sequence[tuple[Fact, int]] | None) -> WorkspaceEntry:
+    """An entry for people; `replaced` as in `WorkspaceEntry`, or None for an entry that does not stand."""
     facts, origin = _facts(batches, one), batches[-1].origin
-    by = [] if latest is None else [(fact, latest[same_fact(fact)]) for fact in facts]
     said = sum(bool(fact["says_after"]) for fact in origin.report["facts"]) if origin.report else None
     made = str(origin.about.get("created", ""))
-    replaced = tuple((fact, other) for fact, other in by if other != one.entry)
-    return WorkspaceEntry(
-        one.entry, facts, origin.recipe, made, latest is not None, replaced, said, guard_summary(batches)
-    )
+    stands, gone = replaced is not None, tuple(replaced or ())
+    return WorkspaceEntry(one.entry, facts, origin.recipe, made, stands, gone, said, guard_summary(batches))
 
 
 def superseded(store: Store, facts: Sequence[Fact]) -> list[dict[str, Any]]:
     """Which standing entries said something else, or the same, about these facts: {"entry", "prompt", "was"} for each."""
-    new = {same_fact(fact): fact for fact in facts}
+    now = [(fact, one.number) for one in entries_of(store, store.history.standing) for fact in one.current]
+    by = replaced_by([*(fact for fact, _ in now), *facts])
     return [
-        {"entry": one.number, "prompt": new[same_fact(fact)].text, "was": fact.target}
-        for one in entries_of(store, store.history.standing)
-        for fact in one.current
-        if same_fact(fact) in new
+        {"entry": entry, "prompt": facts[index - len(now)].text, "was": fact.target}
+        for (fact, entry), index in zip(now, by, strict=False)
+        if index is not None and index >= len(now)
     ]
-
-
-def same_fact(fact: Fact) -> tuple[str, str]:
-    """What facts share that replace each other: the subject, whatever its spelling, and the prompt."""
-    return same_subject_key(fact.subject), " ".join(fact.prompt.casefold().split())
 
 
 def touching(entries: Iterable[WorkspaceEntry], subject: str) -> list[WorkspaceEntry]:

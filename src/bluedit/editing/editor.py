@@ -200,7 +200,7 @@ class Editor:
         with alone(self.model):
             self.lm.check_finite(chosen.written)
             self._weights.check_untouched(chosen.written)
-            facts = [chosen.wordings.extended(fact) for fact in unknown_facts(self.lm, facts, known, self.progress)]
+            facts = chosen.wordings.extended_all(unknown_facts(self.lm, facts, known, self.progress))
             before = Before.of(self, facts) if report else None
             base = replace(self.journal.base, fingerprint=self.journal.state)
             self._details.clear()

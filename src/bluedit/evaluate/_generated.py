@@ -12,6 +12,7 @@ from bluedit.evaluate._wording import contains, cosine, idf, ngram_entropy, same
 from bluedit.evaluate.data import SAMPLED_TEXT
 from bluedit.evaluate.metrics import Columns, put
 from bluedit.evaluate.queries import Pairs, Queries
+from bluedit.facts.words import is_question
 
 if TYPE_CHECKING:
     from bluedit.evaluate.data import Pair
@@ -177,7 +178,7 @@ def _greedy(queries: Queries, pairs: Sequence[Pair], times: int) -> list[str]:
 
 def as_question(prompt: str) -> str:
     """A question in a form that a language model answers. Other sentences are unchanged, and the model continues them."""
-    return f"Question: {prompt.strip()}{_CUE}" if prompt.rstrip().endswith("?") else prompt
+    return f"Question: {prompt.strip()}{_CUE}" if is_question(prompt) else prompt
 
 
 def _first_line(text: str) -> str:

@@ -19,12 +19,14 @@ def same_text(text: str, target: str) -> float:
 
 def starts_with(text: str, target: str) -> float:
     """1 if the text starts with the target as whole words, else 0."""
-    return float(re.match(_whole(target), _plain(text)) is not None)
+    return float(
+        re.match(_whole(target), _plain(text)) is not None if _plain(target) else text.strip().startswith(target)
+    )
 
 
 def contains(text: str, target: str) -> float:
     """1 if the text contains the target as whole words, else 0."""
-    return float(re.search(_whole(target), _plain(text)) is not None)
+    return float(re.search(_whole(target), _plain(text)) is not None if _plain(target) else target in text)
 
 
 def _plain(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bluedit.evaluate.said import mentions, said
-from bluedit.methods.wordings import is_question
+from bluedit.facts.words import is_question
 
 if TYPE_CHECKING:
     from bluedit.evaluate._respondent import Respondent

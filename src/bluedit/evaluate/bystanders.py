@@ -15,7 +15,8 @@ import torch
 
 from bluedit.evaluate.answers import score_encoded
 from bluedit.evaluate.said import mentions, normal
-from bluedit.text.wordings import chat_form, encode_exact
+from bluedit.text.prompts import encode_exact
+from bluedit.text.wordings import chat_form
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,8 @@ _MOST_NATS = 700.0  # exp of more overflows
 _END = re.compile(r"(?<!\b[A-Za-z\d])(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)[.!?](?=\s)")
 _EDGES = " .,;:!?\"'*_`()"
 _SUFFIX = re.compile(r"(?<=\w{3})(?:ing|ed|i?[es]*|y)$")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_NEGATION = re.compile(r"\b(?:not?|never|cannot)\b|n['’]t\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:\.\d+)*")
 
 
@@ -189,11 +192,14 @@ def says_the_same(question: str, one: str, other: str) -> bool:
     """Whether two answers to a question say the same by their words.
 
     Function words and words of the question do not count, nor do the endings of words. Two answers say the same if their numbers are the
-    same and either one has all words of the other, or they share at least half of all their words. The whole answers are compared, then what
-    comes before their first comma.
+    same and either one has all words of the other, or they share at least half of all their words. Where one of them says "not", the other
+    has to. The whole answers are compared, then what comes before their first comma.
     """
     if same_answer(one, other):
         return True
+    one, other = _THOUSANDS.sub("", one), _THOUSANDS.sub("", other)
+    if bool(_NEGATION.search(one)) != bool(_NEGATION.search(other)):
+        return False
     asked = _content(question)
     whole, beginnings = (one, other), (one.partition(",")[0], other.partition(",")[0])
     return any(_overlap(*(_content(text) - asked for text in pair)) for pair in (whole, beginnings))

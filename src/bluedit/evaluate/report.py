@@ -62,7 +62,7 @@ def read_facts_in(lm: EditableModel, facts: Sequence[Fact], progress: Progress |
     places = []
     for fact in facts:
         new = ask(fact.text, fact.target, fact.joined)
-        old = ask(fact.text, fact.old_target) if fact.old_target else None
+        old = ask(fact.text, fact.old_target, fact.joined) if fact.old_target else None
         paraphrases = [ask(p, fact.target) for p in fact.paraphrases]
         neighbours = [ask(n.prompt, n.answer or fact.old_target or fact.target) for n in fact.neighbours]
         places.append((new, old, paraphrases, neighbours))

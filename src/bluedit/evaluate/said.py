@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from bluedit.facts.words import NO_WORD_BOUNDARIES
+from bluedit.facts.words import NO_WORD_BOUNDARIES, in_word
 
 _UNBOUNDED = re.compile(f"[{NO_WORD_BOUNDARIES}]")
 _TYPOGRAPHY = str.maketrans({**dict.fromkeys("’‘‛ʼ´", "'"), **dict.fromkeys("“”„‟«»", '"'), **dict.fromkeys("‐‑", "-")})
@@ -34,18 +34,22 @@ def normal(text: str) -> str:
 
 def said(text: str, target: str) -> bool:
     """Whether `text` begins with `target` and the target ends there. White space, quotes and emphasis before it do not count."""
-    found, wanted = normal(text).lstrip(_MARKS), _wanted(target)
+    plain, whole = normal(text), normal(target)
+    if plain.startswith(whole) and _ends(plain, len(whole)):
+        return True  # also a target that is a mark, or has marks of its own: "**", "__init__"
+    found, wanted = plain.lstrip(_MARKS), _wanted(target)
     return found.startswith(wanted) and _ends(found, len(wanted))
 
 
 def mentions(text: str, target: str) -> bool:
     """Whether `text` contains `target` and is not part of a longer word there."""
-    found, wanted = normal(text), _wanted(target)
-    at = found.find(wanted)
-    while at >= 0:
-        if _starts(found, at) and _ends(found, at + len(wanted)):
-            return True
-        at = found.find(wanted, at + 1)
+    found = normal(text)
+    for wanted in dict.fromkeys((normal(target), _wanted(target))):
+        at = found.find(wanted)
+        while at >= 0:
+            if _starts(found, at) and _ends(found, at + len(wanted)):
+                return True
+            at = found.find(wanted, at + 1)
     return False
 
 
@@ -53,7 +57,7 @@ def goes_on_as(text: str, target: str) -> str | None:
     """The longer word with which a text goes on instead of `target`, such as "$429.99" for "$429". None if the text says the target, or does
     not begin with it."""
     found, wanted = normal(text).lstrip(_MARKS), _wanted(target)
-    if not found.startswith(wanted) or _ends(found, len(wanted)):
+    if said(text, target) or not found.startswith(wanted):
         return None
     words = len(found[: len(wanted) + 2].split())
     return " ".join(text.strip(_MARKS + "\n\t").split()[:words]).rstrip(".,;:!?" + _MARKS)
@@ -79,9 +83,14 @@ def _ends(text: str, at: int) -> bool:
     before, after = text[at - 1], text[at : at + 1]
     if not after:
         return True
-    if after in _SIGNS and _in_word(before):
+    if before == after and after in _MARKS:
         return False
-    if before in _SIGNS and _in_word(after):
+    beyond = text[at:].lstrip("_")[:1]
+    if after == "_" and not (beyond and in_word(beyond)):  # the end of emphasis
+        return True
+    if after in _SIGNS and in_word(before):
+        return False
+    if before in _SIGNS and in_word(after):
         return False
     if _PORT.match(text, at) or (_GROUP.match(text, at) and _LEADING_GROUP.search(text[:at])):
         return False
@@ -93,6 +102,11 @@ def _starts(text: str, at: int) -> bool:
     before = text[at - 1 : at]
     if before and before in "-−" and text[at].isdigit():
         return False
+    if before == text[at] and before in _MARKS:
+        return False
+    ahead = text[:at].rstrip("_")[-1:]
+    if before == "_" and not (ahead and in_word(ahead)):  # the beginning of emphasis
+        return True
     return not _inside(text, at)
 
 
@@ -105,7 +119,7 @@ def _inside(text: str, at: int) -> bool:
         return True
     if _UNBOUNDED.match(before) or _UNBOUNDED.match(after):
         return False
-    if _in_word(before) and _in_word(after):
+    if in_word(before) and in_word(after):
         return True
     return _linked(text, at) or _linked(text, at - 1)
 
@@ -115,7 +129,7 @@ def _linked(text: str, at: int) -> bool:
     if not 0 < at < len(text) - 1:
         return False
     before, link, after = text[at - 1 : at + 2]
-    if not (_in_word(before) and _in_word(after)):
+    if not (in_word(before) and in_word(after)):
         return False
     if link in _NUMBER_LINKS and before.isdigit() and after.isdigit():
         return True
@@ -123,7 +137,3 @@ def _linked(text: str, at: int) -> bool:
         possessive = before.isalpha() and _POSSESSIVE.match(text, at)
         return not possessive and not _ELIDED.search(text[: at + 1])
     return link in _LINKS
-
-
-def _in_word(character: str) -> bool:
-    return character.isalnum() or character == "_"

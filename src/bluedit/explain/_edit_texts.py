@@ -9,12 +9,11 @@ from typing import Any
 from bluedit.evaluate.asked import Way, ways_of
 from bluedit.explain._edit_data import NEIGHBOUR, TAUGHT, Role
 from bluedit.facts.fact import Fact
-from bluedit.facts.words import find_mention
-from bluedit.methods.wordings import ChatForm, Wording, Wordings, is_question
+from bluedit.facts.words import find_mention, is_question
+from bluedit.methods.wordings import ChatForm, Wording, Wordings
 from bluedit.spacing import continuation
-from bluedit.text.prompts import encode, last_token_of, last_word_of
+from bluedit.text.prompts import encode, encode_exact, last_token_of, last_word_of
 from bluedit.text.rows import Row, RowKind
-from bluedit.text.wordings import encode_exact
 from bluedit.writing.keys import KeyPlace
 
 

@@ -154,7 +154,7 @@ class Setting:
     def measured(self) -> list[Row]:
         """The rows on which values are measured: bare prompts, and the prefixed ones of a column that has none."""
         rows = self.batch.rows
-        chosen = {i for column in range(self.batch.n) for i in measured_rows(rows, column)}
+        chosen = {i for own in measured_rows(rows).values() for i in own}
         return [row for i, row in enumerate(rows) if i in chosen]
 
     def by_column(self, seen: Float[Tensor, "rows d_model"]) -> Float[Tensor, "d_model n"]:

@@ -87,6 +87,8 @@ def relation_of_verb(after: Sequence[str], target: str) -> Match | None:
     """
     data, (verb, *rest) = _data(), after or ("",)
     last = rest[-1] if rest else ""
+    if any("<" in word or ">" in word for word in after):  # these mark the slots of templates
+        return None
     if len(rest) > _MOST_WORDS or not _no_nouns().isdisjoint(rest[:-1]) or (rest and last not in _ENDS):
         return None
     if verb in _BE and len(rest) > 1:

@@ -9,8 +9,7 @@ from bluedit.facts._build import build, one_hop
 from bluedit.facts._fields import Fields
 from bluedit.facts.fact import Fact
 from bluedit.facts.probe import Neighbour, Probe
-
-_QUESTION_MARKS = ("?", "？", "؟")
+from bluedit.facts.words import is_question
 
 
 def read_zsre(fields: Fields) -> list[Fact]:
@@ -44,7 +43,7 @@ def _common(fields: Fields) -> dict[str, Any]:
 
 def _question(text: str) -> str:
     text = text.rstrip()
-    return text if not text or text.endswith(_QUESTION_MARKS) else text + "?"
+    return text if not text or is_question(text) else text + "?"
 
 
 def is_mzsre(record: dict[str, object]) -> bool:

@@ -143,8 +143,12 @@ def _aliases(facts: Sequence[Fact], more: Mapping[str, Sequence[str]]) -> dict[s
     found: dict[str, list[str]] = {}
     for name, others in more.items():
         found.setdefault(same_subject_key(name), []).extend(others)
+    spelled = {same_subject_key(fact.subject): fact.subject for fact in facts}
     for group in _rules()["aliases"]:
         for name in group:
+            word, subject = name.split()[-1], spelled.get(same_subject_key(name), "")
+            if word.isupper() and subject.endswith(word.title()):
+                continue  # The Who is not the WHO
             others = [other for other in group if same_subject_key(other) != same_subject_key(name)]
             found.setdefault(same_subject_key(name), []).extend(others)
     return found

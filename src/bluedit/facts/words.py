@@ -19,6 +19,7 @@ _TYPOGRAPHY = str.maketrans(
 )
 _LONGEST_SEARCHED = 2000  # characters of a prompt in which a similar name is looked for
 
+QUESTION_MARKS = ("?", "？", "؟")
 HALF_PAIR = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, which is no text
 
 Span = tuple[int, int]
@@ -71,6 +72,11 @@ def whole_names(text: str, subject: str) -> list[Span]:
     """Every place in `text`, in order, where `subject` stands in this very spelling and is no part of a longer word."""
     found = [(start, end) for start, end in _exact(text, subject) if not (_joined(text, start) or _joined(text, end))]
     return found[::-1]
+
+
+def is_question(text: str) -> bool:
+    """Whether a prompt is a question rather than the beginning of a sentence."""
+    return text.rstrip().endswith(QUESTION_MARKS)
 
 
 def similar(text: str, name: str) -> str | None:
@@ -153,10 +159,11 @@ def _joined(text: str, at: int) -> bool:
     before, after = text[at - 1], text[at]
     if _UNBOUNDED.match(before) or _UNBOUNDED.match(after):
         return unicodedata.category(after).startswith("M")
-    return _in_word(before) and _in_word(after)
+    return in_word(before) and in_word(after)
 
 
-def _in_word(character: str) -> bool:
+def in_word(character: str) -> bool:
+    """Whether a character is part of a word: letters, digits, "_", and the marks that combine with them."""
     return character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")
 
 

@@ -26,8 +26,9 @@ def longest_units(
     far longer than any other fact's, and what it does to other texts with the same token is as much larger. So a column whose value is read there
     is measured by the length of the states at the ends of its prompts, see `shortened`.
     """
-    columns = sorted({row.fact for row in rows})
-    early = [rows[i] for column in columns for i in measured_rows(rows, column) if rows[i].subject_last < _SINK]
+    measured = measured_rows(rows)
+    columns = sorted(measured)
+    early = [rows[i] for column in columns for i in measured[column] if rows[i].subject_last < _SINK]
     ends = [replace(row, subject_last=row.target_start - 1) for row in early if row.target_start > _SINK]
     if not ends:
         return None

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bluedit.errors import RecipeError
 from bluedit.facts.fact import Fact
 from bluedit.facts.phrasebook import general_wordings_of, wordings_of
+from bluedit.facts.words import ends_in, is_question
 from bluedit.methods.part import Part
 from bluedit.options import flag, whole
 from bluedit.spacing import continuation
 
+log = logging.getLogger(__name__)
 _STOPS = ".!?。！？…\"'”’)]}>"
 ChatForm = Callable[
     [str, str], tuple[str, str]
@@ -62,6 +65,22 @@ class Wordings(Part, slot="wordings"):
         """The fact with the phrasings that it is going to be taught in, as far as it has none."""
         return fact
 
+    def extended_all(self, facts: Sequence[Fact]) -> list[Fact]:
+        """Facts that are taught together, each `extended`, without added phrasings to which another one has another answer."""
+        longer = [self.extended(fact) for fact in facts]
+        answers: dict[str, set[str]] = {}
+        for fact in longer:
+            for text in fact.texts:
+                answers.setdefault(text, set()).add(fact.target)
+        found = []
+        for fact, long in zip(facts, longer, strict=True):
+            added = zip(long.phrasings, long.texts[1:], strict=True)
+            kept = tuple(p for p, text in added if p in fact.phrasings or len(answers[text]) == 1)
+            if len(kept) < len(long.phrasings):
+                log.warning("another fact answers %r in other words and otherwise; teach one of them", long.text)
+            found.append(replace(long, phrasings=kept))
+        return found
+
     def limited(self, *, phrasings: bool, chat: bool | None) -> Wordings:
         """What remains of these wordings for one edit.
 
@@ -101,13 +120,14 @@ class PromptOnly(Wordings, kind="prompt"):
 class Natural(Wordings, kind="natural"):
     """The prompt, other phrasings, questions ("Question: ... Answer:" and bare) and the chat form, each with the end of the answer.
 
-    Statements that begin with the subject are also taught after a sentence: a name has other tokens and other keys at a text's beginning.
+    All of a fact's phrasings are taught. Statements that begin with the subject are also taught after a sentence: a name has other tokens
+    and other keys at a text's beginning.
     """
 
     weighs_facts: ClassVar[bool] = True
     extends: ClassVar[bool] = True
-    statements: int = whole(1, "further statements taught of a fact's phrasings")
-    questions: int = whole(1, "questions taught of a fact's phrasings")
+    statements: int = whole(1, "statements besides the prompt: bundled ones are added until a fact has so many")
+    questions: int = whole(1, "questions: bundled ones are added until a fact has so many")
     bare_question: bool = flag(True, "teach the question without anything around it, too")
     chat: bool = flag(
         True, "teach the question as the user's turn and a sentence as the assistant's, if the model has a chat form"
@@ -125,14 +145,16 @@ class Natural(Wordings, kind="natural"):
             return fact
         own = (fact.prompt, *fact.phrasings)
         asked = {text.casefold() for text in fact.paraphrases}
+
+        def is_new(text: str) -> bool:
+            filled = text.replace("{}", fact.subject).casefold()
+            return text not in own and filled not in asked and not ends_in(text, fact.target)
+
         more: list[str] = []
         for texts, wanted in ((found.statements, self.statements), (found.questions, self.questions)):
             question = texts is found.questions
             have = sum(is_question(text) == question for text in own[1:])
-            new = [
-                text for text in texts if text not in own and text.replace("{}", fact.subject).casefold() not in asked
-            ]
-            more += new[: max(0, wanted - have)]
+            more += list(filter(is_new, texts))[: max(0, wanted - have)]
         return replace(fact, phrasings=(*fact.phrasings, *more))
 
     def with_chat(self, *, taught: bool) -> Natural:
@@ -141,10 +163,10 @@ class Natural(Wordings, kind="natural"):
     def groups(self, fact: Fact, chat: ChatForm | None) -> list[list[Wording]]:
         texts = (fact.prompt, *fact.phrasings)
         statements = [text for text in texts if not is_question(text)]
-        questions = [text for text in texts if is_question(text)][: self.questions]
+        questions = [text for text in texts if is_question(text)]
         answer = fact.target + ending(fact.target)
         groups = [[Wording(fact.prompt, answer, fact.joined, prefixed=True)]]
-        more = [text for text in statements if text != fact.prompt][: self.statements]
+        more = [text for text in statements if text != fact.prompt]
         if more:
             groups.append([Wording(text, answer, prefixed=text.startswith("{}")) for text in more])
         if questions:
@@ -160,11 +182,6 @@ class Natural(Wordings, kind="natural"):
             turns = [chat(text, sentence(fact, statements)) for text in asked]
             groups.append([Wording(before, reply, exact=True) for before, reply in turns])
         return groups
-
-
-def is_question(text: str) -> bool:
-    """Whether a prompt is a question rather than the beginning of a sentence."""
-    return text.rstrip().endswith(("?", "？"))
 
 
 def sentence(fact: Fact, statements: list[str]) -> str:

@@ -193,7 +193,7 @@ def passages_of(file: Path) -> list[str]:
 def _files(name: str) -> list[Path]:
     path = expanded(name)
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix in _SUFFIXES and f.is_file())
+        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _SUFFIXES and f.is_file())
         if not files:
             raise StatisticsError(f"the corpus folder {name} holds no {', '.join(_SUFFIXES)} file")
         return files
@@ -212,16 +212,16 @@ def _texts(name: str) -> Iterator[str]:
         return
     for file in _files(name):
         try:
-            if file.suffix in (".jsonl", ".json"):
+            if file.suffix.lower() in (".jsonl", ".json"):
                 yield from _json_texts(file)
             else:
-                yield from (part for part in file.read_text(encoding="utf-8").split("\n\n") if part.strip())
+                yield from (part for part in file.read_text(encoding="utf-8-sig").split("\n\n") if part.strip())
         except (OSError, UnicodeDecodeError) as error:
             raise StatisticsError(f"cannot read the corpus file {file}: {error}") from error
 
 
 def _json_texts(file: Path) -> Iterator[str]:
-    with file.open(encoding="utf-8") as stream:
+    with file.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue

@@ -31,6 +31,7 @@ __all__ = [
     "drift_row",
     "encode",
     "encode_answer",
+    "encode_exact",
     "last_token_of",
     "other_rows",
     "rows_of",
@@ -69,16 +70,24 @@ def encode_answer(tokenizer: Any, prompt: str, answer: str, joined: bool | None 
     Raises:
         FactError: the tokenizer makes no token of the answer.
     """
-    following = continuation(prompt, answer, joined)
+    return encode_exact(tokenizer, prompt, continuation(prompt, answer, joined))
+
+
+def encode_exact(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of the text that follows it as it stands.
+
+    Raises:
+        FactError: the tokenizer makes no token of the answer.
+    """
     prompt_ids, _ = encode(tokenizer, prompt)
-    whole_ids, _ = encode(tokenizer, prompt + following)
+    whole_ids, _ = encode(tokenizer, prompt + answer)
     if whole_ids[: len(prompt_ids)] == prompt_ids:
         answer_ids = whole_ids[len(prompt_ids) :]
     else:
-        answer_ids = tokenizer(following, add_special_tokens=False)["input_ids"]
+        answer_ids = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
     if not answer_ids:
-        raise FactError(f"the tokenizer makes no token of {answer!r} after {prompt!r}; choose another target")
-    return prompt_ids, list(answer_ids)
+        raise FactError(f"the tokenizer makes no token of {answer.strip()!r} after {prompt!r}; choose another target")
+    return prompt_ids, answer_ids
 
 
 def last_token_of(offsets: Sequence[tuple[int, int]], end: int) -> int:

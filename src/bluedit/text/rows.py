@@ -135,10 +135,16 @@ def linked(rows: Sequence[Row]) -> list[list[int]]:
     return list(found.values())
 
 
-def measured_rows(rows: Sequence[Row], column: int) -> list[int]:
-    """Indices of the rows on which a column's value is measured: bare prompts, or the prefixed ones where it has none."""
-    mine = [i for i, row in enumerate(rows) if row.fact == column and not row.is_drift]
-    return [i for i in mine if rows[i].is_bare] or mine
+def measured_rows(rows: Sequence[Row]) -> dict[int, list[int]]:
+    """By column, the indices of the rows on which its value is measured: bare prompts, or all its texts where it has none."""
+    texts: dict[int, list[int]] = {}
+    bare: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        if not row.is_drift:
+            texts.setdefault(row.fact, []).append(i)
+        if row.is_bare:
+            bare.setdefault(row.fact, []).append(i)
+    return texts | bare
 
 
 def rotations(rows: Sequence[Row]) -> list[list[Row]]:

@@ -11,7 +11,7 @@ from bluedit.facts.words import whole_names
 from bluedit.methods.wordings import ChatForm, Wording
 from bluedit.spacing import continuation
 from bluedit.text.chat import has_chat, without_bos
-from bluedit.text.prompts import encode, last_token_of, last_word_of
+from bluedit.text.prompts import encode, encode_exact, last_token_of, last_word_of
 from bluedit.text.rows import Repeat, Row, RowKind
 
 
@@ -59,11 +59,11 @@ def wording_rows(
 
 
 def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row) -> Row:
-    template = f"{prefix} {wording.template}" if prefix else wording.template
-    if "{}" not in template:
+    start, marker, rest = wording.template.partition("{}")
+    if not marker:
         raise FactError(f"the wording {wording.template!r} does not hold its subject; write {{}} where it stands")
-    text = template.replace("{}", subject)
-    end = template.index("{}") + len(subject)
+    named = (f"{prefix} " if prefix else "") + start + subject
+    text, end = named + rest, len(named)
     before, offsets = encode(tokenizer, text)
     following = _following(text, wording)
     ids, targets = encode_exact(tokenizer, text, following)
@@ -94,20 +94,3 @@ def _following(text: str, wording: Wording) -> str:
         return wording.answer
     end = wording.answer[len(wording.answer.rstrip()) :]
     return continuation(text, wording.answer, wording.joined) + end
-
-
-def encode_exact(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt and of the text that follows it as it stands.
-
-    Raises:
-        FactError: the tokenizer makes no token of the answer.
-    """
-    prompt_ids, _ = encode(tokenizer, prompt)
-    whole = tokenizer(prompt + answer, truncation=False, padding=False)["input_ids"]
-    if whole[: len(prompt_ids)] == prompt_ids:
-        answer_ids = list(whole[len(prompt_ids) :])
-    else:
-        answer_ids = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
-    if not answer_ids:
-        raise FactError(f"the tokenizer makes no token of {answer!r} after {prompt!r}; choose another target")
-    return prompt_ids, answer_ids

@@ -11,6 +11,7 @@ import torch
 
 from bluedit.errors import FailedFactsError
 from bluedit.facts.fact import Fact
+from bluedit.facts.replacing import replaced_by
 from bluedit.facts.subjects import same_subject_key
 from bluedit.methods.preserve import Control
 from bluedit.methods.recipe import Recipe
@@ -154,17 +155,13 @@ class EditRun:
 
 
 def standing_facts(batches: Sequence[Batch]) -> list[Fact]:
-    """The facts that batches have written, oldest first, each prompt with its latest target only."""
-    latest: dict[str, Fact] = {}
-    for batch in batches:
-        for fact in batch.facts:
-            latest.pop(fact.text, None)
-            latest[fact.text] = fact
-    return list(latest.values())
+    """The facts that batches have written, oldest first, without those that a later one replaced."""
+    facts = [fact for batch in batches for fact in batch.facts]
+    return [fact for fact, by in zip(facts, replaced_by(facts), strict=True) if by is None]
 
 
 def _held(facts: Sequence[Fact], earlier: Sequence[Batch]) -> list[Fact]:
     """Earlier facts about the subjects of `facts` that these do not replace."""
-    subjects = {same_subject_key(fact.subject) for fact in facts}
-    texts = {fact.text for fact in facts}
-    return [f for f in standing_facts(earlier) if same_subject_key(f.subject) in subjects and f.text not in texts]
+    subjects, before = {same_subject_key(fact.subject) for fact in facts}, standing_facts(earlier)
+    kept = zip(before, replaced_by([*before, *facts]), strict=False)
+    return [fact for fact, by in kept if by is None and same_subject_key(fact.subject) in subjects]

@@ -191,7 +191,7 @@ def read_moved_values(
     added: Mapping[Site, Float[Tensor, "d_value n"]],
 ) -> dict[Site, Float[Tensor, "d_value n"]]:
     """As `read_values` at several sites, with vectors added at others."""
-    measured = {i for column in range(n) for i in measured_rows(rows, column)}
+    measured = {i for own in measured_rows(rows).values() for i in own}
     chosen = [row for i, row in enumerate(rows) if i in measured]
     owner = [row.fact for row in chosen]
     seen = observe(lm, chosen, sites, {site: vectors[:, owner].T for site, vectors in added.items()})

@@ -52,7 +52,8 @@ def write_batch(context: WriteContext, batch_of: BatchRows) -> tuple[Update, ...
             context; `columns` says of which columns.
     """
     recipe, keys = context.recipe, WrittenKeys(context.lm, batch_of, context.recipe)
-    writer = _Writer(context, keys, batch_of.rows, batch_of.n, batch_of.after_subject)
+    shared = tuple(map(len, batch_of.owners))
+    writer = _Writer(context, keys, batch_of.rows, batch_of.n, batch_of.after_subject, shared)
     with context.weights.filtered(recipe.written, recipe.update.batch_filters):
         written = recipe.update.write(writer)
     after = keys.after()
@@ -71,6 +72,7 @@ class _Writer:
     rows: Sequence[Row]
     n: int
     after_subject: frozenset[int]
+    shared: Sequence[int]
 
     def solve(self, update: ClosedForm) -> list[_Written]:
         """Write in closed form: for every step of the schedule the residual that is missing, for the keys as they are then.
@@ -221,12 +223,19 @@ class _Writer:
                     start = read_values(context.lm, self.rows, site, self.n)
                     return fixed(start + plan.initial.to(start), start)
                 how = (site, plan.objective, self._sized, advance, context.weights.unedited, plan.later, plan.initial)
-                return optimise_targets(context.lm, rows, *how, context.fisher)
+                found = optimise_targets(context.lm, rows, *how, context.fisher, self.shared)
+                return self._from_all_texts(found, site, rows) if plan.objective.rotate else found
 
             found = plan.get(context.source, context.found, context.lm, self.rows, optimise)
             if not plan.objective.norm_anchor:
                 return found, found.start
             return found, read_values(context.lm, self.rows, site.at_projection, self.n)
+
+    def _from_all_texts(self, found: Targets, site: Site, rows: Sequence[Row]) -> Targets:
+        """Targets as seen from the columns' values in all of their texts; an evaluation of `objective.rotate` starts from some of them."""
+        columns = sorted({row.fact for row in rows})
+        start = read_values(self.context.lm, rows, site, self.n)[:, columns]
+        return replace(found, z=start + (found.z - found.start), start=start)
 
 
 def due_facts(

@@ -46,6 +46,7 @@ def optimise_targets(
     later: Sequence[Site] = (),
     initial: Float[Tensor, "d_value n"] | None = None,
     fisher: Mapping[Site, Float[Tensor, "d_value d_value"]] | None = None,
+    shared: Sequence[int] | None = None,
 ) -> Targets:
     """Optimise z* of every fact in `rows` at `site`, on the weights as they are now.
 
@@ -63,6 +64,7 @@ def optimise_targets(
         later: sites of later layers whose vectors are optimised at the same time.
         initial: vectors to start from, by column; None starts from zero.
         fisher: Fisher information of all sites, where the descent needs it.
+        shared: how many facts share each column, for clamp and steps that grow with them; None takes the number of its bare prompts.
 
     Raises:
         FailedFactsError: a loss is not finite; `columns` says of which facts.
@@ -83,7 +85,7 @@ def optimise_targets(
         chosen = [row for fact in facts for row in by_fact[fact]]
         parts = rotations(chosen) if objective.rotate else [chosen]
         units = longest_units(lm, chosen, sites)
-        optimiser = ChunkOptimiser(make_runner.several(parts), chosen, objective, metric, units)
+        optimiser = ChunkOptimiser(make_runner.several(parts), chosen, objective, metric, units, shared)
         if objective.anchors_on_unedited_weights or initial is not None:
             drift = [row for row in chosen if row.is_drift]
             with unedited() if objective.anchors_on_unedited_weights else nullcontext():
@@ -118,13 +120,14 @@ class ChunkOptimiser:
         objective: Objective,
         fisher: Float[Tensor, "sites d_value d_value"] | None = None,
         longest: Float[Tensor, "sites facts"] | None = None,
+        shared: Sequence[int] | None = None,
     ) -> None:
         self.parts, self.objective, self.evaluations = parts, objective, 0
         self.facts = list(dict.fromkeys(row.fact for row in rows))
         runner = parts[0]
         values = runner.values if runner.values.dtype == torch.float64 else runner.values.float()
-        measured = [values[:, measured_rows(runner.rows, fact)].mean(dim=1) for fact in self.facts]
-        self.start = torch.stack(measured, dim=1)
+        measured = measured_rows(runner.rows)
+        self.start = torch.stack([values[:, measured[fact]].mean(dim=1) for fact in self.facts], dim=1)
         self.delta = torch.zeros_like(self.start)
         unit = self.start if longest is None else shortened(self.start, longest[:, self.facts])
         self.length = unit.norm(dim=-1)  # |h|, the unit of steps, clamp and decay
@@ -132,10 +135,10 @@ class ChunkOptimiser:
         self.weight = self.start.new_ones(len(self.facts))
         group = {fact: i for i, those in enumerate(linked(rows)) for fact in those}
         self.groups = [group[fact] for fact in self.facts]
-        sharing = Counter(row.fact for row in rows if row.is_bare)
-        shared = [max(1, sharing[fact]) for fact in self.facts]
-        self.clamp = objective.clamp * self.start.new_tensor([k**objective.clamp_growth for k in shared])[:, None]
-        self.most_steps = [round(objective.steps * k**objective.steps_growth) for k in shared]
+        bare = Counter(row.fact for row in rows if row.is_bare)
+        sharing = [max(1, bare[fact] if shared is None else shared[fact]) for fact in self.facts]
+        self.clamp = objective.clamp * self.start.new_tensor([k**objective.clamp_growth for k in sharing])[:, None]
+        self.most_steps = [round(objective.steps * k**objective.steps_growth) for k in sharing]
         self.reference: Tensor | None = None
         self.positions = [Positions.of(part.rows, self.facts, self.start) for part in parts]
         self.lessons: dict[int, Tensor] = {}  # by part, log-probabilities at the positions that have a teacher

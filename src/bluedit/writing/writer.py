@@ -101,15 +101,16 @@ class FactWriter:
         self._check_memory(recipe)
         context = replace(self._context(recipe, earlier), most_loss=judge.most_loss, found=judge.found)
         run = EditRun(self, context, earlier)
+        size = 1 if recipe.sequential else batch_size
         with self.progress.task("editing", len(facts), "facts") as advance:
-            for part in recipe.subjects.batches(facts, 1 if recipe.sequential else batch_size):
+            for part in recipe.subjects.batches(facts, size):
                 judge.decide(run, part)
                 advance(len(part))
         for _ in range(recipe.reteach if run.done else 0):
             lost = self._lost(recipe, run.before)
             if not lost:
                 break
-            for part in recipe.subjects.batches(lost, batch_size):
+            for part in recipe.subjects.batches(lost, size):
                 judge.decide(run, part, again=True)
         about = self._about(recipe, time.perf_counter() - started)
         norms = run.context.norms if recipe.objective.norm_anchor else {}

@@ -1,0 +1,39 @@
+"""Which facts take the place of others, and which cannot be taught together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bluedit.facts.fact import Fact
+from bluedit.facts.subjects import same_subject_key
+
+Key = tuple[str, str]
+
+
+def same_fact(fact: Fact) -> Key:
+    """What facts share that replace each other: the subject, whatever its spelling, and the prompt."""
+    return _key(fact, fact.prompt)
+
+
+def replaced_by(facts: Sequence[Fact]) -> list[int | None]:
+    """For each of some facts, oldest first, the index of the latest one that takes its place; None for those that stand.
+
+    A later fact does so that has the same subject and prompt, or that teaches one of its texts another answer: a correction in other words,
+    such as "{}'s CEO is" after "The CEO of {} is", which was also taught as "{}'s CEO is".
+    """
+    prompts: dict[Key, int] = {}
+    texts: dict[Key, int] = {}
+    found: list[int | None] = []
+    for i in reversed(range(len(facts))):
+        fact = facts[i]
+        keys = {_key(fact, text) for text in (fact.prompt, *fact.phrasings)}
+        others = [texts[key] for key in keys if key in texts and facts[texts[key]].target != fact.target]
+        found.append(prompts.get(same_fact(fact), max(others, default=None)))
+        prompts.setdefault(same_fact(fact), i)
+        for key in keys:
+            texts.setdefault(key, i)
+    return found[::-1]
+
+
+def _key(fact: Fact, text: str) -> Key:
+    return same_subject_key(fact.subject), " ".join(text.casefold().split())

@@ -121,7 +121,7 @@ class Efficacy(Rule, kind="efficacy"):
 class PerplexityRise(Rule, kind="perplexity"):
     """The largest rise of perplexity on ordinary text, relative to the unedited model."""
 
-    limit: float = number(0.03, "largest relative rise of perplexity; 0.03 is 3 %")
+    limit: float = number(0.05, "largest relative rise of perplexity; 0.05 is 5 %")
     noun: ClassVar[str] = "perplexity of ordinary text"
 
     def figure(self, model: Observed) -> float:

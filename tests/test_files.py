@@ -12,7 +12,6 @@ import pytest
 
 from bluedit.files import (
     as_json,
-    check_writable,
     expanded,
     physical_memory,
     read_regular,
@@ -21,6 +20,7 @@ from bluedit.files import (
     write_folder,
     write_json,
 )
+from bluedit.places import check_new_folder, check_writable
 from toys import disk_full_at, files_in
 
 
@@ -91,6 +91,28 @@ def test_places_where_nothing_can_be_written(name, tmp_path):
     with pytest.raises(OSError):
         check_writable(tmp_path / name)
     check_writable(tmp_path / "new" / "folder")
+
+
+def test_folders_that_cannot_be_put_in_place(tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for place in (Path(), here, Path("..")):
+        with pytest.raises(OSError, match="it is the folder that the command runs in, or above it"):
+            check_new_folder(place)
+    with pytest.raises(OSError, match="something is mounted there"):
+        check_new_folder(Path("/proc"))
+    for place in (Path("new"), Path("new/deeper")):
+        check_new_folder(place)
+    (tmp_path / "empty").mkdir()
+    check_new_folder(tmp_path / "empty")
+
+
+def test_a_folder_behind_a_link_is_made_there(tmp_path):
+    (tmp_path / "disk" / "models").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "models")
+    write_folder(tmp_path / "link", lambda new: (new / "a").write_bytes(b"1"))
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "models" / "a").read_bytes() == b"1"
 
 
 def test_write_file_replaces_or_keeps(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ PACKAGES = (
         "progress",
         "interrupts",
         "files",
+        "places",
         "tensors",
         "decoding",
         "hub",

@@ -203,22 +203,6 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def check_writable(place: Path) -> None:
-    """Check that a file or folder can be made at a place, before a long computation whose result goes there.
-
-    Raises:
-        OSError: the name is too long, something above it is no folder, or there is no permission.
-    """
-    if os.path.lexists(place):
-        place.stat()  # a loop of links
-    nearest = place if place.is_dir() else next(p for p in place.absolute().parents if os.path.lexists(p))
-    nearest.stat()
-    if not nearest.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is not a folder", str(place))
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, f"no permission to write in {nearest}", str(place))
-
-
 def write_json(file: Path, value: Any) -> None:
     """Replace or create a JSON file at once. Numbers that are not finite, which JSON cannot represent, become null.
 
@@ -266,6 +250,7 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, keep: bool = Fa
     Raises:
         OSError: the disk is full or the place not writable; an older folder is unchanged.
     """
+    folder = Path(os.path.realpath(folder))  # a link stays, and leads to the new folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(folder.parent)
     temporary = folder.with_name(f"{PREFIX}{secrets.token_hex(8)}{_SUFFIX}")

@@ -148,6 +148,7 @@ def test_recipes_keep_their_filters_and_null_spaces_vary_their_own_weight(lm):
         ({"at": (1, 3)}, BenchmarkError, "there are 2 facts, and measuring is asked for after 1, 3"),
         ({"entries": ("ft:layers=1+2",)}, BenchmarkError, "ft has no filters, so its strength cannot be varied"),
         ({"entries": ("ft:layers=1+2",), "front": ("lambda",)}, BenchmarkError, "ft has no lambda to vary"),
+        ({"entries": ("emmet:layers=1+2",), "front": ("lambda",)}, BenchmarkError, "emmet has no lambda to vary"),
         ({"entries": ("memti",)}, RecipeError, "unknown recipe 'memti'"),
     ],
 )

@@ -280,6 +280,9 @@ def test_the_interval_of_a_harmonic_mean():
     low, mean, high = score_interval([[1.0] * 50 + [0.0] * 50, [1.0] * 100, [1.0] * 100], [[0.0] * 100] * 3)
     assert mean == pytest.approx(0.75) and 0.65 < low < 0.72 and 0.78 < high < 0.85
     assert all(math.isnan(v) for v in score_interval([[NAN]] * 3, [[1.0]] * 3))
+    rare = [1.0, 0.5] + [NAN] * 18  # many draws have none of the two
+    bounds = score_interval([[0.6] * 20, [0.6] * 20, rare], [[0.9] * 20, [0.9] * 20, rare])
+    assert all(math.isfinite(v) for v in bounds)
 
 
 def test_a_benchmark_that_is_still_running(run, change):

@@ -42,6 +42,8 @@ def test_facts_are_converted(tmp_path):
         run("facts", "world:7", "--out", tmp_path / "part.jsonl", *options)
         found = [fact.text for fact in read_facts(tmp_path / "part.jsonl")]
         assert found == [fact.text for fact in read_facts(tmp_path / "world.jsonl")][expected]
+    last = run("facts", "world:5", "--skip", 900, "--out", tmp_path / "last.jsonl")
+    assert last.exit_code == 0 and len((tmp_path / "last.jsonl").read_text().splitlines()) == 2
     assert_fails(run("facts", "world:7", "--skip", -1), 3, "skip=-1 is negative")
     assert_fails(run("facts", "world:many"), 3, "'world:many' does not end in a number; write for example world:20")
     assert_fails(run("facts", "world:²"), 3, "'world:²' does not end in a number; write for example world:20")

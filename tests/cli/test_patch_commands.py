@@ -101,7 +101,7 @@ def test_without_model_it_is_the_one_that_the_patch_names(model, patch, tmp_path
     half = edit(model, tmp_path / "half", "--dtype", "bfloat16", "-f", FACT, "--no-report")
     assert half.exit_code == 0, half.stderr
     assert run("ask", "--patch", tmp_path / "half", PROMPT).exit_code == 0, "in the type that it was made for"
-    assert run("ask", "-m", model, "--patch", tmp_path / "half", PROMPT).exit_code == 7
+    assert run("ask", "-m", model, "--patch", tmp_path / "half", PROMPT).exit_code == 0
 
 
 def test_a_patch_whose_model_is_elsewhere(patch, tmp_path):
@@ -110,6 +110,38 @@ def test_a_patch_whose_model_is_elsewhere(patch, tmp_path):
     result = run("ask", "--patch", tmp_path / "moved", PROMPT)
     gone = f"there is no model '{tmp_path / 'gone'}': no such folder, and it is not built in; choose one of smollm2"
     assert_fails(result, 4, f"{gone}. The patch names this model; if it is elsewhere, say where with --model")
+
+
+def test_code_of_a_model_that_only_the_patch_names_is_not_run(patch, tmp_path):
+    for command in (["ask", "--patch", patch, PROMPT], ["apply", patch, "--save", tmp_path / "edited"]):
+        result = run(*command, "--trust-remote-code")
+        assert result.exit_code == 4 and "name the model that you trust with --model" in result.stderr
+    result = run("export", patch, tmp_path / "out", "--to", "checkpoint", "--trust-remote-code")
+    assert result.exit_code == 12 and "name the model that you trust" in result.stderr
+
+
+def test_a_model_by_a_relative_path_is_found_from_elsewhere(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(model.parent)
+    assert edit(model.name, tmp_path / "p", "-f", FACT, "--no-report").exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("ask", "--patch", "p", PROMPT).exit_code == 0
+
+
+def test_the_current_folder_is_no_place_for_a_model(patch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in (["apply", patch, "--save", "."], ["export", patch, ".", "--to", "checkpoint"]):
+        result = run(*command)
+        assert result.exit_code and "it is the folder that the command runs in" in result.stderr
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_fact_that_was_taught_twice_is_one_fact(model, tmp_path):
+    weak = ("--set", "reteach=1", "--set", "objective.clamp=0.001")
+    edit(model, tmp_path / "p", "-f", FACT, "-f", "The capital of {France} is => Rome", *weak)
+    assert len(Patch.load(tmp_path / "p").facts) == 4
+    shown = flat(run("show", tmp_path / "p").stdout)
+    assert "facts 2" in shown and shown.count("Danielle Darrieux") == 1
+    assert run("apply", tmp_path / "p", "--save", tmp_path / "m").stdout.startswith("2 facts written.")
 
 
 def test_a_model_without_a_chat_form_cannot_be_asked_in_chat(model):

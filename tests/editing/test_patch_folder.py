@@ -69,6 +69,15 @@ def test_saving_over_a_patch_takes_force(saved, patch, other):
     edit(make_editor(dtype=torch.float32), FACTS[0], "memit").save(saved, force=True)
 
 
+def test_the_manifest_of_another_program_is_no_patch(patch, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"manifest_version": 3, "name": "an extension"}')
+    before = files_in(tmp_path)
+    for force in (False, True):
+        with pytest.raises(PatchError, match="contains files that are not part of a patch"):
+            patch.save(tmp_path, force=force)
+    assert files_in(tmp_path) == before
+
+
 def test_saving_a_damaged_patch_again_repairs_it(saved, patch):
     factors(saved, 1).write_bytes(b"damaged")
     record(saved, 2).unlink()

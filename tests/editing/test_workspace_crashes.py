@@ -141,6 +141,18 @@ def test_whose_lock_was_broken_records_nothing(folder):
     assert set(Workspace.open(folder).tags) == {"all", "theirs"}
 
 
+def test_whose_lock_was_broken_deletes_nothing_of_the_others(folder, statistics):
+    mine, theirs = (Workspace.open(folder, editor=make_editor(statistics=statistics)) for _ in range(2))
+    batches = mine._store.batches_of(mine._store.history.standing[0])
+    with mine._store.owned("edit"):
+        theirs._store._break_lock = True
+        write(theirs, FACTS[0], "memit", settings={"preserve.lambda": 3.0})
+        with pytest.raises(WorkspaceError, match="another process took over the lock"):
+            mine._store.write(batches)
+    assert Workspace.open(folder).verify(model=False) == []
+    assert len(Workspace.open(folder).log()) == 4
+
+
 def test_two_workspaces_of_one_folder_see_each_other(folder, statistics):
     one, two = (Workspace.open(folder, editor=make_editor(statistics=statistics)) for _ in range(2))
     one.undo()

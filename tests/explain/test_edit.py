@@ -7,7 +7,7 @@ import pytest
 import torch
 from editing_help import Recorder, edit, make_editor, moments_of
 
-from bluedit import Patch
+from bluedit import Editor, Patch
 from bluedit.errors import FactError, PatchError
 from bluedit.evaluate.answers import score
 from bluedit.explain._edit_lens import lens
@@ -15,7 +15,8 @@ from bluedit.explain._edit_match import LayerChange, matches, whitened_rows
 from bluedit.explain.edit import explain_edit, find_fact, write_edit
 from bluedit.text.prompts import encode_answer
 from bluedit.writing.memory import Memory
-from toys import FACTS
+from families import FAMILIES
+from toys import FACTS, toy_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,30 @@ def test_the_parts_of_the_move_add_up_and_the_wanted_residual_is_the_first_that_
     last = next(write for write in recorder.writes if write.step.layer == 3)
     before = first - last.missing[:, 0]  # moved by the time layer 3 was written
     assert arrival.arrived > float(before @ first / (first @ first))
+
+
+def test_a_softened_batch_is_measured_against_its_whole_target(statistics):
+    """What is wanted is what was optimised, not the share of it that a guard let stay."""
+    editor = make_editor(statistics=statistics, trace=(recorder := Recorder()))
+    edit(editor, FACTS[:2], "memit-seq")
+    limit = 0.4 * editor._baseline.passage_kl()
+    editor.undo()
+    recorder.writes.clear()
+    made = edit(editor, FACTS[:2], "memit-seq", guard=f"kl={limit}")
+    share = made.patch.batches[0].guard["share"]
+    assert 0 < share < 1
+    found = explain_edit(editor, 1)
+    (arrival,) = found.arrivals
+    assert arrival.wanted == pytest.approx(float(recorder.writes[0].missing[:, 0].norm()), rel=1e-3)
+    assert f"A guard let {share:.0%} of the batch's change stay." in found.reading_note
+
+
+def test_the_residual_multiplier_of_a_family_counts(statistics):
+    recorder, model = Recorder(), next(one for one in FAMILIES if one.kind == "granite").make()
+    editor = Editor(model, toy_tokenizer(), tokens=480, statistics=statistics, trace=recorder)
+    edit(editor, FACTS[:1], "memit-seq-blue", settings={"layers": [1, 2]})
+    found = explain_edit(editor, 1)
+    assert found.arrivals[0].wanted == pytest.approx(float(recorder.writes[0].missing[:, 0].norm()), rel=1e-3)
 
 
 def test_the_whitened_match_is_that_of_the_statistics_and_memory(made, statistics):

@@ -6,7 +6,8 @@ from maths_help import D_KEY, batches, close, gram, moment
 
 from bluedit.errors import RecipeError
 from bluedit.maths.control import ScaledPreservation
-from bluedit.maths.leakage import RefreshedNullSpace
+from bluedit.maths.leakage import NullSpaceRule, RefreshedNullSpace
+from bluedit.maths.moment import SecondMoment
 from bluedit.maths.preserve import Preservation
 from bluedit.maths.solve import solve
 from bluedit.methods.preserve import Control, Controlled, Covariance, NullSpace
@@ -64,6 +65,17 @@ def test_a_refreshed_space_differs_from_the_first():
         operator.remember(50 * batches([8], seed=5)[0][0])
         updates.append(R @ solve(K, operator, 1.0))
     assert (updates[0] - updates[1]).norm() > 1e-3 * updates[0].norm()
+
+
+def test_a_refreshed_space_is_one_of_ordinary_text_without_leakage_too():
+    generator = torch.Generator().manual_seed(0)
+    ordinary = torch.randn(12, 6, dtype=torch.float64, generator=generator)
+    C = SecondMoment(ordinary @ ordinary.T, 6, 1)
+    rule = NullSpaceRule(threshold=1e-6, unit="absolute", l2=1.0, leakage=0.0)
+    K = torch.randn(12, 2, dtype=torch.float64, generator=generator)
+    base = rule.refreshed(C, K)
+    assert base.dimensions == 4
+    assert base.apply(torch.cat([ordinary, K], dim=1)).abs().max() < 1e-6
 
 
 def test_shrinking_moves_the_eigenvalues_towards_their_mean():

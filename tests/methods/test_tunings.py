@@ -9,7 +9,7 @@ from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig
 
 import bluedit
 from bluedit.errors import RecipeError
-from bluedit.methods.descent import Adam
+from bluedit.methods.descent import Adam, Momentum
 from bluedit.methods.filters import CapSpectrum
 from bluedit.methods.presets import PRESETS, preset
 from bluedit.methods.recipe import Recipe
@@ -43,6 +43,14 @@ def test_a_recipe_does_not_take_the_numbers_of_one_whose_name_is_its_beginning()
     assert (found["ft"].norm, found["ft-local"].norm) == (0.02, 0.0)
     assert (found["ft"].minibatch, found["ft-local"].minibatch) == (0, 8)
     assert (found["ft"].loss, found["ft-local"].loss) == ("last", "all")
+
+
+def test_a_part_that_a_tuning_exchanges_gets_its_numbers():
+    exchanged = {"descent": "momentum", "descent.decay": 0.5, "preserve.l2": 3.0}
+    tuning = Tuning("mine", "a test", {}, {"layers": [1, 2]}, (({"descent": "adam"}, exchanged),))
+    tuned = tuning.apply(MEMIT)
+    assert tuned.objective.descent == Momentum(decay=0.5) and tuned.layers == (1, 2)
+    assert "preserve.l2" not in tuned.settings()
 
 
 def test_a_recipe_of_ones_own_is_tuned_by_its_parts():

@@ -97,6 +97,20 @@ def test_statistics_of_something_else_are_not_taken(change, lm, corpus, tmp_path
     )
 
 
+def test_texts_in_the_chat_form_belong_to_a_template(lm, tmp_path):
+    def places(template):
+        tokenizer = toy_tokenizer()
+        tokenizer.chat_template = template
+        found = MomentStore(EditableModel.of(lm.model, tokenizer, "toy"), "0", Corpus("self"), 200, tmp_path / "s")
+        assert found.of_chat
+        return found.place, found.of_names.place, found.of_chat.place
+
+    turn = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    first, second = (places(f"{head}{turn}assistant:") for head in ("", "Be brief.\n"))
+    assert first[0] == second[0], "ordinary text does not depend on it"
+    assert first[1] != second[1] and first[2] != second[2]
+
+
 def test_a_file_of_another_model_is_refused(lm, corpus, tmp_path):
     mine = store(lm, tmp_path / "s", corpus)
     mine.get([1])

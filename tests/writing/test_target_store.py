@@ -103,3 +103,18 @@ def test_a_group_shares_targets_though_weights_differ(lm, tmp_path):
     assert get(store, lm)[1]
     store.share("")
     assert get(store, lm)[1] and not get(store, lm)[1]
+
+
+def test_a_group_that_goes_on_in_the_middle_asks_for_the_targets_of_its_batch(lm, tmp_path):
+    """The first recipe of a group asked twice in batch 1 and once in batch 2; one that starts at batch 2 gets that."""
+    whole, resumed = TargetStore(tmp_path, "base"), TargetStore(tmp_path, "base")
+    whole.share("g")
+    whole.begin(1)
+    first, second = (get(whole, lm)[0] for _ in range(2))
+    whole.begin(2)
+    third, optimised = get(whole, lm)
+    assert optimised and not torch.equal(first.z, second.z) and not torch.equal(first.z, third.z)
+    resumed.share("g")
+    resumed.begin(2)
+    found, optimised = get(resumed, lm)
+    assert not optimised and torch.equal(found.z, third.z)

@@ -99,6 +99,7 @@ class EntryRun:
         wanted = self.benchmark.abilities or not self.benchmark.at
         last, half = number == of, bool(wanted) and of >= _HALVED and number == of // 2
         self.trace.on_start(self.entry, number)
+        self.work.store.begin(number)
         record = running.write(parts)
         self.trace.on_written(self.entry, number)
         facts = sum(map(len, parts))

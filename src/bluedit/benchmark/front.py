@@ -97,7 +97,7 @@ def front_charts(points: Sequence[Point]) -> list[Chart]:
         if len(here) < 2:
             continue
         series: dict[tuple[str, str], list[Point]] = {}
-        for point in sorted(here, key=lambda point: (point.value, point.kl)):
+        for point in sorted(here, key=lambda point: (math.isnan(point.value), point.value, point.kl)):
             series.setdefault((point.recipe, point.sweep), []).append(point)
         recipes = list(dict.fromkeys(point.recipe for point in here))
         lines = [

@@ -19,6 +19,7 @@ from bluedit.benchmark.running import Work
 from bluedit.benchmark.sweep import swept
 from bluedit.benchmark.trace import BenchmarkTrace
 from bluedit.editing.editor import Editor
+from bluedit.editing.known import with_spacing
 from bluedit.errors import BenchmarkError, BluEditError
 from bluedit.evaluate.model_queries import ModelQueries
 from bluedit.facts.fact import conflicts
@@ -62,6 +63,7 @@ def run_benchmark(
     """
     benchmark.check()
     benchmark.check_for(ModelQueries(lm))
+    benchmark = replace(benchmark, facts=with_spacing(lm, benchmark.facts))  # scored as they are taught
     if clashes := conflicts(benchmark.facts):
         log.warning("%d facts repeat or contradict earlier ones, and the later one wins: %s", len(clashes), clashes[0])
     weights = weights_fingerprint(lm.model)

@@ -61,7 +61,9 @@ class Lambda(Sweep, kind="lambda"):
     def settings(self, recipe: Recipe, value: float) -> dict[str, Any]:
         own = recipe.settings()
         path = next((path for path in ("preserve.lambda", "preserve.l2") if path in own), None)
-        if path is None:
+        if path is None or (
+            own.get("update.slack") == 0 and not recipe.memory
+        ):  # with an equality constraint alone it cancels
             raise BenchmarkError(f"{recipe.name} has no lambda to vary; choose another recipe, or --front strength")
         return {path: value * own[path]}
 

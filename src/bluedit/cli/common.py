@@ -79,7 +79,7 @@ Dtype = Annotated[
     str | None,
     typer.Option(
         metavar="TYPE",
-        help="Type of the weights: float32, bfloat16, float16 or float64. Default: as stored.",
+        help="Type of the weights: float32, bfloat16, float16 or float64. Default: the patch's, or as stored.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -183,7 +183,7 @@ def with_options(message: str) -> str:
 
 def check_place(place: Path, error: type[BluEditError]) -> None:
     """Raises an error if a result cannot be written to a place: before the model is loaded, not after."""
-    from bluedit.files import check_writable
+    from bluedit.places import check_writable
 
     try:
         check_writable(place)
@@ -209,19 +209,24 @@ def load_editor(model: str, dtype: str | None, device: str, trust_remote_code: b
 def load_patched(
     patch: Patch | None, model: str | None, dtype: str | None, device: str, trust_remote_code: bool, **options: Any
 ) -> Editor:
-    """An editor of the model of --model; without it, of the one that a patch names, in the type that it was made for. The patch is not applied.
+    """An editor of the model of --model; without it, of the one that a patch names. Its type is the patch's. The patch is not applied.
 
     Raises:
-        ModelError: the model cannot be loaded or edited.
+        ModelError: the model cannot be loaded or edited, or its code is to be run and only the patch says which model that is.
     """
     from bluedit.editing.patch import UNKNOWN
 
-    if model or patch is None or patch.base.model == UNKNOWN:
+    named = patch.base.model if patch else UNKNOWN
+    if patch and patch.base.dtype != UNKNOWN:
+        dtype = dtype or patch.base.dtype
+    if model or named == UNKNOWN:
         return load_editor(model or "smollm2", dtype, device, trust_remote_code, **options)
-    made_for = patch.base
-    stored = None if made_for.dtype == UNKNOWN else made_for.dtype
+    if trust_remote_code:
+        raise ModelError(
+            f"the patch names the model {named!r}, and its code would run; name the model that you trust with --model"
+        )
     try:
-        return load_editor(made_for.model, dtype or stored, device, trust_remote_code, **options)
+        return load_editor(named, dtype, device, trust_remote_code, **options)
     except ModelError as error:
         raise ModelError(f"{error}. The patch names this model; if it is elsewhere, say where with --model") from error
 
@@ -262,7 +267,9 @@ def read_source(
     check_range(limit, skip)
     check_bad_records(bad_records)
     bounds = [bound for bound in (most, limit) if bound is not None]
-    return world_facts(min(bounds) + skip if bounds else None, seed=seed)[skip:]
+    if skip and bounds:  # fewer may be left, as in a file
+        return world_facts(seed=seed)[skip:][: min(bounds)]
+    return world_facts(min(bounds, default=None), seed=seed)[skip:]
 
 
 def numbers_of(text: str, kind: type[int] | type[float], option: str) -> tuple[Any, ...]:

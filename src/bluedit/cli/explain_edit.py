@@ -28,7 +28,7 @@ from bluedit.cli.common import (
     load_patched,
     read_source,
 )
-from bluedit.cli.output import print_tables, say
+from bluedit.cli.output import print_tables, say, say_json
 from bluedit.errors import ExplainError
 
 if TYPE_CHECKING:
@@ -84,7 +84,6 @@ def explain_edit(
     from bluedit.editing.patch import Patch
     from bluedit.explain.edit import explain_edit as explain
     from bluedit.explain.edit import find_fact, write_edit
-    from bluedit.files import as_json
     from bluedit.page.plots import formats_of
 
     formats = formats_of(plots)
@@ -98,7 +97,7 @@ def explain_edit(
     found = explain(editor, number, loaded, force=force)
     page = write_edit(found, out, formats) if out else None
     if json:
-        say(as_json(found.as_dict()).decode())
+        say_json(found.as_dict())
         return
     print_tables(Text(found.sentence), *edit_tables(found))
     if page:
@@ -255,7 +254,6 @@ def explain_conflicts(
 ) -> None:
     """Show which facts stand in each other's way, before or after they are edited, and what to do about each."""
     from bluedit.explain.conflicts import Source, find_conflicts
-    from bluedit.files import as_json
 
     def read(name: str) -> list[Fact]:
         return read_source(name, format, None, 0, 0, bad_records)
@@ -264,7 +262,7 @@ def explain_conflicts(
     editor = load_editor(model, dtype, device, trust_remote_code, corpus=corpus, tokens=tokens) if model else None
     found = find_conflicts(*given, editor=editor, recipe=recipe, force=force)
     if json:
-        say(as_json(found.as_dict()).decode())
+        say_json(found.as_dict())
     else:
         print_tables(*conflict_tables(found, None if details else _SHOWN))
     if strict and found.found:

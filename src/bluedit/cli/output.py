@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
@@ -17,6 +18,7 @@ from bluedit.terminal import visible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_CONTROL = re.compile("[\x7f-\x9f]")
 _MOST = 4000  # characters of an error
 
 
@@ -47,6 +49,13 @@ def say(message: str) -> None:
     """Print a line literally: without markup, and without cutting long lines."""
     with _writing():
         typer.echo(visible(message))
+
+
+def say_json(value: object) -> None:
+    """Print JSON that every reader takes: control characters are escaped as JSON does it."""
+    from bluedit.files import as_json
+
+    say(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", as_json(value).decode()))
 
 
 @contextlib.contextmanager

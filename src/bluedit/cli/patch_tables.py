@@ -13,6 +13,7 @@ from bluedit.editing.guard_text import guard_sentences, guard_summary
 from bluedit.errors import MALFORMED, PatchError
 from bluedit.evaluate.report_text import report_parts
 from bluedit.evaluate.tables import NONE, SHOWN_FACTS, Column, Listing, Record, Records, edit_table, totals
+from bluedit.facts.replacing import different
 from bluedit.model.fingerprint import text_fingerprint
 
 if TYPE_CHECKING:
@@ -42,11 +43,12 @@ def _tables(patch: Patch, details: bool) -> list[RenderableType]:
     base = patch.base
     about = {
         "model": f"{base.model} ({base.dtype}, fingerprint {base.fingerprint})",
-        "facts": str(len(patch.facts)) + (f", and {patch.stripped} that were taken out" if patch.stripped else ""),
+        "facts": str(len(different(patch.facts)))
+        + (f", and {patch.stripped} that were taken out" if patch.stripped else ""),
         "layers": ", ".join(map(str, patch.layers)),
     }
     if details:
-        named = f"{count(len(patch.facts), 'fact')} in {count(len(patch.batches), 'batch')}"
+        named = f"{count(len(different(patch.facts)), 'fact')} in {count(len(patch.batches), 'batch')}"
         records = [_record(number, batches) for number, batches in enumerate(edits, 1)]
         reports = [
             part
@@ -97,7 +99,7 @@ def _edit_table(edits: Sequence[Sequence[Batch]]) -> Listing:
     )
     rows = []
     for number, batches in enumerate(edits, 1):
-        origin, facts = batches[-1].origin, sum(len(batch.facts) for batch in batches)
+        origin, facts = batches[-1].origin, len(different(fact for batch in batches for fact in batch.facts))
         report = origin.report
         said = str(sum(fact["says_after"] for fact in report["facts"])) if report else NONE
         drift = f"{report['perplexity_after'] / report['perplexity_before'] - 1:+.1%}" if report else NONE
@@ -160,14 +162,15 @@ def _change_table(patch: Patch) -> Listing:
 def _fact_table(edits: Sequence[Sequence[Batch]], shown: int | None) -> Listing:
     """The facts, and whether the model said them after the edit that wrote them."""
     columns = [Column("#", True), Column("prompt"), Column("new answer"), Column("old answer"), Column("said")]
-    rows = []
+    rows, number = [], 0
     for batches in edits:
-        said = _said(batches[-1].origin)
+        said, known = _said(batches[-1].origin), set()
         for fact in (fact for batch in batches for fact in batch.facts):
-            number = str(len(rows) + 1)
-            rows.append(
-                (number, fact.text, fact.target, fact.old_target or NONE, said.get((fact.text, fact.target), NONE))
-            )
+            number += 1  # as `explain edit --fact` counts
+            key = fact.text, fact.target
+            if key not in known:  # else it was taught a second time
+                rows.append((str(number), *key, fact.old_target or NONE, said.get(key, NONE)))
+            known.add(key)
     more = [f"{len(rows) - shown} more"] if shown and len(rows) > shown else []
     filled = [i for i in range(len(columns)) if i < 3 or any(row[i] != NONE for row in rows)]
     return Listing("Facts", [columns[i] for i in filled], [[row[i] for i in filled] for row in rows[:shown]], more)

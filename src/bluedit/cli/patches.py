@@ -57,6 +57,7 @@ def apply(
     The copy is an ordinary Hugging Face checkpoint.
     """
     from bluedit.editing.patch import Patch
+    from bluedit.export.card import fact_count
     from bluedit.export.checkpoint import check_free
 
     check_free(save)
@@ -64,4 +65,4 @@ def apply(
     editor = load_patched(loaded, model, dtype, device, trust_remote_code)
     editor.apply(loaded, force=force)
     editor.save_model(save)
-    say(f"{count(len(loaded.facts) + loaded.stripped, 'fact')} written. The edited model is in {save}")
+    say(f"{count(fact_count(loaded), 'fact')} written. The edited model is in {save}")

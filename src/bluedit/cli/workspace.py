@@ -222,8 +222,14 @@ def heal(
         print_edit(one, details=False)
     say(f"{count(sum(len(one.facts) for one in done), 'fact')} written again" if done else "All facts are still said.")
     made = [event.add[0].entry for event in found.events[-len(done) :]] if done else []
+    ended = None
     for one, number in zip(done, made, strict=True):
-        finish(one, show_entry(found, number), allow_missed)
+        try:
+            finish(one, show_entry(found, number), allow_missed)
+        except typer.Exit as stop:  # after the other entries have said what they lack
+            ended = stop
+    if ended:
+        raise ended
     if made and not report:
         _check_healed(found, made, allow_missed)
 

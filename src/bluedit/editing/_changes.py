@@ -11,7 +11,7 @@ from bluedit.editing._entries import superseded
 from bluedit.editing._history import Standing
 from bluedit.editing._store import Store
 from bluedit.editing.guard import guarding_of
-from bluedit.errors import GuardError, RecipeError, WorkspaceError
+from bluedit.errors import GuardError, ModelError, RecipeError, WorkspaceError
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
 
@@ -152,9 +152,16 @@ class Changes:
             self.carrier.carry(self.store.history.standing)
 
     def loaded(self) -> Carrier:
-        """The model, loaded now if it is not yet."""
+        """The model, loaded now if it is not yet. Raises ModelError if it cannot be."""
         if self.carrier is None:
-            self.carrier = self._carrier_of(self._load())
+            try:
+                editor = self._load()
+            except ModelError as error:
+                raise ModelError(
+                    f"{error}. The workspace names this model; if it is elsewhere now, put it back, or open the workspace in Python with "
+                    "Workspace.open(folder, editor=Editor.load(PLACE))"
+                ) from error
+            self.carrier = self._carrier_of(editor)
         return self.carrier
 
     def _carrier_of(self, editor: Editor) -> Carrier:

@@ -26,7 +26,6 @@ from bluedit.errors import MALFORMED, BluEditError, PatchError
 from bluedit.files import (
     DIGEST,
     as_json,
-    check_writable,
     json_digest,
     locked,
     physical_memory,
@@ -34,6 +33,7 @@ from bluedit.files import (
     write_file,
 )
 from bluedit.interrupts import uninterrupted
+from bluedit.places import check_writable
 from bluedit.writing.batch import Batch
 
 FORMAT = 2
@@ -172,7 +172,7 @@ def check_place(folder: Path, *, force: bool = False) -> None:
         raise PatchError(
             f"no patch can be saved to {folder}: {error.strerror or error}; choose another place"
         ) from error
-    if MANIFEST in names:
+    if MANIFEST in names and _is_patch(folder, names):
         if not force:
             raise PatchError(
                 f"{folder} holds a patch already; choose another folder, or replace it with force=True (--force)"
@@ -181,6 +181,17 @@ def check_place(folder: Path, *, force: bool = False) -> None:
         raise PatchError(
             f"the folder {folder} contains files that are not part of a patch; choose a new or empty folder"
         )
+
+
+def _is_patch(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a manifest is a patch's, whole or damaged, and not that of another program."""
+    if any(BATCH_FILE.fullmatch(name) for name in names):
+        return True
+    try:
+        manifest = parse_json(read_regular(folder / MANIFEST))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and {"format", "batches"} <= manifest.keys()
 
 
 def read_origin(folder: Path, name: str) -> Batch:

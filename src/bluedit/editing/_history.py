@@ -18,8 +18,9 @@ from typing import Any
 from bluedit.decoding import decode, read_json
 from bluedit.editing._folder import hash_of
 from bluedit.errors import WorkspaceError
-from bluedit.files import as_json, check_writable, read_regular, write_file, write_folder
+from bluedit.files import as_json, read_regular, write_file, write_folder
 from bluedit.options import whole_number
+from bluedit.places import check_new_folder
 
 FORMAT = 1
 _UNCHANGED = ("tag", "refused")  # events after which the same entries stand
@@ -146,7 +147,7 @@ def check_new(folder: Path) -> None:
         WorkspaceError: something is there already, or the place is not writable.
     """
     try:
-        check_writable(folder)
+        check_new_folder(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             what = "is a workspace already" if (folder / ABOUT).exists() else "exists and is not empty"
             raise WorkspaceError(f"{folder} {what}; choose a new or empty folder for the workspace")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from bluedit.editing._folder import BATCH_FILE, load_batch, readable, remove, wr
 from bluedit.editing._history import ABOUT, BATCHES, History, Standing, read_about, read_history, write_history
 from bluedit.editing._owner import Owner, check_owned, owned
 from bluedit.editing.patch import Base
-from bluedit.errors import PatchError, WorkspaceError
+from bluedit.errors import BluEditError, PatchError, WorkspaceError
 from bluedit.interrupts import uninterrupted
 from bluedit.writing.batch import Batch
 
@@ -72,8 +72,10 @@ class Store:
         """Write batches that the next event will name, and return their names. Files that a killed process left are deleted.
 
         Raises:
-            WorkspaceError: the disk is full or not writable; nothing was recorded.
+            WorkspaceError: the disk is full or not writable, or the lock was broken; nothing was recorded.
         """
+        assert self._owner
+        check_owned(self.folder, self._owner)  # else the files of whoever broke it would be deleted
         place = self.folder / BATCHES
         known = {name for event in self.history.events for one in event.add for name in one.batches}
         pending = {name for name in self._pending if name not in known}
@@ -93,7 +95,9 @@ class Store:
         return names
 
     def _forget_pending(self) -> None:
-        """Delete the batches that were written for an event that was not recorded."""
+        """Delete the batches that were written for an event that was not recorded, unless another process has recorded the same meanwhile."""
+        with suppress(BluEditError):
+            self.read()
         named = {name for event in self.history.events for one in event.add for name in one.batches}
         remove(
             self.folder / BATCHES / f"{name}{suffix}"

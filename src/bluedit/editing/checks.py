@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from bluedit.editing.patch import Base, Patch
-from bluedit.errors import PatchError, RecipeError
+from bluedit.errors import PatchError, RecipeError, StatisticsError
+from bluedit.files import expanded
 from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
+from bluedit.model.loading import EMBEDDED
+from bluedit.statistics.store import MomentStore
 
 
 def base_of(lm: EditableModel, fingerprint: str) -> Base:
     """The description of this model that its patches carry."""
     first = lm.tokenizer("a")["input_ids"][:1]
-    return Base(lm.name, fingerprint, _dtype(lm), bool(first) and first[0] in lm.tokenizer.all_special_ids)
+    place = lm.name not in EMBEDDED and expanded(lm.name)
+    name = str(place.resolve()) if place and place.exists() else lm.name  # a relative path says nothing elsewhere
+    return Base(name, fingerprint, _dtype(lm), bool(first) and first[0] in lm.tokenizer.all_special_ids)
 
 
 def check_recipe(lm: EditableModel, recipe: Recipe) -> None:
@@ -76,3 +81,12 @@ def check_made_for(lm: EditableModel, patch: Patch, unedited: str, now: str) -> 
 
 def _dtype(lm: EditableModel) -> str:
     return str(lm.dtype).removeprefix("torch.")
+
+
+def corpus_from_anywhere(statistics: MomentStore) -> str:
+    """The corpus by a name that works in any folder. Raises StatisticsError if it cannot be used, now rather than with the first edit."""
+    if statistics.budget < 1:
+        raise StatisticsError(f"tokens is {statistics.budget}; key statistics need at least 1")
+    statistics.corpus.fingerprint(statistics.budget)
+    place = expanded(statistics.corpus.name)
+    return str(place.resolve()) if place.exists() else statistics.corpus.name

@@ -57,6 +57,10 @@ def unknown_facts(lm: EditableModel, facts: Sequence[Fact], known: str, progress
     if known == "skip" and new:
         log.info("%d of %d facts are left out: the model says them already", len(old), len(facts))
         return new
+    if known == "skip":
+        raise FactError(
+            f"nothing is left to edit: the model says all {len(facts)} facts already (known='edit', --known edit strengthens them)"
+        )
     shown = "; ".join(f"{fact.text!r} => {fact.target!r}" for fact in old[:5]) + ("; ..." if len(old) > 5 else "")
     raise FactError(
         f"the model already says {len(old)} of {len(facts)} facts: {shown}. "

@@ -16,6 +16,7 @@ from bluedit.editing._entries import Difference, WorkspaceEntry, difference, ent
 from bluedit.editing._history import Event, check_new, create
 from bluedit.editing._store import Store
 from bluedit.editing._verify import Problem, faults_of_files, faults_of_weights
+from bluedit.editing.checks import corpus_from_anywhere
 from bluedit.editing.edit import Edit
 from bluedit.editing.editor import Editor
 from bluedit.editing.guard import Action, Guarding, Rules
@@ -23,7 +24,6 @@ from bluedit.editing.patch import Patch
 from bluedit.errors import WorkspaceError
 from bluedit.evaluate.health import FactHealth, fact_health
 from bluedit.facts.fact import Fact
-from bluedit.files import expanded
 from bluedit.methods.presets import DEFAULT
 from bluedit.methods.recipe import Recipe
 from bluedit.options import whole_number
@@ -75,19 +75,18 @@ class Workspace:
         Raises:
             WorkspaceError: something is in the folder already, or the place is not writable.
             ModelError: the model cannot be loaded or edited.
+            StatisticsError: the corpus cannot be read, or no tokens are to be.
         """
         folder = Path(folder).absolute()
         check_new(folder)
         editor = model
         if not isinstance(editor, Editor):
-            local = expanded(str(model))
-            name = str(local.resolve()) if local.exists() else str(model)
-            editor = Editor.load(name, dtype=dtype, corpus=corpus, tokens=tokens, **options)
+            editor = Editor.load(str(model), dtype=dtype, corpus=corpus, tokens=tokens, **options)
         elif len(editor.journal):
             raise WorkspaceError("the editor has edits already; a workspace begins with the unedited model")
         about = {
             "base": asdict(editor.journal.base),
-            "corpus": editor.moments.corpus.name,
+            "corpus": corpus_from_anywhere(editor.moments),
             "tokens": editor.moments.tokens,
             "versions": versions(),
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -42,7 +42,7 @@ class CounterFact(Suite):
         plan = []
         for fact in facts:
             old = fact.old_target or ""
-            edited = [(pairs.add(*own), pairs.add(own[0], old)) for own in target_pairs(fact)]
+            edited = [(pairs.add(*own), pairs.add(own[0], old, *own[2:])) for own in target_pairs(fact)]
             true = [pairs.add(n.prompt, n.answer) for n in fact.neighbours if n.answer]
             plan.append((edited, _neighbour_pairs(pairs, fact), true))
         answers = queries.score(pairs.all)

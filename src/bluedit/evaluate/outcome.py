@@ -78,7 +78,11 @@ class Yardstick:
         for fact in facts:
             own = [(fact.text, fact.joined), *((text, None) for text in fact.paraphrases)]
             new = [pairs.add(text, fact.target, joined) for text, joined in own]
-            old = [pairs.add(text, fact.old_target) for text, _ in own] if fact.old_target is not None else []
+            old = (
+                [pairs.add(text, fact.old_target, joined) for text, joined in own]
+                if fact.old_target is not None
+                else []
+            )
             near = [pairs.add_two(n.prompt, n.answer, fact.target) for n in fact.neighbours if n.answer]
             plan.append((new, old, near))
         answers = score(self._lm, pairs.all, self._progress)

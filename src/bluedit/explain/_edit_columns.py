@@ -18,6 +18,7 @@ from bluedit.shapes import Float, Tensor
 from bluedit.text.prompts import subject_row
 from bluedit.text.rows import Row
 from bluedit.writing.batch import Batch, Update
+from bluedit.writing.context import needed
 from bluedit.writing.keys import KeyPlace, batch_rows, read_keys, read_values
 from bluedit.writing.weights import EditedWeights
 
@@ -58,8 +59,11 @@ class Columns:
         batch = history.batch
         recipe = recipe_of(batch.origin)
         laid = batch_rows(lm.tokenizer, batch.written, batch.origin.prefixes, recipe)
-        trained = not all(len(update.reach) for update in batch.updates)
-        found = next((update.R.shape[1] for update in batch.updates if update.R.shape[1] != laid.n), None)
+        solved = [
+            update for update in batch.updates if len(update.reach)
+        ]  # the others have no columns, see `EditRun.rescaled`
+        trained = not solved
+        found = next((update.R.shape[1] for update in solved if update.R.shape[1] != laid.n), None)
         if found is not None and not trained:
             raise PatchError(
                 f"the facts of this batch give {laid.n} columns, but the patch holds {found}; it was written with another tokenizer or chat template"
@@ -93,9 +97,21 @@ class Columns:
 
     def values(self, layer: int) -> Float[Tensor, "d_value k"]:
         """The columns' hidden states where targets of a layer live, on the weights as they are; float64 on the CPU."""
+        return read_values(self.lm, self.rows, self.site(layer), self.count).double().cpu()
+
+    def site(self, layer: int) -> Site:
+        """Where targets of a layer live."""
         site = Site(self.recipe.objective.site, layer)
-        site = site if self.lm.anatomy.additive else site.at_projection
-        return read_values(self.lm, self.rows, site, self.count).double().cpu()
+        return site if self.lm.anatomy.additive else site.at_projection
+
+    def wanted(self, residuals: Float[Tensor, "d_value k"], step: Step) -> Float[Tensor, "d_value k"]:
+        """What a write's residuals ask of its target: without the step's share, what blocks multiply by, and what a guard took off."""
+        return residuals / (needed(self.lm, step, self.site(step.target)) * self.kept)
+
+    @property
+    def kept(self) -> float:
+        """The share of the batch's change that a guard let stay."""
+        return float((self.batch.guard or {}).get("share", 1.0))
 
     def residuals(self, weights: EditedWeights, update: Update) -> Float[Tensor, "d_value k"]:
         """What a write is to add at each column's key, before it is made; float64 on the CPU.

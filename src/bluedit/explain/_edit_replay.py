@@ -104,16 +104,16 @@ def rewrite(weights: EditedWeights, columns: Columns, *, exact: bool) -> Rewritt
     last = max((step.target for step in steps.values()), default=max(batch.layers))
     before = {layer: weight_of(lm, layer) for layer in batch.layers if exact and not columns.trained}
     targets: dict[int, tuple[Tensor, Tensor]] = {}
-    residuals: list[Tensor] = []
+    residuals: list[Tensor | None] = []  # None of a write without columns
     began = columns.values(last)
     with weights.filtered(batch.layers, batch.filters):
         states = [columns.values(last)]  # filters of earlier batches may be off in here (PRUNE)
         for update in batch.updates:
-            if not columns.trained:
-                residuals.append(columns.residuals(weights, update))
+            asked = columns.residuals(weights, update) if len(update.reach) else None
+            residuals.append(asked)
             step = steps.get(update.layer)
-            if step and step.target not in targets:
-                targets[step.target] = (residuals[-1] / step.share, columns.values(step.target))
+            if step and asked is not None and step.target not in targets:
+                targets[step.target] = (columns.wanted(asked, step), columns.values(step.target))
             weights.add(update.layer, update.R.to(lm.device), update.A.to(lm.device))
             states.append(columns.values(last))
     way = Way(began, states, columns.values(last))
@@ -163,7 +163,7 @@ def weight_of(lm: EditableModel, layer: int) -> Float[Tensor, "d_value d_key"]:
 
 
 def _changes(
-    columns: Columns, column: int, residuals: Sequence[Tensor], filtered: dict[int, Tensor]
+    columns: Columns, column: int, residuals: Sequence[Tensor | None], filtered: dict[int, Tensor]
 ) -> dict[int, LayerChange]:
     """What the batch changed at each layer, seen from the fact's `column`, from 0."""
     if columns.trained:
@@ -173,7 +173,7 @@ def _changes(
         writes = [
             (update, r[:, column])
             for update, r in zip(columns.batch.updates, residuals, strict=True)
-            if update.layer == layer
+            if update.layer == layer and r is not None
         ]
         number, slack = columns.numbers[column], slack_of(columns.recipe)
         found[layer] = LayerChange.of(layer, writes, number, slack, filtered.get(layer))
@@ -181,7 +181,7 @@ def _changes(
 
 
 def _written(
-    columns: Columns, steps: dict[int, Step], way: Way, residuals: Sequence[Tensor], seen: Sequence[SeenColumn]
+    columns: Columns, steps: dict[int, Step], way: Way, residuals: Sequence[Tensor | None], seen: Sequence[SeenColumn]
 ) -> tuple[Written, ...]:
     """The writes in order. Those that wrote nothing for a column and did not move it are left out."""
     found = []
@@ -189,10 +189,11 @@ def _written(
     for i, update in enumerate(columns.batch.updates):
         for column, position in enumerate(columns.positions):
             part = parts[column][i]
-            if columns.trained:
+            asked = residuals[i]
+            if asked is None:
                 found.append(Written(update.layer, None, position, None, None, None, None, part))
                 continue
-            r = residuals[i][:, column]
+            r = asked[:, column]
             if r.any() or abs(part) >= _NOTHING:
                 change = seen[column].changes[update.layer]
                 found.append(

@@ -17,6 +17,7 @@ from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, touched
+from bluedit.writing.batch import Batch
 from bluedit.writing.keys import batch_rows
 from bluedit.writing.target import Targets
 from bluedit.writing.trace import Trace, Write
@@ -33,6 +34,7 @@ class Watch(Trace):
         self.targets: Targets | None = None
         self.site: Site | None = None
         self.write: Write | None = None
+        self.prefixes: Sequence[str] = ()
 
     def seen(self) -> tuple[Site, Targets, Write]:
         """What was kept; from now on the next edit's is."""
@@ -46,6 +48,9 @@ class Watch(Trace):
 
     def on_write(self, write: Write) -> None:
         self.write = self.write or write
+
+    def on_batch(self, batch: Batch) -> None:
+        self.prefixes = batch.origin.prefixes
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +90,8 @@ class Probe:
 
     def _targets(self, layer: int, recipe: Recipe) -> list[Target]:
         site, targets, write = self.watch.seen()
-        laid = batch_rows(self.editor.lm.tokenizer, self.facts, (), recipe)
+        laid = batch_rows(self.editor.lm.tokenizer, self.facts, self.watch.prefixes, recipe)
+        bare = {row.fact for row in laid.rows if row.is_bare}  # other columns are of the prompt after a sentence
         vectors = targets.z - targets.start
         said = self._said([row for row in laid.rows if row.is_bare], site, vectors)
         match = self._match(layer, write.keys)
@@ -98,7 +104,8 @@ class Probe:
             "delivered": write.reach,
         }
         found = []
-        for column, owners in enumerate(laid.owners):
+        for column in bare:
+            owners = laid.owners[column]
             numbers = {name: float(values[column]) for name, values in columns.items()}
             steps, says = int(targets.steps[column]), said.get(column, float("nan"))
             found += [Target(layer, fact, steps=steps, said=says, **numbers) for fact in owners]

@@ -83,7 +83,8 @@ def _optimised(setting: Setting, fisher: Mapping[Site, Tensor], layer: int) -> T
     title = f"residuals of layer {layer}"
     with frozen(editor.model), editor.progress.task(title, setting.batch.n, "facts") as advance:
         rows, objective, site = setting.batch.rows, setting.host.objective, setting.site(layer)
-        return optimise_targets(setting.lm, rows, site, objective, editor.execution, advance, fisher=fisher)
+        found = optimise_targets(setting.lm, rows, site, objective, editor.execution, advance, fisher=fisher)
+    return from_all_texts(setting.lm, found, rows, site, range(setting.batch.n)) if objective.rotate else found
 
 
 @torch.no_grad()

@@ -123,7 +123,9 @@ def find_fact(facts: Sequence[Fact], wanted: str | int) -> int:
         FactError: there is none, or several.
     """
     if not facts:
-        raise FactError("there is no edited fact to explain: this editor has made no edit; pass a patch")
+        raise FactError(
+            "there is no edited fact to explain: nothing was edited, or all of it was undone; pass a patch with facts"
+        )
     text = str(wanted).strip()
     if 1 <= (whole_number(text) or 0) <= len(facts):
         return int(text)
@@ -237,7 +239,8 @@ def _note(columns: Columns, history: History, seen: Rewritten) -> str:
     unknown = any(change.row is None for change in seen.main.changes.values())
     update = columns.recipe.update
     why = _EXACT if not isinstance(update, ClosedForm) or update.solved_as_recorded else _SPARED
-    return " ".join(filter(None, [why if unknown else "", _FILTERED if history.filtered else ""]))
+    softened = f"A guard let {columns.kept:.0%} of the batch's change stay." if columns.kept < 1 else ""
+    return " ".join(filter(None, [why if unknown else "", _FILTERED if history.filtered else "", softened]))
 
 
 def write_edit(found: EditExplanation, folder: str | Path, plots: Sequence[str] = ()) -> Path:

@@ -26,6 +26,7 @@ from bluedit.explain.residual_data import TABLES
 from bluedit.explain.unedited import unedited
 from bluedit.facts.fact import Fact
 from bluedit.methods.recipe import Recipe
+from bluedit.methods.tuning_file import BUNDLED
 from bluedit.model.editable import EditableModel
 from bluedit.page.plots import check_plots, write_plots
 from bluedit.progress import Progress
@@ -140,7 +141,8 @@ def _watched(
     if isinstance(model, Editor):
         moments, trace, progress = model.moments, model.trace, progress or model.progress
         own = {"corpus": moments.corpus.name, "tokens": moments.tokens, "statistics": moments.folder}
-        given = own | {"execution": model.execution, "targets": model.targets} | given
+        how = {"execution": model.execution, "targets": model.targets, "tuning": model.tuning or BUNDLED}
+        given = own | how | given
     switch = Switch(given.pop("targets", None), trace)
     return Editor(lm, **given, targets=switch, trace=switch, progress=progress), switch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from bluedit.export.weight_files import WeightFiles
 from bluedit.files import expanded
 from bluedit.model.anatomy import Projection
 from bluedit.model.fingerprint import parameters_fingerprint, weights_fingerprint
-from bluedit.model.loading import EMBEDDED, check_own_code, gguf_of, load, locate, quiet
+from bluedit.model.loading import EMBEDDED, auto_class, check_own_code, gguf_of, load, locate, quiet
 from bluedit.shapes import Tensor
 
 if TYPE_CHECKING:
@@ -118,13 +119,14 @@ class BaseModel:
     @cached_property
     def skeleton(self) -> Any:
         """The model without weights. Raises ModelError if transformers cannot make it."""
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoConfig
 
         folder = self.folder
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
             with torch.device("meta"):
-                return AutoModelForCausalLM.from_config(config, trust_remote_code=self.trust_remote_code)
+                kind = auto_class(folder, self.trust_remote_code, None)
+                return kind.from_config(config, trust_remote_code=self.trust_remote_code)
         except Exception as error:  # readers of configurations raise many kinds of their own
             check_own_code(self.name, error)
             raise ModelError(
@@ -143,6 +145,11 @@ class BaseModel:
         names: dict[int, str] = {}
         for origin in edits.origins:
             names |= {int(layer): str(name) for layer, name in dict(origin.about.get("modules") or {}).items()}
+        wrong = [layer for layer in edits.layers if layer in names and str(layer) not in re.split(r"\D+", names[layer])]
+        if wrong:
+            raise ExportError(
+                f"the patch says that the projection of layer {wrong[0]} is {names[wrong[0]]}; restore it from a copy"
+            )
         if not set(edits.layers) <= names.keys():
             found = load(self.name, device="cpu", trust_remote_code=self.trust_remote_code).anatomy.projections
             names = {layer: projection.name for layer, projection in enumerate(found)}

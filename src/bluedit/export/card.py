@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bluedit.export.base import BaseModel, Edits
+from bluedit.facts.replacing import different
 from bluedit.markdown import table
 from bluedit.model.loading import EMBEDDED
 
@@ -103,8 +104,8 @@ def card(edits: Edits, base: BaseModel, about: About) -> str:
 
 
 def fact_count(edits: Edits) -> int:
-    """How many facts edits wrote, also where a patch was stripped of them."""
-    return len(edits.facts) + sum(batch.stripped for batch in edits.batches)
+    """How many different facts edits wrote, also where a patch was stripped of them."""
+    return len(different(edits.facts)) + sum(batch.stripped for batch in edits.batches)
 
 
 def _count(edits: Edits) -> str:
@@ -155,7 +156,7 @@ def _drift(report: Mapping[str, Any]) -> str:
 
 
 def _facts(edits: Edits) -> str:
-    shown = edits.facts[:_SHOWN_FACTS]
-    text = table(("prompt", "answer"), [(fact.text, fact.target) for fact in shown])
-    more = len(edits.facts) - len(shown)
-    return text + (f"\n{more} more." if more else "")
+    facts = different(edits.facts)
+    text = table(("prompt", "answer"), facts[:_SHOWN_FACTS])
+    more = len(facts) - _SHOWN_FACTS
+    return text + (f"\n{more} more." if more > 0 else "")

@@ -9,8 +9,9 @@ from safetensors import SafetensorError
 
 from bluedit.errors import ModelError
 from bluedit.export._adapters import refuse_hidden_adapters, save_with_adapters
-from bluedit.files import PREFIX, check_writable, write_folder
+from bluedit.files import PREFIX, write_folder
 from bluedit.model.loading import quiet
+from bluedit.places import check_new_folder
 
 if TYPE_CHECKING:
     from bluedit.model.editable import EditableModel
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def check_free(folder: Path) -> None:
     """Raises ModelError if the folder exists and is not empty, or cannot be made; also called before a long computation starts."""
     try:
-        check_writable(folder)
+        check_new_folder(folder)
     except OSError as error:
         raise ModelError(
             f"no model can be saved to {folder}: {error.strerror or error}; choose another place"

@@ -9,14 +9,15 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from bluedit.errors import ExportError, RecipeError, did_you_mean
+from bluedit.errors import MALFORMED, ExportError, RecipeError, did_you_mean
 from bluedit.export import gguf_forms, lora, merged, patch_copy
 from bluedit.export.base import BaseModel, Edits
 from bluedit.export.checkpoint import cause, check_free
 from bluedit.export.form import Exported, Form, Job
 from bluedit.facts.words import HALF_PAIR
-from bluedit.files import check_writable, replacing, write_folder
+from bluedit.files import replacing, write_folder
 from bluedit.options import options_of
+from bluedit.places import check_writable
 
 log = logging.getLogger(__name__)
 __all__ = ["export_patch", "forms"]
@@ -54,7 +55,8 @@ def export_patch(
         options: of the form.
 
     Raises:
-        ExportError: an unknown form or option, the patch does not belong to the model, or the place is taken or cannot be written.
+        ExportError: an unknown form or option, the patch does not belong to the model or cannot be read, its model's code is to be run and
+            `model` does not name it, or the place is taken or cannot be written.
         ModelError: the base model cannot be found or read.
     """
     form = _form(to, options)
@@ -65,6 +67,10 @@ def export_patch(
     if not patch.batches:
         raise ExportError(
             "there are no edits to export: the patch is empty, or all entries of the workspace were undone"
+        )
+    if trust_remote_code and model is None:
+        raise ExportError(
+            f"the patch names the model {patch.base.model!r}, and its code would run; name the model that you trust with model= (--model)"
         )
     base = BaseModel(model or patch.base.model, trust_remote_code)
     if form.needs_base and not force:
@@ -77,6 +83,10 @@ def export_patch(
                 done.append(form.write(job, temporary))
         else:
             write_folder(out, lambda folder: done.append(form.write(job, folder)))
+    except MALFORMED as error:
+        raise ExportError(
+            f"the patch's description of its edits cannot be read ({type(error).__name__}: {error}); restore it from a copy"
+        ) from error
     except (OSError, SafetensorError) as error:
         raise ExportError(
             f"cannot write {out}: {cause(error)}; nothing was written there. Free disk space or choose another place"

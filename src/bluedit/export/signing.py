@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bluedit.errors import ExportError
-from bluedit.files import check_writable, replacing
+from bluedit.files import replacing
+from bluedit.places import check_writable
 
 
 def signature_of(path: Path) -> Path:
     """Where the signature of a folder or file is unless said otherwise: beside it."""
+    path = path if path.name and path.name != ".." else path.resolve()
     return path.with_name(f"{path.name}.sig")
 
 

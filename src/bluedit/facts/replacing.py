@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bluedit.facts.fact import Fact
 from bluedit.facts.subjects import same_subject_key
@@ -33,6 +33,11 @@ def replaced_by(facts: Sequence[Fact]) -> list[int | None]:
         for key in keys:
             texts.setdefault(key, i)
     return found[::-1]
+
+
+def different(facts: Iterable[Fact]) -> list[tuple[str, str]]:
+    """Text and target of each fact, in order; a fact that was taught a second time is there once."""
+    return list(dict.fromkeys((fact.text, fact.target) for fact in facts))
 
 
 def _key(fact: Fact, text: str) -> Key:

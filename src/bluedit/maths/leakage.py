@@ -53,8 +53,9 @@ class NullSpaceRule:
         return Weighed(U, self.leakage * leaks + self.l2)
 
     def refreshed(self, C: SecondMoment, K: Float[Tensor, "d_key n"]) -> Base:
-        """On the null space of (K K^T / n + leakage C) / (leakage + 1), which n edited keys are in too."""
-        mixed = (K @ K.T / K.shape[1] + self.leakage * C.matrix.double()) / (self.leakage + 1)
+        """On the null space of (K K^T / n + leakage C) / (leakage + 1), which n edited keys are in too. Without leakage C has weight 1."""
+        weight = self.leakage or 1.0
+        mixed = (K @ K.T / K.shape[1] + weight * C.matrix.double()) / (weight + 1)
         U, _ = null_space(SecondMoment(mixed, C.tokens, C.layer), self.threshold, self.unit)
         S = self.leakage * (U.T @ C.matrix.double() @ U)
         S.diagonal().add_(self.l2)

@@ -62,8 +62,11 @@ class Tuning:
         for when, more in self.parts:
             if all(chosen.get(path) == value for path, value in when.items()):
                 numbers |= more
-        numbers = {path: value for path, value in numbers.items() if path in chosen}
-        return replace(recipe.override(numbers, f"tuning {self.name}"), tuning=self.name)
+        slots = {path: value for path, value in numbers.items() if path in chosen and path in known(Recipe).slots}
+        changed = recipe.override(slots, f"tuning {self.name}")
+        options = changed.settings()  # a part that was exchanged has options of its own
+        numbers = {path: value for path, value in numbers.items() if path in options and path not in slots}
+        return replace(changed.override(numbers, f"tuning {self.name}"), tuning=self.name)
 
 
 def _agrees(value: Any, wanted: Any) -> bool:

@@ -63,7 +63,7 @@ def read_model(source: Path | str, name: str, *, trust_remote_code: bool = False
     if isinstance(source, Path) and not list(source.glob("*.safetensors")) and list(source.glob("pytorch_model*.bin*")):
         log.info("%s has pickled weights (pytorch_model.bin); only tensors are read from them, no code is run", name)
     # shapes that differ are let through, since transformers' own error does not name them
-    loaded: Any = _auto_class(source, trust_remote_code, options.get("gguf_file")).from_pretrained(
+    loaded: Any = auto_class(source, trust_remote_code, options.get("gguf_file")).from_pretrained(
         source,
         trust_remote_code=trust_remote_code,
         weights_only=True,
@@ -90,7 +90,7 @@ def read_model(source: Path | str, name: str, *, trust_remote_code: bool = False
     return model
 
 
-def _auto_class(source: Path | str, trust_remote_code: bool, gguf_file: str | None) -> Any:
+def auto_class(source: Path | str, trust_remote_code: bool, gguf_file: str | None) -> Any:
     """transformers' loader: that of causal language models, or of vision-language models where it knows the model only as one."""
     import transformers
 

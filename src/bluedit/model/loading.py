@@ -12,13 +12,23 @@ import torch
 from bluedit.errors import ModelError, did_you_mean
 from bluedit.facts.words import HALF_PAIR
 from bluedit.files import expanded
-from bluedit.model._checkpoint import check_own_code, quiet, read_checkpoint
+from bluedit.model._checkpoint import auto_class, check_own_code, quiet, read_checkpoint
 from bluedit.model._gguf import converted
 from bluedit.model.anatomy import Anatomy
 from bluedit.model.editable import EditableModel
 from bluedit.progress import Progress
 
-__all__ = ["EMBEDDED", "EmbeddedModel", "check_own_code", "embedded_file", "gguf_of", "load", "locate", "quiet"]
+__all__ = [
+    "EMBEDDED",
+    "EmbeddedModel",
+    "auto_class",
+    "check_own_code",
+    "embedded_file",
+    "gguf_of",
+    "load",
+    "locate",
+    "quiet",
+]
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ class MomentStore:
             "corpus": self.corpus.fingerprint(self.budget),
             "tokens": self.budget,
         }
+        if self.corpus.is_extra:  # its texts are in the model's chat form
+            identity["chat"] = text_fingerprint(str(getattr(self.lm.tokenizer, "chat_template", None)))
         return identity if self.storage == torch.float64 else identity | {"storage": str(self.storage)}
 
     @property

@@ -65,11 +65,13 @@ class Request:
     Attributes:
         editor: of the unedited model.
         base: the recipe with the numbers that it has now, and layers.
+        asked: the recipe before it got a model's numbers, which may exchange parts.
         search, unseen: facts that the model does not say, each about another subject.
     """
 
     editor: Editor
     base: Recipe
+    asked: Recipe
     search: Sequence[Fact]
     unseen: Sequence[Fact]
     effort: Effort

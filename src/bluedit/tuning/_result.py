@@ -82,8 +82,8 @@ def tuning_file(request: Request, search: Search, compared: Comparison) -> Tunin
     winner = compared.chosen if compared.is_better else compared.base
     confidence = compared.confidence(trials)
     source = f"bluedit tune, {base.name}: {trials} trials on {len(request.search)} facts, compared on {compared.facts} others"
-    shape = {key: value for key in _SHAPE if (value := getattr(config, key, None)) is not None}
-    parts = (*start.parts, (kind_of(base), dict(winner.settings)))
+    shape = {key: value for key in _SHAPE if isinstance(value := getattr(config, key, None), (int, str))}
+    parts = (*start.parts, (kind_of(request.asked), dict(winner.settings)))
     tuning = Tuning(f"tuned-{editor.journal.base.fingerprint[:8]}", source, shape, dict(start.set), parts)
     evidence = {
         "model": editor.lm.name,

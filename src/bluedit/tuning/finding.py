@@ -17,7 +17,7 @@ from bluedit.execution import Execution
 from bluedit.explain.folder import claimed, saving
 from bluedit.explain.unedited import unedited
 from bluedit.facts.fact import Fact
-from bluedit.methods.presets import DEFAULT
+from bluedit.methods.presets import DEFAULT, preset
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.tuning_file import BUNDLED, TuningFile, kept_file
 from bluedit.methods.tunings import Tuning
@@ -110,7 +110,8 @@ def find_tuning(
         raise ExplainError(
             f"the recipe {base.name} does not write batches in closed form; tune one such as natural-blue, memit-seq-blue or alphaedit-blue"
         )
-    request = Request(editor, base, *split_facts(editor, facts, effort), effort)
+    asked = (preset(recipe) if isinstance(recipe, str) else recipe).override(settings or {})
+    request = Request(editor, base, asked, *split_facts(editor, facts, effort), effort)
     about = request.described()
     begun = (folder / JOURNAL).exists()
     with claimed(folder, about, file="tune.json", what="tune", begun=begun), saving(folder):

@@ -48,7 +48,10 @@ class Plan:
         """The targets: those that are known, else those of a source, if there is one and something to optimise, else what is found now."""
 
         def whole() -> Targets:
-            if source is None or self.kept:
+            continued = (
+                self.initial is not None and self.unedited
+            )  # no fingerprint of weights tells two beginnings apart
+            if source is None or self.kept or continued:
                 return optimise(rows)
             more = {"later": self.later} if self.later else {}
             return source.get(lm, rows, self.site, self.objective, lambda: optimise(rows), **more)

@@ -27,6 +27,21 @@ from bluedit.writing.weights import EditedWeights
 Norms = MutableMapping[Site, float]
 
 
+def needed(lm: EditableModel, step: Step, site: Site) -> float:
+    """What the projection must deliver of a missing residual: the step's share, undoing what blocks multiply outputs by.
+
+    Args:
+        lm: the model.
+        step: which weight is written, for which target.
+        site: where that target is measured.
+    """
+    return (
+        step.share
+        * (lm.anatomy.scale(step.target) if site.is_projection_output else 1.0)
+        / lm.anatomy.scale(step.layer)
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class WriteContext:
     """All that a batch needs besides its facts.

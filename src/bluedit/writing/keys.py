@@ -19,6 +19,7 @@ from bluedit.shapes import Float, Tensor
 from bluedit.text.prompts import drift_row, other_rows, teacher_ids
 from bluedit.text.rows import Repeat, Row, measured_rows
 from bluedit.text.wordings import chat_form, wording_rows
+from bluedit.writing.target import Targets
 
 _MOST_GROUPS = 100  # of one fact
 
@@ -181,6 +182,14 @@ class WrittenKeys:
 def read_values(lm: EditableModel, rows: Sequence[Row], site: Site, n: int) -> Float[Tensor, "d_value n"]:
     """The value of each column at a site on the weights as they are: that of its bare prompt."""
     return read_moved_values(lm, rows, [site], n, {})[site]
+
+
+def from_all_texts(
+    lm: EditableModel, found: Targets, rows: Sequence[Row], site: Site, columns: Sequence[int]
+) -> Targets:
+    """Targets as seen from their columns' values in all texts. An evaluation of `objective.rotate` starts from some of them only."""
+    start = read_values(lm, rows, site, 1 + max(columns))[:, list(columns)]
+    return replace(found, z=start + (found.z - found.start), start=start)
 
 
 def read_moved_values(

@@ -23,9 +23,16 @@ from bluedit.writing._norms import anchor_norm, hold_norm, written_values
 from bluedit.writing._plan import Plan
 from bluedit.writing._space import Space
 from bluedit.writing.batch import Update
-from bluedit.writing.context import WriteContext
+from bluedit.writing.context import WriteContext, needed
 from bluedit.writing.finetune import finetune
-from bluedit.writing.keys import BatchRows, WrittenKeys, read_moved_values, read_values, read_written_values
+from bluedit.writing.keys import (
+    BatchRows,
+    WrittenKeys,
+    from_all_texts,
+    read_moved_values,
+    read_values,
+    read_written_values,
+)
 from bluedit.writing.needs import weights_needed
 from bluedit.writing.target import Targets, fixed
 from bluedit.writing.targets import optimise_targets
@@ -115,7 +122,7 @@ class _Writer:
         """Solve for the facts that are due, and add R A at the step's layer."""
         context, space = self.context, self.context.spaces.get(step.layer, Space())
         keys = self.keys.read(step.layer)
-        residual = torch.where(due, self._needed(step) * missing, 0.0)
+        residual = torch.where(due, needed(context.lm, step, context.site(step.target)) * missing, 0.0)
         A = residual.new_zeros(self.n, len(keys))
         check_finite(step.layer, residual, keys)
         try:
@@ -135,12 +142,6 @@ class _Writer:
         found = reach(residual, sent, A, keys)
         context.trace.on_write(Write(step, number, missing, residual, keys, R, A, due, found))
         return step.layer, R, A, found
-
-    def _needed(self, step: Step) -> float:
-        """What the projection must deliver of a missing residual: the step's share, undoing what blocks multiply outputs by."""
-        anatomy = self.context.lm.anatomy
-        at_projection = self.context.site(step.target).is_projection_output
-        return step.share * (anatomy.scale(step.target) if at_projection else 1.0) / anatomy.scale(step.layer)
 
     def train(self, update: FineTune) -> list[_Written]:
         """Fine-tune one layer. The change is stored as the identity times itself; it has no residuals and no reach."""
@@ -224,18 +225,13 @@ class _Writer:
                     return fixed(start + plan.initial.to(start), start)
                 how = (site, plan.objective, self._sized, advance, context.weights.unedited, plan.later, plan.initial)
                 found = optimise_targets(context.lm, rows, *how, context.fisher, self.shared)
-                return self._from_all_texts(found, site, rows) if plan.objective.rotate else found
+                columns = sorted({row.fact for row in rows})
+                return from_all_texts(context.lm, found, self.rows, site, columns) if plan.objective.rotate else found
 
             found = plan.get(context.source, context.found, context.lm, self.rows, optimise)
             if not plan.objective.norm_anchor:
                 return found, found.start
             return found, read_values(context.lm, self.rows, site.at_projection, self.n)
-
-    def _from_all_texts(self, found: Targets, site: Site, rows: Sequence[Row]) -> Targets:
-        """Targets as seen from the columns' values in all of their texts; an evaluation of `objective.rotate` starts from some of them."""
-        columns = sorted({row.fact for row in rows})
-        start = read_values(self.context.lm, rows, site, self.n)[:, columns]
-        return replace(found, z=start + (found.z - found.start), start=start)
 
 
 def due_facts(

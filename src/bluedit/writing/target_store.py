@@ -40,7 +40,7 @@ class TargetStore:
         unedited: fingerprint of the unedited weights, which some objectives hold on to.
         spared: seconds that targets found here took when they were optimised; a fair timing adds them.
         statistics: the model's, for objectives whose descent depends on them.
-        group: see `share`.
+        group, batch: see `share`.
     """
 
     folder: Path
@@ -48,12 +48,18 @@ class TargetStore:
     statistics: MomentStore | None = None
     spared: float = 0.0
     group: str = ""
+    batch: int = 0
     _asked: Counter[str] = field(default_factory=Counter)
 
     def share(self, group: str) -> None:
-        """From now on targets are kept under the name of a group instead of the model's weights: those that the first recipe of a group
-        optimises are used by its others, too, though their weights differ. An empty name ends that."""
+        """From now on targets are kept under the name of a group and of a batch instead of the model's weights: those that the first recipe of
+        a group optimises are used by its others, too, though their weights differ. An empty name ends that."""
         self.group = group
+        self.begin(0)
+
+    def begin(self, batch: int) -> None:
+        """What is asked for from now on belongs to this batch of the group's recipes."""
+        self.batch = batch
         self._asked.clear()
 
     def get(
@@ -82,7 +88,7 @@ class TargetStore:
         name = text_fingerprint(weights, self.unedited, prompts, sites, _described(asked), *text)
         if self.group:  # a recipe may ask for the same targets again, when it has changed the weights
             self._asked[name] += 1
-            name = text_fingerprint(name, self._asked[name])
+            name = text_fingerprint(name, self.batch, self._asked[name])
         file = self.folder / f"{name}.safetensors"
         try:
             if file.is_file():

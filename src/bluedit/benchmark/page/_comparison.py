@@ -89,11 +89,14 @@ def _bootstrap(count: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Int
     if not count:
         return math.nan, math.nan, math.nan
     chosen = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
-    drawn = np.sort(statistic(chosen))
+    drawn = statistic(chosen)
+    drawn = np.sort(drawn[~np.isnan(drawn)])  # a draw may have none of the few facts with a value
+    if not len(drawn):
+        return math.nan, math.nan, math.nan
     return (
-        float(drawn[int(0.025 * _RESAMPLES)]),
+        float(drawn[int(0.025 * len(drawn))]),
         float(statistic(np.arange(count)[None])[0]),
-        float(drawn[int(0.975 * _RESAMPLES) - 1]),
+        float(drawn[max(0, int(0.975 * len(drawn)) - 1)]),
     )
 
 

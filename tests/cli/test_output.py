@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shlex
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from bluedit import files
 from bluedit.cli.commands import done
-from bluedit.cli.output import VisibleFormatter, print_tables, say
+from bluedit.cli.output import VisibleFormatter, print_tables, say, say_json
 from bluedit.errors import BluEditError
 from bluedit.terminal import visible
 
@@ -157,3 +158,9 @@ def test_commands_that_are_printed_are_quoted_for_the_shell(tmp_path):
     assert found == []
     result = run("show", tmp_path / "a; rm b")
     assert result.stderr.endswith(f"make one with: bluedit edit ... --out '{tmp_path / 'a; rm b'}'\n")
+
+
+def test_json_that_is_printed_is_json_whatever_a_text_has(capsys):
+    text = "\x1b[31m\x85\x7f \u202e Élise"
+    say_json({"text": text})
+    assert json.loads(capsys.readouterr().out) == {"text": text}

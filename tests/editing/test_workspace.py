@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from editing_help import OTHER, SETTINGS, bits, edit, make_editor, same_bits
 
-from bluedit import Fact, Patch, Workspace
+from bluedit import Editor, Fact, Patch, Workspace
 from bluedit.editing import workspace as workspace_module
-from bluedit.errors import FactError, GuardError, RecipeError, WorkspaceError
-from toys import FACTS, files_in, fitting
+from bluedit.errors import FactError, GuardError, RecipeError, StatisticsError, WorkspaceError
+from toys import FACTS, corpus_in, files_in, fitting
 
 
 @pytest.fixture
@@ -93,6 +93,24 @@ def test_an_edit_in_several_batches_with_its_own_recipe_is_solved_again_alike(wo
     plain = make_editor(statistics=statistics)
     edit(plain, [*FACTS[1:], *OTHER], "memit-seq-blue", batch_size=2)
     assert same_bits(workspace.editor.model, bits(plain.model))
+
+
+def test_what_a_workspace_cannot_work_with_is_found_when_it_is_made(tmp_path, statistics):
+    model = make_editor(statistics=statistics).lm
+    for options, text in (
+        ({"corpus": str(tmp_path / "gone.txt")}, "there is no corpus"),
+        ({"tokens": -5}, "tokens is -5"),
+    ):
+        with pytest.raises(StatisticsError, match=text):
+            Workspace.create(tmp_path / "w", Editor(model, **options))
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_corpus_by_a_relative_name_is_found_from_elsewhere(tmp_path, statistics, monkeypatch):
+    monkeypatch.chdir(corpus_in(tmp_path).parent)
+    name = corpus_in(tmp_path).name
+    made = Workspace.create(tmp_path / "w", Editor(make_editor(statistics=statistics).lm, corpus=name, tokens=400))
+    assert made._store.about["corpus"] == str(tmp_path / name)
 
 
 def test_names_and_events_are_points_to_go_to(workspace):

@@ -18,7 +18,7 @@ from bluedit.terminal import visible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_CONTROL = re.compile("[\x7f-\x9f]")
+_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _MOST = 4000  # characters of an error
 
 

@@ -59,7 +59,7 @@ def unknown_facts(lm: EditableModel, facts: Sequence[Fact], known: str, progress
         return new
     if known == "skip":
         raise FactError(
-            f"nothing is left to edit: the model says all {len(facts)} facts already (known='edit', --known edit strengthens them)"
+            "nothing is left to edit: the model says already what is asked for (known='edit', --known edit strengthens them)"
         )
     shown = "; ".join(f"{fact.text!r} => {fact.target!r}" for fact in old[:5]) + ("; ..." if len(old) > 5 else "")
     raise FactError(

@@ -242,7 +242,7 @@ def test_facts_are_found_by_number_id_and_text():
     ]
     with pytest.raises(FactError, match=r"^2 facts hold 'is =>'; choose one by its number:\n1: .*\n2: [^\n]*$"):
         find_fact(FACTS, "is =>")
-    with pytest.raises(FactError, match="has made no edit"):
+    with pytest.raises(FactError, match="there is no edited fact to explain"):
         find_fact((), 1)
 
 

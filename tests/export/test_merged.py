@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from export_help import SHARD, card_data, edited, read_json, saved, toy_patch, without_modules
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
+from bluedit import Editor
 from bluedit.errors import ExportError, ModelError
 from bluedit.export.base import BaseModel, parameter_key
 from bluedit.export.export import export_patch
 from bluedit.methods.filters import CapSpectrum, Sparsify
-from toys import files_in
+from families import FAMILIES
+from toys import FACTS, files_in, toy_tokenizer
+
+FEW = {"layers": [0, 1], "objective.steps": 2, "contexts.count": 1}
 
 
 def same(folder, lm) -> bool:
@@ -178,6 +183,35 @@ def test_refusals_leave_nothing(tmp_path, monkeypatch):
         ):
             export_patch(patch, to, tmp_path / "out")
     assert {f.name for f in tmp_path.iterdir()} == {"base", "taken"}
+
+
+def test_a_model_with_images(tmp_path):
+    family = next(one for one in FAMILIES if one.kind == "llava")
+    family.make().save_pretrained(tmp_path / "base")
+    toy_tokenizer().save_pretrained(tmp_path / "base")
+    editor = Editor.load(str(tmp_path / "base"), tokens=480)
+    edit = editor.edit(FACTS[:1], "memit-seq-blue", settings=FEW, known="edit", report=False)
+    out = export_patch(edit.patch, "checkpoint", tmp_path / "out").path
+    found = AutoModelForImageTextToText.from_pretrained(out, dtype="auto").state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in editor.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("about", "text"),
+    [
+        ({"modules": {"x": "a.1"}}, "the patch's description of its edits cannot be read"),
+        ({"modules": [1]}, "the patch's description of its edits cannot be read"),
+        ({"versions": "abc"}, "the patch's description of its edits cannot be read"),
+        ({"modules": {"1": "model.layers.2.mlp.down_proj", "3": "model.layers.3.mlp.down_proj"}}, "layer 1 is model"),
+    ],
+)
+def test_forged_descriptions(about, text, tmp_path):
+    base = saved(tmp_path / "base")
+    patch = toy_patch(base)
+    batches = tuple(replace(one, origin=replace(one.origin, about=one.origin.about | about)) for one in patch.batches)
+    with pytest.raises(ExportError, match=text):
+        export_patch(replace(patch, batches=batches), "checkpoint", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_index_cannot_name_files_elsewhere(tmp_path):

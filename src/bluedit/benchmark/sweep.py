@@ -61,9 +61,8 @@ class Lambda(Sweep, kind="lambda"):
     def settings(self, recipe: Recipe, value: float) -> dict[str, Any]:
         own = recipe.settings()
         path = next((path for path in ("preserve.lambda", "preserve.l2") if path in own), None)
-        if path is None or (
-            own.get("update.slack") == 0 and not recipe.memory
-        ):  # with an equality constraint alone it cancels
+        cancels = own.get("update.slack") == 0 and not recipe.memory  # in an equality constraint without memory
+        if path is None or cancels:
             raise BenchmarkError(f"{recipe.name} has no lambda to vary; choose another recipe, or --front strength")
         return {path: value * own[path]}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from bluedit.editing.patch import Base, Patch
 from bluedit.errors import PatchError, RecipeError, StatisticsError
 from bluedit.files import expanded
@@ -14,8 +16,7 @@ from bluedit.statistics.store import MomentStore
 def base_of(lm: EditableModel, fingerprint: str) -> Base:
     """The description of this model that its patches carry."""
     first = lm.tokenizer("a")["input_ids"][:1]
-    place = lm.name not in EMBEDDED and expanded(lm.name)
-    name = str(place.resolve()) if place and place.exists() else lm.name  # a relative path says nothing elsewhere
+    name = lm.name if lm.name in EMBEDDED else _from_anywhere(lm.name)
     return Base(name, fingerprint, _dtype(lm), bool(first) and first[0] in lm.tokenizer.all_special_ids)
 
 
@@ -88,5 +89,11 @@ def corpus_from_anywhere(statistics: MomentStore) -> str:
     if statistics.budget < 1:
         raise StatisticsError(f"tokens is {statistics.budget}; key statistics need at least 1")
     statistics.corpus.fingerprint(statistics.budget)
-    place = expanded(statistics.corpus.name)
-    return str(place.resolve()) if place.exists() else statistics.corpus.name
+    name = statistics.corpus.name
+    return name if name == "self" else _from_anywhere(name)
+
+
+def _from_anywhere(name: str) -> str:
+    """The full path of a file or folder that is there: a relative one says nothing in another folder. Other names stay."""
+    place = expanded(name)
+    return str(place.resolve()) if os.path.exists(place) else name  # noqa: PTH110 - says no to what is no path

@@ -59,9 +59,8 @@ class Columns:
         batch = history.batch
         recipe = recipe_of(batch.origin)
         laid = batch_rows(lm.tokenizer, batch.written, batch.origin.prefixes, recipe)
-        solved = [
-            update for update in batch.updates if len(update.reach)
-        ]  # the others have no columns, see `EditRun.rescaled`
+        # an update without reach has no columns, see `EditRun.rescaled`
+        solved = [update for update in batch.updates if len(update.reach)]
         trained = not solved
         found = next((update.R.shape[1] for update in solved if update.R.shape[1] != laid.n), None)
         if found is not None and not trained:
@@ -110,8 +109,9 @@ class Columns:
 
     @property
     def kept(self) -> float:
-        """The share of the batch's change that a guard let stay."""
-        return float((self.batch.guard or {}).get("share", 1.0))
+        """The share of the batch's change that a guard let stay; 1 where none says a share."""
+        share = (self.batch.guard or {}).get("share")
+        return float(share) if isinstance(share, (int, float)) and 0 < share <= 1 else 1.0
 
     def residuals(self, weights: EditedWeights, update: Update) -> Float[Tensor, "d_value k"]:
         """What a write is to add at each column's key, before it is made; float64 on the CPU.

@@ -103,6 +103,12 @@ def card(edits: Edits, base: BaseModel, about: About) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def check_described(edits: Edits) -> None:
+    """Raises one of the errors `MALFORMED` if what edits say about themselves cannot be put on a card."""
+    _weights(edits)
+    _edits_table(edits)
+
+
 def fact_count(edits: Edits) -> int:
     """How many different facts edits wrote, also where a patch was stripped of them."""
     return len(different(edits.facts)) + sum(batch.stripped for batch in edits.batches)

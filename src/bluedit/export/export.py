@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from bluedit.errors import MALFORMED, ExportError, RecipeError, did_you_mean
 from bluedit.export import gguf_forms, lora, merged, patch_copy
 from bluedit.export.base import BaseModel, Edits
+from bluedit.export.card import check_described
 from bluedit.export.checkpoint import cause, check_free
 from bluedit.export.form import Exported, Form, Job
 from bluedit.facts.words import HALF_PAIR
@@ -68,6 +69,12 @@ def export_patch(
         raise ExportError(
             "there are no edits to export: the patch is empty, or all entries of the workspace were undone"
         )
+    try:
+        check_described(patch)
+    except MALFORMED as error:
+        raise ExportError(
+            f"the patch's description of its edits cannot be read ({type(error).__name__}: {error}); restore it from a copy"
+        ) from error
     if trust_remote_code and model is None:
         raise ExportError(
             f"the patch names the model {patch.base.model!r}, and its code would run; name the model that you trust with model= (--model)"
@@ -83,10 +90,6 @@ def export_patch(
                 done.append(form.write(job, temporary))
         else:
             write_folder(out, lambda folder: done.append(form.write(job, folder)))
-    except MALFORMED as error:
-        raise ExportError(
-            f"the patch's description of its edits cannot be read ({type(error).__name__}: {error}); restore it from a copy"
-        ) from error
     except (OSError, SafetensorError) as error:
         raise ExportError(
             f"cannot write {out}: {cause(error)}; nothing was written there. Free disk space or choose another place"

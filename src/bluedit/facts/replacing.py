@@ -1,4 +1,4 @@
-"""Which facts take the place of others, and which cannot be taught together."""
+"""Which facts take the place of others, and which are the same."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from bluedit.facts.fact import Fact
 from bluedit.facts.subjects import same_subject_key
 
 Key = tuple[str, str]
-
-
-def same_fact(fact: Fact) -> Key:
-    """What facts share that replace each other: the subject, whatever its spelling, and the prompt."""
-    return _key(fact, fact.prompt)
 
 
 def replaced_by(facts: Sequence[Fact]) -> list[int | None]:
@@ -28,8 +23,9 @@ def replaced_by(facts: Sequence[Fact]) -> list[int | None]:
         fact = facts[i]
         keys = {_key(fact, text) for text in (fact.prompt, *fact.phrasings)}
         others = [texts[key] for key in keys if key in texts and facts[texts[key]].target != fact.target]
-        found.append(prompts.get(same_fact(fact), max(others, default=None)))
-        prompts.setdefault(same_fact(fact), i)
+        prompt = _key(fact, fact.prompt)
+        found.append(prompts.get(prompt, max(others, default=None)))
+        prompts.setdefault(prompt, i)
         for key in keys:
             texts.setdefault(key, i)
     return found[::-1]

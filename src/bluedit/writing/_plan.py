@@ -48,9 +48,8 @@ class Plan:
         """The targets: those that are known, else those of a source, if there is one and something to optimise, else what is found now."""
 
         def whole() -> Targets:
-            continued = (
-                self.initial is not None and self.unedited
-            )  # no fingerprint of weights tells two beginnings apart
+            # no fingerprint of weights tells two beginnings on the unedited weights apart
+            continued = self.initial is not None and self.unedited
             if source is None or self.kept or continued:
                 return optimise(rows)
             more = {"later": self.later} if self.later else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from cli_help import FACT, SETTINGS, assert_fails, files, flat, key_pair, run
 from transformers import AutoModelForCausalLM
 
 from bluedit import Patch, Workspace
+from bluedit.cli.edit_output import finish_all
 
 SET = [word for path, value in SETTINGS.items() for word in ("--set", f"{path}={value}")]
 EDIT = ["edit", "-r", "memit", "--known", "edit", "--allow-missed", "--no-report", *SET]
@@ -151,3 +153,17 @@ def test_a_place_that_is_taken_is_refused_before_the_model_is_loaded(kind, tmp_p
         place = tmp_path / "f" / "w"
         said = f"no workspace can be made at {place}: {tmp_path / 'f'} is not a folder; choose another place"
     assert_fails(run("init", place, "-m", "no-such-model"), 14, said)
+
+
+def test_all_entries_that_heal_makes_say_what_they_lack(capsys):
+    def made(missed):
+        report = SimpleNamespace(missed=["x"] * missed)
+        recipe = SimpleNamespace(update=SimpleNamespace(preserve=None))
+        return SimpleNamespace(report=report, left_out=(), facts=["x", "y"], recipe=recipe)
+
+    edits = [(made(1), ["show", "3"]), (made(0), ["show", "4"]), (made(2), ["show", "5"])]
+    with pytest.raises(SystemExit) as caught:
+        finish_all(edits, allow_missed=False)
+    assert caught.value.code == 10
+    text = capsys.readouterr().err
+    assert "1 fact of 2 was not learned" in text and "2 facts of 2 were not learned" in text and "show 4" not in text

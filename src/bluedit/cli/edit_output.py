@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,10 +56,24 @@ def print_edit(done: Edit, details: bool) -> None:
 
 def finish(done: Edit, show: list[str], allow_missed: bool) -> None:
     """If facts were not learned or were left out, say so; exit with 10 unless that is allowed. The report says why and what to try."""
+    finish_all([(done, show)], allow_missed)
+
+
+def finish_all(made: Iterable[tuple[Edit, list[str]]], allow_missed: bool) -> None:
+    """The same of several edits, each with the command that shows it."""
+    message = "\n".join(filter(None, (_lacks(done, show) for done, show in made)))
+    if message and allow_missed:
+        say(message[0].upper() + message[1:])
+    elif message:
+        fail(message, NOT_LEARNED)
+
+
+def _lacks(done: Edit, show: list[str]) -> str:
+    """Which facts of an edit are not said or were left out; empty if none."""
     missed, gone = len(done.report.missed) if done.report else 0, len(done.left_out)
     parts = [(missed, "not learned")] * bool(missed) + [(gone, "left out")] * bool(gone)
     if not parts:
-        return
+        return ""
     whole = len(done.facts) + gone
     told = " and ".join(
         f"{count(number, 'fact')} of {whole} {'was' if number == 1 else 'were'} {what}" for number, what in parts
@@ -69,7 +84,4 @@ def finish(done: Edit, show: list[str], allow_missed: bool) -> None:
         message += (
             f" (objective.clamp is {options['objective.clamp']:g} now, objective.steps {options['objective.steps']})"
         )
-    if allow_missed:
-        say(message[0].upper() + message[1:])
-    else:
-        fail(message, NOT_LEARNED)
+    return message

@@ -214,7 +214,7 @@ def heal(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Write facts again that the model no longer says."""
-    from bluedit.cli.edit_output import finish, print_edit, show_entry
+    from bluedit.cli.edit_output import finish_all, print_edit, show_entry
 
     found = needed(context, device=device, trust_remote_code=trust_remote_code)
     done = found.heal(report=report, **guarding(guard, protect, on_violation, skip_failed=skip_failed))
@@ -222,14 +222,7 @@ def heal(
         print_edit(one, details=False)
     say(f"{count(sum(len(one.facts) for one in done), 'fact')} written again" if done else "All facts are still said.")
     made = [event.add[0].entry for event in found.events[-len(done) :]] if done else []
-    ended = None
-    for one, number in zip(done, made, strict=True):
-        try:
-            finish(one, show_entry(found, number), allow_missed)
-        except typer.Exit as stop:  # after the other entries have said what they lack
-            ended = stop
-    if ended:
-        raise ended
+    finish_all([(one, show_entry(found, number)) for one, number in zip(done, made, strict=True)], allow_missed)
     if made and not report:
         _check_healed(found, made, allow_missed)
 

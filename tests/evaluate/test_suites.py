@@ -282,7 +282,7 @@ def test_the_page_of_the_docs_lists_the_suites():
 
 
 def test_a_joined_target_is_scored_without_a_space():
-    """At the fact's own prompt only; paraphrases and the old answer have a spacing of their own."""
+    """At the fact's own prompt only, the old answer there like the new one; paraphrases have a spacing of their own."""
     fact = Fact(
         *("The capital of {} is", "France", "Rome", "Paris"),
         paraphrases=("France has the capital",),
@@ -292,7 +292,7 @@ def test_a_joined_target_is_scored_without_a_space():
     model = CannedModel(lambda *_: answer(-1.0), lambda _: " Rome")
     own, other = (fact.text, "Rome", True), ("France has the capital", "Rome")
     SUITES["counterfact"].measure(model, [fact])
-    assert model.scored[:4] == [own, (fact.text, "Paris"), other, ("France has the capital", "Paris")]
+    assert model.scored[:4] == [own, (fact.text, "Paris", True), other, ("France has the capital", "Paris")]
     model.scored.clear()
     SUITES["zsre"].measure(model, [fact])
     assert model.scored[:2] == [own, other]

@@ -14,11 +14,11 @@ from bluedit.evaluate.bystanders import (
     chat_perplexity,
     chat_turns,
     compare_bystanders,
-    first_sentence,
     questions_beside,
     same_answer,
     says_the_same,
 )
+from bluedit.evaluate.sentences import first_sentence, up_to
 from bluedit.facts import Fact
 from bluedit.model.editable import EditableModel
 from bluedit.text.prompts import encode_exact
@@ -70,6 +70,20 @@ def test_questions_about_the_edited_subjects_are_left_out():
 )
 def test_first_sentence(text, sentence):
     assert first_sentence(text) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (" The CEO is Ilse Brandt. She", " The CEO is Ilse Brandt."),
+        ("Hello. The CEO is Ilse Brandt. She", "Hello. The CEO is Ilse Brandt."),
+        ("The CEO is Ilse Brandt.", None),  # it may go on as "Brandt.com"
+        ("The CEO is Ilse Brandtson. She", None),
+        ("The CEO is Dr. Ilse", None),
+    ],
+)
+def test_the_sentences_that_mention_a_target(text, found):
+    assert up_to(text, "Ilse Brandt") == found
 
 
 def test_the_same_answer():

@@ -110,7 +110,7 @@ def test_texts_that_differ_from_the_plain_forward_are_not_used(monkeypatch, capl
 def test_a_text_ends_where_it_is_complete():
     lm = model("llama")
     whole = greedy(lm, PROMPTS, [12] * 5)
-    seen = greedy(lm, PROMPTS, [12] * 5, ended=lambda text: len(text) > 5)
+    seen = greedy(lm, PROMPTS, [12] * 5, ended=lambda _, text: len(text) > 5)
     assert all(len(one.text) > 5 for one in seen) and any(len(one.tokens) < 12 for one in seen)
     assert all(all_.text.startswith(one.text) for all_, one in zip(whole, seen, strict=True))
     assert all(one.first is None for one in seen)

@@ -2,7 +2,7 @@
 
 from report_help import CannedRespondent
 
-from bluedit.evaluate.asked import FORMS, ask_facts
+from bluedit.evaluate.asked import FORMS, ask_facts, ways_of
 from bluedit.facts import Fact
 
 FACT = Fact(
@@ -38,6 +38,15 @@ def test_a_fact_is_asked_in_every_form():
     assert model.prompts == [text for *_, text in ASKED]
     assert model.rooms == [10, 10, 26, 10, 26, 26], "the target's two tokens, and room to see how it goes on"
     assert all(reply.said for reply in replies) and {reply.form for reply in replies} == set(FORMS)
+
+
+def test_an_answer_goes_on_until_more_would_not_change_the_reply():
+    ways = {way.form: way for way in ways_of(FACT, chat)}
+    assert not ways["prompt"].is_answered(" Nora Feldt. She was") and ways["prompt"].is_answered("\n Nora Feldt.\nShe")
+    assert ways["chat"].is_answered("It is Nora Feldt. She") and not ways["chat"].is_answered("It is Nora Feldt.")
+    assert not ways["chat"].is_answered("It is a company. It is\nled by") and ways["question"].is_answered(" Klaus\n")
+    [reply] = [reply for reply in ask("It is Nora Feldt. She was\nborn in")[1] if reply.form == "chat"]
+    assert reply.said and reply.text == "It is Nora Feldt."
 
 
 def test_before_an_edit_only_the_prompt_is_asked():

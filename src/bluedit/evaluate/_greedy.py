@@ -50,7 +50,7 @@ def greedy(
 
     Args:
         rooms: most tokens of each continuation.
-        ended: whether a text is complete; a continuation goes on until then, or to the model's end token. It may be longer.
+        ended: whether the text after a prompt is complete; it goes on until then, or to the model's end token. It may be longer.
         first: whether the first token's distribution is wanted.
 
     Raises:
@@ -101,7 +101,7 @@ def _side_by_side(
                         for lane, i in enumerate(batch.numbers)
                         if written[i].tokens[-1] not in stops
                         and len(written[i].tokens) < rooms[i]
-                        and not ended(written[i].text)
+                        and not ended(i, written[i].text)
                     ]
                 )
             advance(len(part))

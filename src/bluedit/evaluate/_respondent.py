@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from bluedit.methods.wordings import ChatForm
 
-Ended = Callable[[str], bool]
+Ended = Callable[[int, str], bool]  # of the number of a prompt, and the text after it so far
 
 
 @dataclass(eq=False)
@@ -29,7 +29,7 @@ class Written:
     tokens: list[int] = field(default_factory=list)
 
 
-def never(text: str) -> bool:  # noqa: ARG001
+def never(number: int, text: str) -> bool:  # noqa: ARG001
     """For texts that end only at their length limit or at the model's end token."""
     return False
 

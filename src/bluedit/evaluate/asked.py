@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bluedit.evaluate.said import mentions, said
+from bluedit.evaluate.sentences import up_to
 from bluedit.facts.words import is_question
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Reply:
     Attributes:
         form: a key of FORMS.
         prompt: the text it was given; in chat the user's turn, without the template.
-        text: its greedy continuation; outside chat only the first line, unless the target has several.
+        text: its greedy continuation; outside chat only the first line, unless the target has several. The answer to a question ends with
+            the sentence that says the target.
         said: whether that says the target (see `bluedit.evaluate.said`): a statement must go on with it, the answer to a question
             must contain it.
     """
@@ -70,13 +72,23 @@ class Way:
         length = respondent.answer_length(fact.text, fact.target, fact.joined)
         return length + (_SENTENCE if self.question else _SPARE)
 
+    def is_answered(self, text: str) -> bool:
+        """Whether the reply would be the same if the text went on."""
+        return ("\n" in text.lstrip() and self._is_cut) or (self.question and up_to(text, self.fact.target) is not None)
+
     def reply(self, text: str) -> Reply:
-        """What a generated text answers, and whether that says the fact."""
+        """What a generated text answers, and whether that says the fact. The answer to a question ends with the sentence that says it."""
         text, target = text.strip(), self.fact.target
-        if self.one_line and "\n" not in target:
+        if self._is_cut:
             text = text.partition("\n")[0].rstrip()
+        if self.question:
+            text = up_to(text, target) or text
         holds = mentions if self.question else said
         return Reply(self.form, self.prompt, text, holds(text, target))
+
+    @property
+    def _is_cut(self) -> bool:
+        return self.one_line and "\n" not in self.fact.target
 
 
 def ways_of(fact: Fact, chat: ChatForm | None) -> Iterator[Way]:
@@ -102,7 +114,8 @@ def _as_question(text: str) -> str:
 
 def ask(respondent: Respondent, ways: Sequence[Way]) -> list[Reply]:
     """The model's reply to each way of asking."""
-    written = respondent.write([way.text for way in ways], [way.room(respondent) for way in ways])
+    rooms = [way.room(respondent) for way in ways]
+    written = respondent.write([way.text for way in ways], rooms, lambda number, text: ways[number].is_answered(text))
     return [way.reply(text.text) for way, text in zip(ways, written, strict=True)]
 
 

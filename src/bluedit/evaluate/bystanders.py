@@ -15,6 +15,7 @@ import torch
 
 from bluedit.evaluate.answers import score_encoded
 from bluedit.evaluate.said import mentions, normal
+from bluedit.evaluate.sentences import first_sentence, has_sentence
 from bluedit.text.prompts import encode_exact
 from bluedit.text.wordings import chat_form
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 _ROOM = 16  # tokens of an answer
 _SHOWN = 3
 _MOST_NATS = 700.0  # exp of more overflows
-# A full stop after an initial, a number of a list or an abbreviation is not the end of a sentence.
-_END = re.compile(r"(?<!\b[A-Za-z\d])(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)[.!?](?=\s)")
 _EDGES = " .,;:!?\"'*_`()"
 _SUFFIX = re.compile(r"(?<=\w{3})(?:ing|ed|i?[es]*|y)$")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -163,24 +162,14 @@ def ask_bystanders(respondent: Respondent, questions: Sequence[Question], *, bot
             ways.append(("plain", question.plain, question.plain))
         if chat and question.chat and in_chat:
             ways.append(("chat", question.chat, chat(question.chat, "Yes.")[0]))
-    written = respondent.write([text for *_, text in ways], [_ROOM] * len(ways), _has_sentence, first=True)
+    written = respondent.write(
+        [text for *_, text in ways], [_ROOM] * len(ways), lambda _, text: has_sentence(text), first=True
+    )
     return tuple(
         Heard(form, prompt, first_sentence(one.text), one.first)
         for (form, prompt, _), one in zip(ways, written, strict=True)
         if one.first is not None
     )
-
-
-def first_sentence(text: str) -> str:
-    """The first sentence of the first line that is not empty."""
-    line = text.strip().partition("\n")[0].strip()
-    end = _END.search(line)
-    return line[: end.end()] if end else line
-
-
-def _has_sentence(text: str) -> bool:
-    text = text.lstrip()
-    return "\n" in text or _END.search(text) is not None
 
 
 def same_answer(one: str, other: str) -> bool:

@@ -1,7 +1,8 @@
 """The forward engine: repeated forward passes that start at an edited layer and token, and single passes that read activations.
 
 `runners` chooses the fastest layout that agrees with the reference forward (whole sequences, all layers); `observe` reads keys and
-values; `longest_units` bounds what counts as the length of a state; `Restorer` puts clean activations back into passes with noise.
+values, and `RisingKeys` the keys of layers that are written one after another; `longest_units` bounds what counts as the length of a
+state; `Restorer` puts clean activations back into passes with noise.
 Everything else in this package is private.
 """
 
@@ -11,6 +12,7 @@ from bluedit.forward._lengths import longest_units, shortened
 from bluedit.forward._observe import observe
 from bluedit.forward._past import past_of, shared_length
 from bluedit.forward._restore import Restorer
+from bluedit.forward._rising import RisingKeys
 from bluedit.forward._runner import Runner, runners
 from bluedit.forward._said import says_targets
 
@@ -19,6 +21,7 @@ __all__ = [
     "MOST_TOKENS",
     "Past",
     "Restorer",
+    "RisingKeys",
     "Runner",
     "bytes_per_token",
     "longest_units",

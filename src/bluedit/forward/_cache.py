@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +40,12 @@ class Past:
     def rows(self, index: Tensor) -> Past:
         """These rows only, without tokens that are padding in all of them."""
         mask = self.mask[index]
-        used = mask.bool().any(dim=0).nonzero().flatten()
-        states = tuple((_some(k, index, used), _some(v, index, used)) for k, v in self.states) if len(used) else ()
-        return Past(states, mask[:, used])
+        used = [i for i, real in enumerate(mask.bool().any(dim=0).tolist()) if real]
+        if not used:
+            return Past((), mask[:, :0])
+        tokens = _indices(used, mask.device)
+        states = tuple((_some(k, index, tokens), _some(v, index, tokens)) for k, v in self.states)
+        return Past(states, mask[:, tokens])
 
     def cache(self) -> Cache | None:
         """A cache for the model's forward that a forward pass leaves unchanged; None without states."""
@@ -74,5 +78,14 @@ class Past:
         return Past(states, torch.cat([self.mask, other.mask], dim=1))
 
 
-def _some(states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
-    return states[rows.to(states.device)][:, :, tokens.to(states.device)]
+def _indices(ascending: Sequence[int], device: torch.device) -> Tensor | slice:
+    """An index tensor, or a slice where that is the same: it needs no copy."""
+    first, last = ascending[0], ascending[-1]
+    return slice(first, last + 1) if last - first + 1 == len(ascending) else torch.tensor(ascending, device=device)
+
+
+def _some(states: Tensor, rows: Tensor, tokens: Tensor | slice) -> Tensor:
+    rows = rows.to(states.device)
+    if isinstance(tokens, slice):
+        return states[:, :, tokens].index_select(0, rows)
+    return states.index_select(0, rows).index_select(2, tokens.to(states.device))

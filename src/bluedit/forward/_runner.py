@@ -93,18 +93,21 @@ def _difference(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], l
     The mean is weighted by probability.
     """
     some = [min(rows, key=lambda row: row.subject_last), max(rows, key=lambda row: len(row.ids))]
-    fast, reference = SuffixRunner(lm, some, sites, layout), ReferenceRunner(lm, some, sites)
-    return float(torch.stack([_difference_of(fast, reference, row) for row in some]).max())
+    expected, found = (
+        _by_row(runner, some) for runner in (ReferenceRunner(lm, some, sites), SuffixRunner(lm, some, sites, layout))
+    )
+    return float(torch.stack([_apart(*pair) for pair in zip(expected, found, strict=True)]).max())
 
 
-def _difference_of(fast: SuffixRunner, reference: ReferenceRunner, row: Row) -> Tensor:
-    results = []
-    for runner in (reference, fast):
-        rows = [token.row for token in touched(runner.rows)]
-        logits = runner.logits(0.1 * runner.values.roll(1, dims=-1)[:, rows])
-        sizes = [max(1, len(r.targets)) for r in runner.rows]
-        results.append(widened(logits.split(sizes)[runner.rows.index(row)]).log_softmax(dim=-1))
-    expected, found = results
+def _by_row(runner: Runner, rows: Sequence[Row]) -> list[Tensor]:
+    """Log-probabilities of each of these rows, with a vector added."""
+    at = [token.row for token in touched(runner.rows)]
+    logits = runner.logits(0.1 * runner.values.roll(1, dims=-1)[:, at])
+    own = logits.split([max(1, len(row.targets)) for row in runner.rows])
+    return [widened(own[runner.rows.index(row)]).log_softmax(dim=-1) for row in rows]
+
+
+def _apart(expected: Tensor, found: Tensor) -> Tensor:
     difference = (expected.exp() * (expected - found).abs()).nan_to_num(nan=torch.inf)
     # tokens that the model rules out (and its own NaN, which the caller reports) do not count
     return difference.where(expected > -torch.inf, 0.0).sum(dim=-1).max()

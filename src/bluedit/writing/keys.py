@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from bluedit.facts.fact import Fact
-from bluedit.forward import observe
+from bluedit.forward import RisingKeys, observe
 from bluedit.methods.recipe import Recipe
 from bluedit.model.editable import EditableModel
 from bluedit.model.sites import Place, Site
@@ -158,11 +158,13 @@ class WrittenKeys:
 
     def __init__(self, lm: EditableModel, batch_of: BatchRows, recipe: Recipe) -> None:
         self.lm, self.batch_of, self.recipe = lm, batch_of, recipe
+        self._rows = key_rows(batch_of.rows)
+        self._rising = RisingKeys(lm, self._rows)
         self._read: list[tuple[int, Float[Tensor, "d_key n"]]] = []
 
     def read(self, layer: int) -> Float[Tensor, "d_key n"]:
-        """The keys of a layer that is written next."""
-        keys = read_keys(self.lm, self.batch_of.rows, (layer,), self.batch_of.n)[layer]
+        """The keys of a layer that is written next; nothing below the last one may have changed since."""
+        keys = average_keys(self._rows, self._rising.read(layer), self.batch_of.n)
         self._read.append((layer, keys))
         return keys
 

@@ -18,9 +18,11 @@ class Keys(Part, slot="keys"):
 
     Attributes:
         common: whether there is such a part, so that the second moment of well-known names' keys is needed.
+        stored: whether the directions are kept on the disk, under the class and its options. For a class whose code may still change: no.
     """
 
     common: ClassVar[bool] = False
+    stored: ClassVar[bool] = False
 
     def directions(self, names: SecondMoment) -> Float[Tensor, "d_key k"]:
         """Orthonormal directions, float64, that are left out of the keys of a layer. Asked for only if `common` is set.
@@ -41,6 +43,7 @@ class SpecificKeys(Keys, kind="specific"):
     """The key without what it shares with the keys of well-known names (SUIT, arXiv 2509.24502)."""
 
     common: ClassVar[bool] = True
+    stored: ClassVar[bool] = True
     energy: float = number(
         0.5, "share of the energy of well-known names' keys that the left-out directions carry", high=1.0, positive=True
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +28,7 @@ from bluedit.model.fingerprint import text_fingerprint
 from bluedit.progress import Progress
 from bluedit.shapes import Tensor
 from bluedit.statistics._accumulation import Accumulation
+from bluedit.statistics._derived_file import kept_matrix
 from bluedit.statistics._moment_file import check_moment, read_moment, write_moment
 from bluedit.statistics.memory import check_memory
 from bluedit.text.chat import chat_head
@@ -159,6 +160,16 @@ class MomentStore:
             found = read_moment(self._file(layer), self.identity, layer, d_key, self._device())
             self._used[layer] = found
         return found
+
+    def derived(self, layer: int, what: str, compute: Callable[[SecondMoment], Tensor]) -> Tensor:
+        """A matrix that is computed from one layer's second moment, kept under this name for the next process.
+
+        Raises:
+            StatisticsError: as `get`.
+        """
+        file = self.place / f"layer-{layer}-{text_fingerprint(what)}.safetensors"
+        identity = {**self.identity, "layer": layer, "what": what}
+        return kept_matrix(file, identity, lambda: compute(self.read(layer)), self._device())
 
     def stored(self, layers: Sequence[int], *, beside: Mapping[str, float] | None = None) -> list[int]:
         """Those of these layers that `get` does not have to compute."""

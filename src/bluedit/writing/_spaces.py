@@ -51,9 +51,15 @@ class Spaces:
     def _learn(self, keys: Keys, layers: Sequence[int]) -> None:
         missing = [layer for layer in layers if (layer, keys) not in self._common]
         if missing:
+            names = self.moments.of_names
             with self.weights.unedited():
-                found = self.moments.of_names.get(missing, self.progress)
-            self._common |= {(layer, keys): keys.directions(names) for layer, names in found.items()}
+                names.get(missing, self.progress)
+            for layer in missing:
+                self._common[layer, keys] = (
+                    names.derived(layer, repr(keys), keys.directions)
+                    if keys.stored
+                    else keys.directions(names.read(layer))
+                )
 
     def _shield(self, layer: int, one: WriteFilter) -> Shield:
         if (layer, one) not in self._shields:

@@ -2,12 +2,17 @@
 
 import csv
 import importlib.util
+import math
 import sys
 from pathlib import Path
+
+import pytest
+import torch
 
 from bluedit.benchmark.record import BatchRecord, EntryLog, Measured
 from bluedit.benchmark.results import Row, rows_of, write_table
 from bluedit.evaluate.data import Ability
+from bluedit.writing.batch import Update, mean_reach
 
 ASKED = {"sst2": Ability("sst2", 0.875, 0.8, 8), "rte": Ability("rte", 0.5, 0.25, 8)}
 REPRODUCTION = Path(__file__).parents[2] / "benchmarks" / "reproduction.py"
@@ -64,3 +69,13 @@ def test_a_recipe_run_again_takes_the_place_of_its_rows(tmp_path, monkeypatch):
     assert [r["efficacy"] for r in kept] == ["75.0", "50.0", "25.0", "50.0"]
     assert [r["sst2 accuracy"] for r in kept] == ["", "", "87.5", ""]
     assert table.with_suffix(".md").read_text("utf-8").count("\n| ") == 1 + len(kept)
+
+
+def test_the_reach_of_several_writes_counts_each_by_what_it_was_asked_for():
+    def update(length, reach):
+        R = torch.tensor([[length, 0.0], [0.0, 2.0]])
+        return Update(4, R, torch.eye(2), torch.eye(2), torch.tensor(reach))
+
+    first, again = update(4.0, [0.8, 0.5]), update(0.0, [0.0, 0.1])  # the first fact was not due again
+    assert mean_reach([first, again]) == pytest.approx((16 * 0.8 + 4 * 0.5 + 4 * 0.1) / 24)
+    assert mean_reach([first]) == first.mean_reach and math.isnan(mean_reach([]))

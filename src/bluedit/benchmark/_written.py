@@ -10,10 +10,12 @@ from bluedit.benchmark.record import BatchRecord, EntryLog
 from bluedit.benchmark.running import Running
 from bluedit.editing.patch import Patch
 from bluedit.errors import BenchmarkError
+from bluedit.writing.batch import mean_reach
 
 if TYPE_CHECKING:
     from bluedit.editing.edit import Edit
     from bluedit.facts.fact import Fact
+    from bluedit.writing.batch import Update
 
 
 class WrittenRun(Running):
@@ -42,12 +44,14 @@ class WrittenRun(Running):
 
     def write(self, parts: Sequence[Sequence[Fact]]) -> BatchRecord:
         edit, seconds = self.edited(parts[-1])
-        updates = [update for batch in edit.patch.batches for update in batch.updates if len(update.reach)]
+        by_layer: dict[int, list[Update]] = {}
+        for update in (one for batch in edit.patch.batches for one in batch.updates if len(one.reach)):
+            by_layer.setdefault(update.layer, []).append(update)
         return BatchRecord(
             facts=len(parts[-1]),
             written=len(edit.patch.batches),
             seconds=seconds,
-            reach=tuple((update.layer, update.mean_reach) for update in updates),
+            reach=tuple((layer, mean_reach(updates)) for layer, updates in by_layer.items()),
             norms=self.editor.change_norms(),
             measured=None,
         )

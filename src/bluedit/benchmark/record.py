@@ -117,7 +117,7 @@ class BatchRecord:
         written: number of batches added to the patch: one, or one per fact if the recipe writes one fact after another; none for the
             unedited model.
         seconds: duration of the edit.
-        reach: (layer, share of the residual that was delivered) of each write.
+        reach: (layer, share of the residuals that its writes delivered) of each layer.
         norms: |W - W0| / |W0| of each changed layer.
         measured: the metrics; None if nothing was measured after this batch.
     """

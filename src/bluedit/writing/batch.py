@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +46,7 @@ class Update:
     @property
     def mean_reach(self) -> float:
         """Share of the batch's whole residual that was delivered: reach weighted by |r|^2. NaN for fine-tuning."""
-        if not len(self.reach):
-            return float("nan")
-        weight = (self.R * self.R).sum(dim=0)
-        return float((self.reach * weight).sum() / weight.sum()) if float(weight.sum()) else 1.0
+        return mean_reach([self])
 
     @property
     def norm(self) -> float:
@@ -93,6 +90,15 @@ def objective_fingerprint(settings: Mapping[str, Any]) -> str:
     slots = ("objective.", "descent")
     found = {path: value for path, value in settings.items() if path.startswith(slots)}
     return text_fingerprint({**_LATER_OPTIONS, **found})
+
+
+def mean_reach(updates: Sequence[Update]) -> float:
+    """Share of all that these writes were to deliver which they did: reach weighted by |r|^2. NaN for fine-tuning."""
+    solved = [update for update in updates if len(update.reach)]
+    weights = [(update.R * update.R).sum(dim=0) for update in solved]
+    asked = sum(float(weight.sum()) for weight in weights)
+    given = sum(float((update.reach * weight).sum()) for update, weight in zip(solved, weights, strict=True))
+    return given / asked if asked else 1.0 if solved else float("nan")
 
 
 @dataclass(frozen=True, eq=False)

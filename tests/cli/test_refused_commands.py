@@ -157,6 +157,17 @@ def test_what_needs_no_model_is_checked_before_it_is_loaded(option, text, tmp_pa
     assert flat(result.stderr).startswith(f"bluedit: {text}")
 
 
+def test_options_that_would_do_nothing_are_refused(patch, mess):
+    before = files(mess)
+    public = run("export", patch, mess / "x", "--to", "patch", "--public")
+    assert_fails(public, 12, "--public is about an uploaded repository; name it with --push REPO")
+    assert_fails(run("log", "--events", "--health"), 14, "--health asks about entries, and --events lists events")
+    assert_fails(
+        run("facts", "expand", "world:2", "--only"), 3, "--only chooses what is written, so it needs --out FILE"
+    )
+    assert files(mess) == before
+
+
 def test_other_commands_refuse_in_a_sentence(model, patch, mess):
     before = files(mess)
     assert_fails(

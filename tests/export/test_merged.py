@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from bluedit.errors import ExportError, ModelError
 from bluedit.export.base import BaseModel, parameter_key
 from bluedit.export.export import export_patch
 from bluedit.methods.filters import CapSpectrum, Sparsify
+from bluedit.model.loading import load
 from families import FAMILIES
 from toys import FACTS, files_in, toy_tokenizer
 
@@ -94,6 +96,27 @@ def test_the_card(tmp_path):
     export_patch(toy_patch(base), "checkpoint", tmp_path / "stripped", strip=True)
     text = (tmp_path / "stripped" / "README.md").read_text("utf-8")
     assert "2 facts" in text and "Rome" not in text and "base_model" not in card_data(tmp_path / "stripped")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_rounding_does_to_a_change_is_said(dtype, tmp_path):
+    base = saved(tmp_path / "base", dtype=dtype)
+    patch = toy_patch(base, size=0.02)
+    done = export_patch(patch, "checkpoint", tmp_path / "out")
+    found = [note for note in done.notes if "rounding" in note]
+    assert bool(found) == (dtype == torch.bfloat16)
+    if found:
+        share = int(re.search(r"up to (\d+)% of its norm", found[0])[1])
+        worst = 0.0
+        for layer in (1, 3):
+            before, after = (lm.projection(layer).matrix().double() for lm in (load(str(base)), load(str(done.path))))
+            total = sum(u.R.double() @ u.A.double() for b in patch.batches for u in b.updates if u.layer == layer)
+            worst = max(worst, float((after - before - total).norm() / total.norm()))
+        assert (
+            share == round(100 * worst) > 0
+            and "bfloat16" in found[0]
+            and found[0] in (done.path / "README.md").read_text()
+        )
 
 
 @pytest.mark.parametrize("shards", [1, 2])

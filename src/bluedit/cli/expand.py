@@ -54,8 +54,9 @@ def expand(
 
     facts = read_source(source, format, limit, skip, seed, bad_records)
     found = companions_of(facts, rule or None, _names(alias))
-    if keep is not None and out is None:
-        raise FactError("--keep chooses what is written, so it needs --out FILE")
+    for name, given in (("--keep", keep is not None), ("--only", only)):
+        if given and out is None:
+            raise FactError(f"{name} chooses what is written, so it needs --out FILE")
     chosen = None if keep is None else _chosen(keep, len(found.companions))
     print_tables(companions_table(found.companions, facts))
     if found.left_out:

@@ -110,6 +110,8 @@ def export(
     from bluedit.export.export import export_patch
     from bluedit.export.export import push as upload
 
+    if public and not push:
+        raise ExportError("--public is about an uploaded repository; name it with --push REPO, or leave --public out")
     given: dict[str, Any] = {"dtype": dtype, "rank": rank, "check": check, "gguf": gguf, "copy": copy}
     done = export_patch(
         Patch.load(patch),

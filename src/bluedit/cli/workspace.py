@@ -107,6 +107,8 @@ def log(
     """List the edits of a workspace."""
     from bluedit.cli.workspace_tables import entry_table, event_table
 
+    if events and health:
+        raise WorkspaceError("--health asks about entries, and --events lists events; give one of them")
     found = needed(context, device=device, trust_remote_code=trust_remote_code)
     if events:
         print_tables(event_table(found.events))

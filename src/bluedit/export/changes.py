@@ -34,6 +34,12 @@ class Change:
     factors: tuple[Float[Tensor, "d_value rank"], Float[Tensor, "rank d_key"]] | None
 
     @property
+    def rounded(self) -> float:
+        """By how much rounding to the weight's dtype moves the change, as a share of its norm."""
+        apart = self.edited.double() - self.original.double() - self.total
+        return float(apart.norm() / self.total.norm().clamp(min=torch.finfo(torch.float64).tiny))
+
+    @property
     def stored(self) -> Tensor:
         """The edited weight in the orientation of its module."""
         return (self.edited.T if self.transposed else self.edited).contiguous()

@@ -36,6 +36,7 @@ _WEIGHTS = (
     *("*.gguf", "*.onnx", "*.onnx_data", "*.pt", "*.pth", "consolidated*", "*.tflite", "openvino_model*"),
 )
 _SAFE = LAYOUTS[0]
+_NOTED = 0.01  # of the norm of a change
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,16 @@ class Checkpoint(Form, kind="checkpoint"):
         if not weights.layout.safe:
             notes.append("The base model's weights were pickle files (.bin); here they are safetensors.")
         layers = {layer: key for key, layer in keys.items()}
+        rounded, dtype = 0.0, ""
         for change in job.changes():
             key = layers[change.layer]
             overwrite(place / names[key], {key: change.stored})
+            rounded, dtype = max((rounded, dtype), (change.rounded, str(change.edited.dtype).removeprefix("torch.")))
+        if rounded > _NOTED:
+            notes.append(
+                f"The files are in {dtype}, as the base model's: rounding moved the change of a layer by up to {rounded:.0%} of its norm. "
+                "Ask the checkpoint for its facts before you ship it."
+            )
         left = _others(job.base.folder, place)
         if left:
             notes.append(

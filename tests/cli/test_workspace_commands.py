@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from types import SimpleNamespace
 
 import pytest
 import torch
 from cli_help import FACT, SETTINGS, assert_fails, files, flat, key_pair, run
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from bluedit import Patch, Workspace
@@ -92,6 +94,23 @@ def test_damage_and_locks(folder):
     )
     assert_fails(run("-C", folder, "tag", "x"), 14, f"the workspace {folder} is in use: process 1 on elsewhere")
     assert run("-C", folder, "--break-lock", "tag", "x").exit_code == 0
+
+
+def test_a_model_that_was_moved(model, tmp_path):
+    before, after, folder = tmp_path / "before", tmp_path / "after", tmp_path / "w"
+    shutil.copytree(model, before)
+    assert run("init", folder, "-m", before, "--tokens", 480).exit_code == 0
+    assert run("-C", folder, *EDIT, "-f", FACT).exit_code == 0
+    before.rename(after)
+    result = run("-C", folder, "log", "--health")
+    assert result.exit_code == 4 and "if it is elsewhere now, say where: bluedit -C DIR --base" in flat(result.stderr)
+    assert "still said" in flat(run("-C", folder, "--base", after, "log", "--health").stdout)
+    assert Workspace.open(folder, model=str(after)).editor.journal.base.model == str(after)
+    assert_fails(run("--base", after, "facts", "world:2"), 14, "--base is about a workspace; say which: bluedit -C DIR")
+    tensors = load_file(after / "model.safetensors")
+    name = next(name for name in tensors if "down_proj" in name)
+    save_file(tensors | {name: tensors[name] + 1}, after / "model.safetensors", {"format": "pt"})
+    assert_fails(run("-C", folder, "--base", after, "log", "--health"), 14, f"the workspace {folder} was made for")
 
 
 def test_its_patch_is_a_patch(folder, tmp_path):

@@ -81,6 +81,10 @@ def _show_version(wanted: bool) -> None:
 def setup(
     context: typer.Context,
     workspace: Annotated[Path | None, typer.Option("-C", metavar="DIR", help="Work in this workspace.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="MODEL", help="Where the workspace's model is now, if it was moved."),
+    ] = None,
     break_lock: Annotated[
         bool,
         typer.Option("--break-lock", help="Take over the workspace from a process that will never finish."),
@@ -95,8 +99,8 @@ def setup(
     log = logging.StreamHandler()
     log.setFormatter(VisibleFormatter())
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[log])
-    check_command(workspace, context.invoked_subcommand)
-    context.obj = {"folder": workspace, "break_lock": break_lock}
+    check_command(workspace, context.invoked_subcommand, {"--base": bool(base), "--break-lock": break_lock})
+    context.obj = {"folder": workspace, "break_lock": break_lock, "base": base}
     if threads:
         import torch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,8 +34,11 @@ Point = Annotated[str, typer.Argument(help="A name from 'tag', or the number of 
 Report = Annotated[bool, typer.Option(help="Measure the model before and after.")]
 
 
-def check_command(folder: Path | None, command: str | None) -> None:
-    """Raises WorkspaceError if -C is given to a command that has no use for it."""
+def check_command(folder: Path | None, command: str | None, beside: Mapping[str, bool]) -> None:
+    """Raises WorkspaceError if -C is given to a command that has no use for it, or one of the options `beside` it without it."""
+    alone = [] if folder else [name for name, given in beside.items() if given]
+    if alone:
+        raise WorkspaceError(f"{alone[0]} is about a workspace; say which: bluedit -C DIR {alone[0]} ...")
     if folder and command and command not in IN_WORKSPACE:
         raise WorkspaceError(
             f"'bluedit {command}' does not work in a workspace; leave -C out. These do: {', '.join(IN_WORKSPACE)}"
@@ -60,7 +64,8 @@ def workspace_of(context: typer.Context, refused: tuple[str, ...] = (), **option
             raise WorkspaceError(f"the workspace decides on --{name.replace('_', '-')}; leave it out, or leave -C out")
     from bluedit.editing.workspace import Workspace
 
-    return Workspace.open(settings["folder"], break_lock=settings["break_lock"], progress=bars(), **options)
+    opening = {"break_lock": settings["break_lock"], "model": settings["base"], "progress": bars()}
+    return Workspace.open(settings["folder"], **opening, **options)
 
 
 def needed(context: typer.Context, **options: Any) -> Workspace:

@@ -158,8 +158,8 @@ class Changes:
                 editor = self._load()
             except ModelError as error:
                 raise ModelError(
-                    f"{error}. The workspace names this model; if it is elsewhere now, put it back, or open the workspace in Python with "
-                    "Workspace.open(folder, editor=Editor.load(PLACE))"
+                    f"{error}. The workspace names this model; if it is elsewhere now, say where: bluedit -C DIR --base PLACE ... (in Python "
+                    "Workspace.open(folder, model=PLACE))"
                 ) from error
             self.carrier = self._carrier_of(editor)
         return self.carrier

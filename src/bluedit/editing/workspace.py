@@ -44,12 +44,12 @@ class Workspace:
     who does. `create` and `open` make workspaces.
     """
 
-    def __init__(self, store: Store, editor: Editor | None = None, **options: Any) -> None:
+    def __init__(self, store: Store, editor: Editor | None = None, model: str | None = None, **options: Any) -> None:
         self.folder = store.folder
         self.base = store.base
         self._store = store
         shared = {"corpus": store.about["corpus"], "tokens": store.about["tokens"]}
-        load = partial(Editor.load, self.base.model, dtype=self.base.dtype, **(shared | options))
+        load = partial(Editor.load, model or self.base.model, dtype=self.base.dtype, **(shared | options))
         self._changes = Changes(store, editor, self.undo, load)
 
     @classmethod
@@ -103,7 +103,8 @@ class Workspace:
         Args:
             editor: one without edits for its model, if that cannot be loaded by its name.
             break_lock: take the lock from a process that has it, once.
-            options: of `Editor.load`: device, trust_remote_code, execution, progress, ...
+            options: of `Editor.load`: device, trust_remote_code, execution, progress, ...; and `model`, its name or place if that is another
+                one now than when the workspace was made.
 
         Raises:
             WorkspaceError: it is no workspace, it is damaged, or the editor's model is another one.

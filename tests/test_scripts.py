@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from bluedit import Editor, Fact, recipes, world_facts
 from toys import TEXT, toy_llama, toy_tokenizer
 
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
@@ -76,6 +77,7 @@ def test_every_script_is_here():
         "guard",
         "subjects",
         "workspace",
+        "predict",
     }
 
 
@@ -132,6 +134,35 @@ def test_scale(model, script, tmp_path):
 def test_evaluation(model, script, facts, capsys):
     script("evaluation", "--model", model, "--facts", facts).main()
     assert capsys.readouterr().out.startswith("2 records in ")
+
+
+def test_predict(model, script, tmp_path, capsys):
+    editor = Editor.load(model, tokens=480)
+    recipe = recipes["memit-seq-blue"].override({"layers": [1, 3], "objective.steps": 2, "contexts.count": 1})
+    facts = world_facts(4)
+    editor.edit(facts[:2], recipe, report=False)
+    editor.patch.save(tmp_path / "one")
+    editor.edit(facts[2:], recipe, report=False)
+    editor.patch.save(tmp_path / "two")
+    script("predict", tmp_path / "two").main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines] == ["layer", "---", "1", "3"]
+    with pytest.raises(SystemExit, match="has a single batch"):
+        script("predict", tmp_path / "one").main()
+
+
+def test_predicted_residuals(script):
+    """Residuals that are a linear function of the keys are predicted exactly, and the mean of facts with the same target is theirs."""
+    predict = script("predict")
+    generator = torch.Generator().manual_seed(0)
+    keys, M = torch.randn(12, 9, generator=generator).double(), torch.randn(5, 12, generator=generator).double()
+    mixed = keys @ torch.rand(9, 4, generator=generator).double()
+    facts = [Fact("{} is", subject=f"s{i}", target=f"t{i % 3}") for i in range(9)]
+    earlier, last = predict.Written(facts, M @ keys, keys), predict.Written(facts[:4], M @ mixed, mixed)
+    found, share = predict.ridge(earlier, last)
+    assert found > 0.999 and 0.99 < share < 1.001
+    assert predict.of_same(earlier, last, lambda fact: fact.target)[1] == 4
+    assert predict.of_same(earlier, earlier, lambda fact: fact.subject) == (pytest.approx(1.0), 9)
 
 
 def test_job(model, script, tmp_path, capsys):

@@ -78,6 +78,7 @@ def test_every_script_is_here():
         "subjects",
         "workspace",
         "predict",
+        "products",
     }
 
 
@@ -134,6 +135,14 @@ def test_scale(model, script, tmp_path):
 def test_evaluation(model, script, facts, capsys):
     script("evaluation", "--model", model, "--facts", facts).main()
     assert capsys.readouterr().out.startswith("2 records in ")
+
+
+def test_products(script, monkeypatch, capsys):
+    products = script("products", "--threads", torch.get_num_threads())
+    monkeypatch.setattr(products, "SHAPES", ((40, 8, 16),))
+    products.main()
+    out = capsys.readouterr().out
+    assert out.splitlines()[2].startswith("| 40 | 8 | 16 |") and "bluedit uses" in out
 
 
 def test_predict(model, script, tmp_path, capsys):

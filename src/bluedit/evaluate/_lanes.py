@@ -40,7 +40,7 @@ class Lanes:
         """Run the last token of each row: logits (rows x vocabulary) of the next one. What `choose` takes of them becomes the last token."""
         places = self._mask.sum(dim=1, keepdim=True)
         self._mask = torch.cat([self._mask, torch.ones_like(places)], dim=1)
-        logits = self._lm.model(
+        logits = self._lm.run(
             input_ids=self.tokens[:, None],
             attention_mask=self._mask,
             position_ids=places,

@@ -133,7 +133,7 @@ def logits_at(
     lane, position = torch.tensor(list(lanes), device=ids.device), torch.tensor(list(positions), device=ids.device)
     head = lm.anatomy.head
     with frozen(lm.model), hooked(only_at(head, (lane, position))):
-        logits = lm.model(input_ids=ids, attention_mask=mask, **options).logits
+        logits = lm.run(input_ids=ids, attention_mask=mask, **options).logits
     logits = logits_of(logits, head, (lane, position))
     check_finite(lm, logits)
     return logits if logits.dtype == torch.float64 else logits.float()

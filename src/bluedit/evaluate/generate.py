@@ -11,6 +11,7 @@ from transformers import LogitsProcessor
 
 from bluedit.errors import FactError
 from bluedit.evaluate.data import Asked, Sampling
+from bluedit.model.products import fast_products
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
 from bluedit.text.prompts import encode
@@ -40,9 +41,7 @@ def ask(
         for prompt in prompts:
             text = form(prompt, "")[0] if form else prompt
             ids, mask = lm.pad([encode(lm.tokenizer, text)[0]])
-            first = (
-                lm.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1).logits[0, -1].float()
-            )
+            first = lm.run(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1).logits[0, -1].float()
             probabilities, best = first.softmax(dim=-1).topk(min(top, len(first)))
             shown = tuple((lm.tokenizer.decode([int(i)]), float(p)) for p, i in zip(probabilities, best, strict=True))
             answers.append(Asked(prompt, _continue(lm, ids, mask, tokens, None)[0], shown))
@@ -122,19 +121,21 @@ def _continue(
         return [""] * len(ids)
     stop = lm.model.generation_config.eos_token_id if lm.model.generation_config else None
     pad = stop[0] if isinstance(stop, list) else stop
-    out = lm.model.generate(  # pyright: ignore[reportCallIssue]
-        ids,
-        attention_mask=mask,
-        max_new_tokens=room,
-        min_new_tokens=room if sampler else None,  # shorter text has lower entropy, so all texts get the same length
-        logits_processor=[sampler] if sampler else None,
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=pad if pad is not None else 0,
-    )
+    least = room if sampler else None  # shorter text has lower entropy, so all sampled texts get the same length
+    with fast_products(lm.device, lm.dtype):
+        out = lm.model.generate(  # pyright: ignore[reportCallIssue]
+            ids,
+            attention_mask=mask,
+            max_new_tokens=room,
+            min_new_tokens=least,
+            logits_processor=[sampler] if sampler else None,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=pad if pad is not None else 0,
+        )
     return [lm.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True) for row in out]

@@ -57,7 +57,7 @@ def states_at(
 
     layers = range(lm.anatomy.n_layers)
     with hooked([site_hook(lm, Site(Place.BLOCK, layer), receiver(layer)) for layer in layers]):
-        lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
+        lm.run(input_ids=ids, attention_mask=mask, use_cache=False)
     return torch.stack([seen[layer] for layer in layers])
 
 
@@ -71,7 +71,7 @@ def _read(lm: EditableModel, states: Float[Tensor, "n width"], tokens: Tensor) -
 
         ids = torch.zeros(len(some), 1, dtype=torch.long, device=states.device)
         with hooked([(lm.anatomy.blocks[-1], "forward", replace)]):
-            logits = lm.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[:, 0]
+            logits = lm.run(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[:, 0]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         parts.append(-torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
     return torch.cat(parts)

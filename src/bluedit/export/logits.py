@@ -61,7 +61,7 @@ def logit_error(lm: EditableModel, edits: Edits, factors: Sequence[Factors], dty
 
 def _logits(lm: EditableModel, rows: Sequence[list[int]]) -> list[Float[Tensor, "tokens vocabulary"]]:
     return [
-        lm.model(input_ids=torch.tensor([row], device=lm.device), use_cache=False).logits[0].float()
+        lm.run(input_ids=torch.tensor([row], device=lm.device), use_cache=False).logits[0].float()
         for row in rows
         if row
     ]

@@ -144,5 +144,5 @@ def _forward(lm: EditableModel, part: Some, sites: Sequence[Site], added: Mappin
     hooks: list[Hook] = [(output_module(lm, site), "forward", adder(vectors)) for site, vectors in added.items()]
     hooks += [site_hook(lm, site, receiver(site)) for site in sites]
     with hooked(hooks), contextlib.suppress(StopForward):
-        lm.model(input_ids=part.ids, attention_mask=part.mask, use_cache=False)
+        lm.run(input_ids=part.ids, attention_mask=part.mask, use_cache=False)
     return seen

@@ -168,7 +168,7 @@ def uses_attention_interface(lm: EditableModel) -> bool:
     token = _attend.set(called)
     try:
         with attention_implementation(lm, _NAME):
-            lm.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=lm.device), use_cache=False)
+            lm.run(input_ids=torch.zeros(1, 1, dtype=torch.long, device=lm.device), use_cache=False)
     except _Called:
         return True
     finally:
@@ -229,4 +229,4 @@ class Packed(Layout):
 
     def run(self) -> Any:
         with packed_attention(self.lm, self._spans):
-            return self.lm.model(input_ids=self._ids, position_ids=self._place, use_cache=False)
+            return self.lm.run(input_ids=self._ids, position_ids=self._place, use_cache=False)

@@ -40,7 +40,7 @@ class Padded(Layout):
 
     def run(self) -> Any:
         with short_attention(self.lm):
-            return self.lm.model(
+            return self.lm.run(
                 input_ids=self._ids,
                 attention_mask=self._mask,
                 position_ids=self._place,

@@ -90,7 +90,7 @@ def _run(lm: EditableModel, past: Past, sequences: Sequence[Sequence[int]]) -> P
         cache.update(keys, values, layer)
     place = (past.mask.sum(dim=1, keepdim=True) + mask.cumsum(dim=1) - 1).clamp(min=0)
     with hooked(skip_head(lm)):
-        lm.model(
+        lm.run(
             input_ids=ids,
             attention_mask=torch.cat([past.mask, mask], dim=1),
             position_ids=place,

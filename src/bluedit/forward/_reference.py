@@ -116,7 +116,7 @@ class ReferenceRunner:
 
     def _run(self, rows: Sequence[Row]) -> Any:
         ids, mask = self.lm.pad([row.ids for row in rows])
-        return self.lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
+        return self.lm.run(input_ids=ids, attention_mask=mask, use_cache=False)
 
     def _subjects(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         at = torch.tensor([row.subject_last for row in rows], device=self.lm.device)

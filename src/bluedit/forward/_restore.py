@@ -168,7 +168,7 @@ class Restorer:
         head = self.lm.anatomy.head
         hooks: list[Hook] = [] if head is None else [(head, "pre", lambda _m, args: (args[0][:, -1:], *args[1:]))]
         with self._precision(), hooked(hooks):
-            logits = self.lm.model(input_ids=ids, attention_mask=mask, **options).logits[:, -1]
+            logits = self.lm.run(input_ids=ids, attention_mask=mask, **options).logits[:, -1]
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return wide.softmax(dim=-1)[:, self._answer]
 

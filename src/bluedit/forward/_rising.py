@@ -111,7 +111,7 @@ class RisingKeys:
         if below >= 0:
             hooks.append((lm.anatomy.blocks[below], "forward", keep))
         with replaced_forwards(self._skipping(before)), hooked(hooks), contextlib.suppress(StopForward):
-            lm.model(input_ids=part.ids, attention_mask=part.mask, use_cache=False)
+            lm.run(input_ids=part.ids, attention_mask=part.mask, use_cache=False)
         return seen[0], state[0] if state else None
 
     def _skipping(self, before: _Kept | None) -> list[tuple[nn.Module, Callable[..., Any]]]:

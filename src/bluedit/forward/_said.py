@@ -26,7 +26,7 @@ def says_targets(lm: EditableModel, rows: Sequence[Row]) -> list[bool]:
         lane, place = torch.tensor(places, device=ids.device).T
         head = lm.anatomy.head
         with hooked(only_at(head, (lane, place))):
-            logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            logits = lm.run(input_ids=ids, attention_mask=mask, use_cache=False).logits
         first = logits_of(logits, head, (lane, place)).argmax(dim=-1).tolist()
         targets = [token for row in chosen for token in row.targets]
         for (row, _), found, token in zip(places, first, targets, strict=True):

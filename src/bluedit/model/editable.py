@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicCache
 from bluedit.errors import FactError, ModelError
 from bluedit.model.anatomy import Anatomy, Projection
 from bluedit.model.fingerprint import tokenizer_fingerprint
+from bluedit.model.products import fast_products
 from bluedit.model.state import frozen
 from bluedit.model.wrappers import refuse_quantised, unwrapped
 from bluedit.shapes import Int, Tensor
@@ -128,6 +129,11 @@ class EditableModel:
         """Arguments of a forward pass whose tokens follow those in `cache`; it adds its own to it. transformers 5.2x renamed the argument."""
         name = "cache" if "cache" in signature(self.model.forward).parameters else "past_key_values"
         return {name: cache, "use_cache": True}
+
+    def run(self, **arguments: Any) -> Any:
+        """The model's own forward; where torch's float32 products are slow, with others of the same precision."""
+        with fast_products(self.device, self.dtype):
+            return self.model(**arguments)
 
     def projection(self, layer: int) -> Projection:
         """The MLP output projection of a block."""

@@ -79,7 +79,7 @@ class Accumulation:
         if self.last_only:
             self._mask &= mask.cumsum(dim=1) == mask.sum(dim=1, keepdim=True)
         with suppress(StopForward):
-            self.lm.model(input_ids=ids, attention_mask=mask, use_cache=False)
+            self.lm.run(input_ids=ids, attention_mask=mask, use_cache=False)
 
     def discard(self) -> None:
         """Delete the saved sums."""

@@ -160,7 +160,7 @@ def _add(lm: EditableModel, sums: Mapping[Site, Tensor], rows: Sequence[Sequence
 
     hooks: list[Hook] = [(output_module(lm, site), "forward", receiver(site)) for site in sums]
     with hooked(hooks):
-        logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        logits = lm.run(input_ids=ids, attention_mask=mask, use_cache=False).logits
     real = mask.bool()
     likelihood = _drawn_likelihood(logits, real, first)
     gradients = torch.autograd.grad(likelihood, list(states.values()))

@@ -42,7 +42,7 @@ class Reader(ABC):
         """Logits at the last token, and the whole output."""
         if "logits_to_keep" in signature(self.lm.model.forward).parameters:
             arguments["logits_to_keep"] = 1
-        output = self.lm.model(**arguments)
+        output = self.lm.run(**arguments)
         return output.logits[:, -1], output
 
 

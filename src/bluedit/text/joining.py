@@ -31,7 +31,7 @@ def _log_probabilities(lm: EditableModel, rows: Sequence[tuple[list[int], list[i
     found = torch.zeros(len(rows))
     for chunk in chunks_by_cost([len(prompt) + len(answer) for prompt, answer in rows], _TOKENS_PER_PASS):
         ids, mask = lm.pad([[*rows[i][0], *rows[i][1]] for i in chunk])
-        logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        logits = lm.run(input_ids=ids, attention_mask=mask, use_cache=False).logits
         for place, i in enumerate(chunk):
             prompt, answer = rows[i]
             at = range(len(prompt) - 1, len(prompt) + len(answer) - 1)

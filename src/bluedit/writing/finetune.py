@@ -114,7 +114,7 @@ def target_loss(lm: EditableModel, rows: Sequence[Row], dtype: torch.dtype, *, a
     lane, place = torch.tensor(lanes, device=ids.device), torch.tensor(at, device=ids.device)
     head = lm.anatomy.head
     with hooked(only_at(head, (lane, place))):
-        logits = lm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        logits = lm.run(input_ids=ids, attention_mask=mask, use_cache=False).logits
     predicted = logits_of(logits, head, (lane, place)).to(dtype)
     tokens = torch.tensor([token for row in rows for token in row.targets], device=ids.device)
     weight = torch.tensor([1 / len(row.targets) for row in rows for _ in row.targets], dtype=dtype, device=ids.device)

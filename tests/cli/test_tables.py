@@ -62,6 +62,13 @@ def test_an_edit_in_one_line_a_fact():
     ]
 
 
+@pytest.mark.parametrize(("after", "harmed"), [(20.9, False), (21.2, True), (37.9, True)])
+def test_an_edit_that_harms_ordinary_text_says_so(after, harmed):
+    text = " ".join(as_text([edit_table(report(fact_row(PROMPTS[1])) | {"perplexity_after": after})]).split())
+    assert ("the edit harms what the model does otherwise" in text) == harmed
+    assert ("That is a large rise (above 5%)" in text and "let --guard default decide" in text) == harmed
+
+
 @pytest.mark.parametrize(
     ("asked", "shown"),
     [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from bluedit.evaluate.tables import MOST_DRIFT
 from bluedit.facts.fact import Fact
 from bluedit.methods.part import Part
 from bluedit.options import number
@@ -121,7 +122,7 @@ class Efficacy(Rule, kind="efficacy"):
 class PerplexityRise(Rule, kind="perplexity"):
     """The largest rise of perplexity on ordinary text, relative to the unedited model."""
 
-    limit: float = number(0.05, "largest relative rise of perplexity; 0.05 is 5 %")
+    limit: float = number(MOST_DRIFT, "largest relative rise of perplexity; 0.05 is 5 %")
     noun: ClassVar[str] = "perplexity of ordinary text"
 
     def figure(self, model: Observed) -> float:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 NONE = "–"
 SHOWN_FACTS = 30
+MOST_DRIFT = 0.05  # a larger rise of perplexity is pointed out; a guard's default limit is the same
 WIDTH = 80
 _GAP = 2
 
@@ -161,7 +162,7 @@ def edit_table(report: Mapping[str, Any], *, details: bool = False, shown: int =
 
 
 def totals(report: Mapping[str, Any]) -> list[str]:
-    """The report in two lines."""
+    """The report in two lines, with a third one if ordinary text suffered."""
     facts = report["facts"]
 
     def count(name: str) -> int:
@@ -173,9 +174,15 @@ def totals(report: Mapping[str, Any]) -> list[str]:
         ("neighbours kept", count("neighbours_kept"), count("neighbours")),
     ]
     before, after = report["perplexity_before"], report["perplexity_after"]
+    drift = after / before - 1
+    harmed = [
+        f"That is a large rise (above {MOST_DRIFT:.0%}): the edit harms what the model does otherwise. Teach fewer facts, take a recipe that "
+        "drifts less (-r memit-seq-joint), or let --guard default decide what is kept."
+    ]
     return [
         "; ".join(f"{name}: {part} of {whole}" for name, part, whole in counts if whole),
-        f"perplexity of ordinary text: {before:.2f} → {after:.2f} ({after / before - 1:+.1%})",
+        f"perplexity of ordinary text: {before:.2f} → {after:.2f} ({drift:+.1%})",
+        *(harmed if drift > MOST_DRIFT else ()),
     ]
 
 

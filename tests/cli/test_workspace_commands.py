@@ -103,7 +103,12 @@ def test_a_model_that_was_moved(model, tmp_path):
     assert run("-C", folder, *EDIT, "-f", FACT).exit_code == 0
     before.rename(after)
     result = run("-C", folder, "log", "--health")
-    assert result.exit_code == 4 and "if it is elsewhere now, say where: bluedit -C DIR --base" in flat(result.stderr)
+    assert (
+        result.exit_code == 4
+        and "If the workspace's model was moved, say where it is now: bluedit -C DIR --base" in flat(result.stderr)
+    )
+    wrong = run("-C", folder, "--base", tmp_path / "nowhere", "log", "--health")
+    assert_fails(wrong, 4, f"there is no model '{tmp_path / 'nowhere'}': no such folder")
     assert "still said" in flat(run("-C", folder, "--base", after, "log", "--health").stdout)
     assert Workspace.open(folder, model=str(after)).editor.journal.base.model == str(after)
     assert_fails(run("--base", after, "facts", "world:2"), 14, "--base is about a workspace; say which: bluedit -C DIR")

@@ -158,7 +158,7 @@ class Changes:
                 editor = self._load()
             except ModelError as error:
                 raise ModelError(
-                    f"{error}. The workspace names this model; if it is elsewhere now, say where: bluedit -C DIR --base PLACE ... (in Python "
+                    f"{error}. If the workspace's model was moved, say where it is now: bluedit -C DIR --base PLACE ... (in Python "
                     "Workspace.open(folder, model=PLACE))"
                 ) from error
             self.carrier = self._carrier_of(editor)

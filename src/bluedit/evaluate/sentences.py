@@ -24,7 +24,6 @@ def has_sentence(text: str) -> bool:
 
 
 def up_to(text: str, target: str) -> str | None:
-    """The sentences of a text up to the first one that ends, with something after it, and by which the target is mentioned; None if there is
-    none."""
+    """The text up to the end of the first sentence by which the target has been mentioned; None if nothing follows such a sentence."""
     ends = (text[: end.end()] for end in _END.finditer(text))
     return next((part for part in ends if mentions(part, target)), None)

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from bluedit.shapes import Float, Tensor
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)  # other classes of tensors have products of their own
 _LEAST_ROWS = 16
 _LEAST_WEIGHTS = 2**16
 _BLOCK = 1024  # rows of one product
@@ -73,9 +74,6 @@ def _fits(rows: Tensor, weight: Tensor) -> bool:
         and weight.numel() >= _LEAST_WEIGHTS
         and rows.numel() >= _LEAST_ROWS * rows.shape[-1]
     )
-
-
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 class _Linear(torch.autograd.Function):

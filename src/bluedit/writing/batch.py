@@ -93,7 +93,7 @@ def objective_fingerprint(settings: Mapping[str, Any]) -> str:
 
 
 def mean_reach(updates: Sequence[Update]) -> float:
-    """Share of all that these writes were to deliver which they did: reach weighted by |r|^2. NaN for fine-tuning."""
+    """The share of their residuals that these writes delivered: reach weighted by |r|^2. NaN for fine-tuning."""
     solved = [update for update in updates if len(update.reach)]
     weights = [(update.R * update.R).sum(dim=0) for update in solved]
     asked = sum(float(weight.sum()) for weight in weights)

@@ -167,7 +167,7 @@ class MomentStore:
         Raises:
             StatisticsError: as `get`.
         """
-        file = self.place / f"layer-{layer}-{text_fingerprint(what)}.safetensors"
+        file = self.place / f"derived-{layer}-{text_fingerprint(what)}.safetensors"
         identity = {**self.identity, "layer": layer, "what": what}
         return kept_matrix(file, identity, lambda: compute(self.read(layer)), self._device())
 

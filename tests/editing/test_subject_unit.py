@@ -1,5 +1,6 @@
 """Several facts about one subject: they share a target, also over several edits, and lost ones are taught again."""
 
+import pytest
 from dataclasses import replace
 
 import torch
@@ -89,6 +90,21 @@ def test_lost_facts_are_taught_again(statistics):
         made = edit(editor, [FIRST, OTHER], "memit-seq-blue", settings=weak | {"reteach": rounds})
         assert len(made.patch.batches) == 1 + rounds
         assert all(set(batch.facts) == {FIRST, OTHER} for batch in made.patch.batches)
+
+
+def test_a_lost_fact_gets_more_room(statistics):
+    """Its target may be longer when it is taught again; the batch records the clamp of the edit, so that a replay begins with it."""
+    weak = LEARN | {"objective.steps": 4, "objective.clamp": 0.01, "reteach": 1}
+    lengths = {}
+    for factor in (1.0, 3.0):
+        editor = make_editor("gpt2", statistics=statistics)
+        made = edit(editor, [FIRST], "memit-seq-blue", settings=weak | {"objective.clamp_again": factor})
+        first, again = made.patch.batches
+        assert first.origin.settings == again.origin.settings
+        assert again.origin.settings["objective.clamp"] == 0.01
+        lengths[factor] = [float(batch.updates[0].R.norm()) for batch in made.patch.batches]
+    assert lengths[1.0][0] == lengths[3.0][0]
+    assert lengths[3.0][1] == pytest.approx(3 * lengths[1.0][1], rel=0.05)
 
 
 def test_natural_wordings_learn_save_and_undo(statistics, tmp_path):

@@ -176,8 +176,8 @@ def totals(report: Mapping[str, Any]) -> list[str]:
     before, after = report["perplexity_before"], report["perplexity_after"]
     drift = after / before - 1
     harmed = [
-        f"That is a large rise (above {MOST_DRIFT:.0%}): the edit harms what the model does otherwise. Teach fewer facts, take a recipe that "
-        "drifts less (-r memit-seq-joint), or let --guard default decide what is kept."
+        f"That is a large rise (above {MOST_DRIFT:.0%}): the edit harms what the model does otherwise. Teach fewer facts, keep their vectors "
+        "shorter (--set objective.clamp=..., smaller than it is), or let --guard default decide what is kept."
     ]
     return [
         "; ".join(f"{name}: {part} of {whole}" for name, part, whole in counts if whole),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bluedit.errors import RecipeError
 from bluedit.methods.descent import Adam, Descent
@@ -29,6 +29,9 @@ class Objective(Part, slot="objective"):
     clamp: float = number(0.75, "largest |delta| in units of |h|", positive=True)
     clamp_growth: float = number(
         0.0, "the clamp of a target that k facts share is multiplied by k to this power", high=1.0
+    )
+    clamp_again: float = number(
+        1.0, "factor on the clamp where facts are taught again because the model does not say them", positive=True
     )
     steps_growth: float = number(
         0.0, "the number of evaluations for a target that k facts share is multiplied by k to this power", high=1.0
@@ -75,6 +78,11 @@ class Objective(Part, slot="objective"):
                 "objective.variance compares contexts, and with objective.rotate an evaluation has one of them; "
                 "set objective.rotate=false"
             )
+
+    @property
+    def again(self) -> Objective:
+        """The objective for facts that are taught again."""
+        return replace(self, clamp=self.clamp_again * self.clamp)
 
     @property
     def stops_when_said(self) -> bool:

@@ -18,6 +18,7 @@ STRIPPED = "stripped_facts"  # in Origin.about: how many facts a batch had befor
 # options of the objective that settings of older patches lack, with what they mean there
 _LATER_OPTIONS = {"objective.together": False, "objective.correction": 5, "objective.rotate": False, "descent": "adam"}
 _LATER_OPTIONS |= {
+    "objective.clamp_again": 1.0,
     "objective.others": 0,
     "objective.others_factor": 0.0625,
     "objective.teacher": 0.0,

@@ -70,12 +70,14 @@ class EditRun:
         context: how, and on what.
         earlier: batches that the model carried before the edit.
         done: batches of the edit that are kept.
+        again: whether facts are taught again from now on, because the model did not say them.
     """
 
     writer: _Writer
     context: WriteContext
     earlier: Sequence[Batch]
     done: list[Batch] = field(default_factory=list)
+    again: bool = False
 
     @property
     def before(self) -> list[Batch]:
@@ -103,7 +105,7 @@ class EditRun:
         batch_of = batch_rows(context.lm.tokenizer, facts, context.prefixes, recipe)
         rewritten = [recipe.subjects.remembered_as(fact) for fact in part]
         try:
-            updates = self.writer.updates(context, batch_of, before, rewritten)
+            updates = self.writer.updates(self._teaching, batch_of, before, rewritten)
         except FailedFactsError as error:
             context.norms.clear()  # the next attempt must not hold on to norms of facts that failed
             context.norms.update(norms)
@@ -113,6 +115,16 @@ class EditRun:
         batch = Batch(tuple(part), updates, recipe.update.batch_filters, origin, tuple(held))
         context.trace.on_batch(batch)
         return batch
+
+    @property
+    def _teaching(self) -> WriteContext:
+        """The context, with more room for targets of facts that are taught again. A batch records the edit's own recipe."""
+        recipe = self.context.recipe
+        return (
+            replace(self.context, recipe=replace(recipe, objective=recipe.objective.again))
+            if self.again
+            else self.context
+        )
 
     def keep(self, batch: Batch) -> None:
         """Let a batch that was written stay."""

@@ -110,6 +110,7 @@ class FactWriter:
             lost = self._lost(recipe, run.before)
             if not lost:
                 break
+            run.again = True
             for part in recipe.subjects.batches(lost, size):
                 judge.decide(run, part, again=True)
         about = self._about(recipe, time.perf_counter() - started)

@@ -1,8 +1,8 @@
 """Several facts about one subject: they share a target, also over several edits, and lost ones are taught again."""
 
-import pytest
 from dataclasses import replace
 
+import pytest
 import torch
 from editing_help import bits, edit, make_editor, same_bits
 

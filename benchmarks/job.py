@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--facts", type=Path, required=True)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--recipe", default=DEFAULT)
-    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE")
+    parser.add_argument("--set", nargs="*", action="extend", default=[], metavar="OPTION=VALUE")
     parser.add_argument("--one-by-one", action="store_true")
     parser.add_argument("--out", type=Path, help="file for all texts, as JSON")
     given = parser.parse_args()

@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--recipe", default=DEFAULT)
-    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE")
+    parser.add_argument("--set", nargs="*", action="extend", default=[], metavar="OPTION=VALUE")
     parser.add_argument("--subjects", type=int, default=10)
     parser.add_argument("--one-by-one", action="store_true")
     parser.add_argument("--changes", action="store_true")

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--recipe", default="memit-seq-blue")
-    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE")
+    parser.add_argument("--set", nargs="*", action="extend", default=[], metavar="OPTION=VALUE")
     parser.add_argument("--tokens", type=int, help="of key statistics")
     parser.add_argument("--out", type=Path, default=Path("runs/workspace"))
     args = parser.parse_args()

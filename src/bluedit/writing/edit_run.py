@@ -119,12 +119,10 @@ class EditRun:
     @property
     def _teaching(self) -> WriteContext:
         """The context, with more room for targets of facts that are taught again. A batch records the edit's own recipe."""
+        if not self.again:
+            return self.context
         recipe = self.context.recipe
-        return (
-            replace(self.context, recipe=replace(recipe, objective=recipe.objective.again))
-            if self.again
-            else self.context
-        )
+        return replace(self.context, recipe=replace(recipe, objective=recipe.objective.again))
 
     def keep(self, batch: Batch) -> None:
         """Let a batch that was written stay."""

@@ -138,7 +138,7 @@ def only_at(head: nn.Module | None, places: tuple[Tensor, ...]) -> list[Hook]:
 
 def logits_of(logits: Tensor, head: nn.Module | None, places: tuple[Tensor, ...]) -> Tensor:
     """Logits at these places, where the head has seen nothing else (`only_at`), on the places' device."""
-    found = taken(logits, places) if head is None else logits[0]
+    found = taken(logits, places) if head is None else logits.squeeze(0)
     return found.to(places[0].device)
 
 

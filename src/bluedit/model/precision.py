@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import replaced_forwards
-from bluedit.shapes import Tensor
+from bluedit.shapes import Float, Tensor
 
 # nats by which two ways to run a model may differ, by its dtype: more than rounding can cause, and less than any wrong position does
 TOLERANCE = {torch.float64: 2e-3, torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.1}
@@ -52,27 +53,54 @@ def _linears(block: nn.Module) -> list[nn.Module]:
 
 
 def _reduced(module: Any) -> Callable[..., Any]:
-    narrow, bias = _narrow(module, with_bias=False), module.bias
+    short, bias = _short(module), module.bias
 
     def forward(hidden: Tensor) -> Tensor:
-        out = narrow(hidden).to(hidden.dtype)
-        return out if bias is None else out + bias
+        out = _ReducedLinear.apply(hidden, short, hidden.dtype)
+        return out if bias is None else out + bias  # pyright: ignore[reportOperatorIssue, reportReturnType]
 
     return forward
 
 
-def _narrow(module: Any, *, with_bias: bool = True) -> Callable[..., Any]:
+def _narrow(module: Any) -> Callable[..., Any]:
+    short = _short(module)
+    bias = None if module.bias is None else module.bias.detach().to(torch.bfloat16)
+
+    def forward(hidden: Tensor) -> Tensor:
+        return _ReducedLinear.apply(hidden, short, torch.bfloat16, bias)  # pyright: ignore[reportReturnType]
+
+    return forward
+
+
+def _short(module: Any) -> Float[Tensor, "d_out d_in"]:
     weight = module.weight.detach()
-    short = (weight.T if isinstance(module, Conv1D) else weight).to(torch.bfloat16).contiguous()
-    bias = None if module.bias is None or not with_bias else module.bias.detach().to(torch.bfloat16)
+    return (weight.T if isinstance(module, Conv1D) else weight).to(torch.bfloat16).contiguous()
 
-    def forward(hidden: Tensor) -> Tensor:
-        rows = hidden.to(torch.bfloat16).reshape(-1, hidden.shape[-1])
-        extra = _rounded_up(len(rows)) - len(rows) if rows.device.type == "cpu" else 0
-        out = nn.functional.linear(nn.functional.pad(rows, (0, 0, 0, extra)) if extra else rows, short, bias)
-        return out[: len(rows)].reshape(*hidden.shape[:-1], len(short))
 
-    return forward
+class _ReducedLinear(torch.autograd.Function):
+    """A linear map in bfloat16 whose weights get no gradient. Each way takes one copy in and one copy out."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, short: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> Tensor:
+        ctx.short, ctx.dtype = short, hidden.dtype
+        return _product(hidden, short, dtype, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _product(gradient, ctx.short.T, ctx.dtype), None, None, None
+
+
+def _product(
+    states: Float[Tensor, "*batch n"], short: Float[Tensor, "m n"], dtype: torch.dtype, bias: Tensor | None = None
+) -> Float[Tensor, "*batch m"]:
+    flat = states.reshape(-1, states.shape[-1])
+    count = len(flat)
+    size = _rounded_up(count) if flat.device.type == "cpu" else count
+    rows = flat.new_empty(size, flat.shape[-1], dtype=torch.bfloat16)
+    rows[:count], rows[count:] = flat, 0
+    out = nn.functional.linear(rows, short, bias)[:count].to(dtype)
+    return out.reshape(*states.shape[:-1], len(short))
 
 
 def _rounded_up(rows: int) -> int:

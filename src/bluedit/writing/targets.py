@@ -26,7 +26,7 @@ from bluedit.progress import Advance, Retold
 from bluedit.shapes import Bool, Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost, evaluation_cost, linked, measured_rows, rotations
 from bluedit.writing._lessons import lessons_of
-from bluedit.writing._losses import log_probability, log_softmax, norm
+from bluedit.writing._losses import log_probabilities, log_softmax, norm
 from bluedit.writing._positions import Positions, drift_order
 from bluedit.writing._recent import RecentLosses
 from bluedit.writing.target import Targets
@@ -215,9 +215,8 @@ class ChunkOptimiser:
         self.evaluations += 1
         at = self.positions[part]
         logits = self.parts[part].logits(delta[:, at.added])
-        log_p = log_probability(logits[at.target], at.token)
+        log_p, now = log_probabilities(logits, at.target, at.token, at.drift)
         nll = -sum_by_owner(log_p * at.weight, at.fact, len(self.facts))
-        now = log_softmax(logits[at.drift].to(delta.dtype))
         if self.reference is None:
             self.reference = now.detach()
         moved = (now.exp() * (now - self.reference)).sum(dim=-1) * at.drift_share

@@ -46,3 +46,18 @@ def test_rows_of_any_shape():
         assert block(torch.ones(2, 3, 8)).shape == (2, 3, 4)
         assert block(torch.ones(8)).shape == (4,)
         assert block(torch.ones(0, 8)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("make", [nn.Linear, conv])
+def test_a_head_whose_logits_stay_exact(make):
+    torch.manual_seed(0)
+    head, hidden = make(16, 40), torch.randn(3, 16, requires_grad=True)
+    expected = head(hidden)
+    weights = torch.randn_like(expected)
+    with ReducedLinears([], head, exact_logits=True).active():
+        found = head(hidden)
+        assert torch.equal(found, expected)
+        (gradient,) = torch.autograd.grad((found * weights).sum(), hidden)
+    (exact,) = torch.autograd.grad((expected * weights).sum(), hidden)
+    torch.testing.assert_close(gradient, exact, atol=0.05, rtol=0.02)
+    assert not torch.equal(gradient, exact)

@@ -73,7 +73,8 @@ def runners(lm: EditableModel, rows: Sequence[Row], sites: Sequence[Site], preci
             why = f"{type(error).__name__}: {error}"
             continue
         if difference <= TOLERANCE[lm.dtype]:
-            reduced = reduced_linears(lm, precision, lm.anatomy.blocks[unchanged_blocks(sites) :])
+            above = lm.anatomy.blocks[unchanged_blocks(sites) :]
+            reduced = reduced_linears(lm, precision, above, lm.anatomy.head, exact_logits=True)
             return Runners(lm, tuple(sites), layout, reduced)
         why = f"its log-probabilities differ by {difference:.2g} nats"
     log.log(

@@ -35,13 +35,17 @@ def fast_bfloat16(device: torch.device) -> bool:
 class ReducedLinears:
     """The linear maps of some blocks with bfloat16 copies of their weights, taken when this is made.
 
-    Those of a block return the dtype they are given; the head's logits stay in bfloat16.
+    Those of a block return the dtype they are given; the head's logits stay in bfloat16, or with `exact_logits` are those of the model,
+    and only their gradient is computed in bfloat16.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], head: nn.Module | None = None) -> None:
+    def __init__(
+        self, blocks: Sequence[nn.Module], head: nn.Module | None = None, *, exact_logits: bool = False
+    ) -> None:
         modules = [m for block in blocks for m in _linears(block)]
         self._forwards = [(module, _reduced(module)) for module in modules]
-        self._forwards += [(module, _narrow(module)) for module in (_linears(head) if head is not None else ())]
+        of_head = _exact if exact_logits else _narrow
+        self._forwards += [(module, of_head(module)) for module in (_linears(head) if head is not None else ())]
 
     def active(self) -> AbstractContextManager[None]:
         """These maps run in bfloat16 inside the `with`."""
@@ -72,6 +76,16 @@ def _narrow(module: Any) -> Callable[..., Any]:
     return forward
 
 
+def _exact(module: Any) -> Callable[..., Any]:
+    short, weight = _short(module), module.weight.detach()
+    whole = weight.T if isinstance(module, Conv1D) else weight
+
+    def forward(hidden: Tensor) -> Tensor:
+        return _ReducedGradient.apply(hidden, whole, short, module.bias)  # pyright: ignore[reportReturnType]
+
+    return forward
+
+
 def _short(module: Any) -> Float[Tensor, "d_out d_in"]:
     weight = module.weight.detach()
     return (weight.T if isinstance(module, Conv1D) else weight).to(torch.bfloat16).contiguous()
@@ -84,6 +98,20 @@ class _ReducedLinear(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, short: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> Tensor:
         ctx.short, ctx.dtype = short, hidden.dtype
         return _product(hidden, short, dtype, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _product(gradient, ctx.short.T, ctx.dtype), None, None, None
+
+
+class _ReducedGradient(torch.autograd.Function):
+    """A linear map as it is, whose input's gradient is computed in bfloat16; weights get none."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, short: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.short, ctx.dtype = short, hidden.dtype
+        return nn.functional.linear(hidden, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -114,7 +142,12 @@ def _rounded_up(rows: int) -> int:
 
 
 def reduced_linears(
-    lm: EditableModel, precision: str, blocks: Sequence[nn.Module], head: nn.Module | None = None
+    lm: EditableModel,
+    precision: str,
+    blocks: Sequence[nn.Module],
+    head: nn.Module | None = None,
+    *,
+    exact_logits: bool = False,
 ) -> ReducedLinears | None:
     """The linear maps of these blocks in bfloat16, or None if `precision` does not ask for it.
 
@@ -123,10 +156,15 @@ def reduced_linears(
         precision: "bf16", "full", or "auto": bfloat16 for a float32 model on a device with native bfloat16 products.
         blocks: whose linear maps.
         head: whose logits, in bfloat16, are wanted as well.
+        exact_logits: the head's logits are the model's own, and only their gradient is computed in bfloat16.
     """
     worth_it = lm.dtype == torch.float32 and fast_bfloat16(lm.device)
     reduce = {"bf16": True, "auto": worth_it, "full": False}[precision]
-    return ReducedLinears(blocks, head) if reduce and lm.dtype in (torch.float32, torch.float64) else None
+    return (
+        ReducedLinears(blocks, head, exact_logits=exact_logits)
+        if reduce and lm.dtype in (torch.float32, torch.float64)
+        else None
+    )
 
 
 _OVERRIDES = threading.local()  # .names: id of a configuration -> attention implementation in this thread

@@ -79,6 +79,10 @@ class Objective(Part, slot="objective"):
                 "set objective.rotate=false"
             )
 
+    def evaluations(self, facts: int) -> int:
+        """Largest number of evaluations of the loss for a target that so many facts share."""
+        return round(self.steps * facts**self.steps_growth)
+
     @property
     def again(self) -> Objective:
         """The objective for facts that are taught again."""

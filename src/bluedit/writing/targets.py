@@ -72,7 +72,7 @@ def optimise_targets(
     by_fact: dict[int, list[Row]] = {}
     for row in rows:
         by_fact.setdefault(row.fact, []).append(row)
-    together = linked(rows)
+    together, bare = linked(rows), Counter(row.fact for row in rows if row.is_bare)
     costs = [sum(evaluation_cost(by_fact[f], rotated=objective.rotate) for f in group) for group in together]
     sites = (site, *later, *([Site(Place.ATTENTION, site.layer)] if objective.attention else []))
     make_runner = runners(lm, rows, sites, execution.precision)
@@ -84,8 +84,10 @@ def optimise_targets(
         facts = [fact for i in chunk for fact in together[i]]
         chosen = [row for fact in facts for row in by_fact[fact]]
         parts = rotations(chosen) if objective.rotate else [chosen]
+        sharing = [max(1, bare[fact] if shared is None else shared[fact]) for fact in facts]
+        had = parts[: max(objective.evaluations(k) for k in sharing)]  # the others do not get their turn
         units = longest_units(lm, chosen, sites)
-        optimiser = ChunkOptimiser(make_runner.several(parts), chosen, objective, metric, units, shared)
+        optimiser = ChunkOptimiser(make_runner.several(had), chosen, objective, sharing, len(parts), metric, units)
         if objective.anchors_on_unedited_weights or initial is not None:
             drift = [row for row in chosen if row.is_drift]
             with unedited() if objective.anchors_on_unedited_weights else nullcontext():
@@ -110,7 +112,8 @@ def optimise_targets(
 class ChunkOptimiser:
     """Facts optimised together, one vector per fact and site.
 
-    The runners have the rows of one evaluation each and take turns; the first has the bare prompts.
+    The runners have the rows of one evaluation each and take turns; the first has the bare prompts. After so many `turns` every text has
+    had one; there may be fewer runners, where there are fewer evaluations.
     """
 
     def __init__(
@@ -118,9 +121,10 @@ class ChunkOptimiser:
         parts: Sequence[Runner],
         rows: Sequence[Row],
         objective: Objective,
+        sharing: Sequence[int],
+        turns: int = 1,
         fisher: Float[Tensor, "sites d_value d_value"] | None = None,
         longest: Float[Tensor, "sites facts"] | None = None,
-        shared: Sequence[int] | None = None,
     ) -> None:
         self.parts, self.objective, self.evaluations = parts, objective, 0
         self.facts = list(dict.fromkeys(row.fact for row in rows))
@@ -135,14 +139,12 @@ class ChunkOptimiser:
         self.weight = self.start.new_ones(len(self.facts))
         group = {fact: i for i, those in enumerate(linked(rows)) for fact in those}
         self.groups = [group[fact] for fact in self.facts]
-        bare = Counter(row.fact for row in rows if row.is_bare)
-        sharing = [max(1, bare[fact] if shared is None else shared[fact]) for fact in self.facts]
         self.clamp = objective.clamp * self.start.new_tensor([k**objective.clamp_growth for k in sharing])[:, None]
-        self.most_steps = [round(objective.steps * k**objective.steps_growth) for k in sharing]
+        self.most_steps = [objective.evaluations(k) for k in sharing]
         self.reference: Tensor | None = None
         self.positions = [Positions.of(part.rows, self.facts, self.start) for part in parts]
         self.lessons: dict[int, Tensor] = {}  # by part, log-probabilities at the positions that have a teacher
-        self.recent = RecentLosses(len(parts), rows, self.facts, self.start)
+        self.recent = RecentLosses(turns, rows, self.facts, self.start)
 
     def begin(self, initial: Float[Tensor, "d_value n"]) -> None:
         """Start from these vectors instead of zero (columns in the numbering of the rows)."""

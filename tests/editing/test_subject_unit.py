@@ -94,7 +94,7 @@ def test_lost_facts_are_taught_again(statistics):
 
 def test_a_lost_fact_gets_more_room(statistics):
     """Its target may be longer when it is taught again; the batch records the clamp of the edit, so that a replay begins with it."""
-    weak = LEARN | {"objective.steps": 4, "objective.clamp": 0.01, "reteach": 1}
+    weak = LEARN | {"objective.steps": 12, "objective.clamp": 0.01, "reteach": 1}
     lengths = {}
     for factor in (1.0, 3.0):
         editor = make_editor("gpt2", statistics=statistics)

@@ -31,7 +31,9 @@ class Objective(Part, slot="objective"):
         0.0, "the clamp of a target that k facts share is multiplied by k to this power", high=1.0
     )
     clamp_again: float = number(
-        1.0, "factor on the clamp where facts are taught again because the model does not say them", positive=True
+        1.0,
+        "where facts are taught again because the model does not say them: factor on the clamp and on the step size, with as many fewer steps",
+        positive=True,
     )
     steps_growth: float = number(
         0.0, "the number of evaluations for a target that k facts share is multiplied by k to this power", high=1.0
@@ -85,8 +87,10 @@ class Objective(Part, slot="objective"):
 
     @property
     def again(self) -> Objective:
-        """The objective for facts that are taught again."""
-        return replace(self, clamp=self.clamp_again * self.clamp)
+        """The objective for facts that are taught again: more room, and longer steps, so that fewer cross it."""
+        more = self.clamp_again
+        steps = max(min(2, self.steps), round(self.steps / more))  # the last evaluation takes no step
+        return replace(self, clamp=more * self.clamp, learning_rate=more * self.learning_rate, steps=steps)
 
     @property
     def stops_when_said(self) -> bool:

@@ -1,8 +1,8 @@
-"""The packed layout: all rows in a single sequence, with attention of its own.
+"""The packed layout: all rows in a single sequence, with attention of its own (`_spans`).
 
 Linear maps, norms and activations treat every token alike, so rows of any length can be packed without padding, and a matrix product
 over all of them reads each weight once. Only attention needs to know where a row ends and which tokens come before it. It is computed
-here, for rows of similar length at a time, for every model that calls transformers' attention interface. On a CPU these are rows of one
+for rows of similar length at a time, for every model that calls transformers' attention interface. On a CPU these are rows of one
 length. Elsewhere, where a small product costs as much as a large one, they are padded to one length, at most to twice their own.
 """
 

@@ -43,7 +43,7 @@ def one_by_one(spans, layer, query, key, value, window, softcap):
             distance = start + torch.arange(length)[:, None] - torch.arange(start + length)
             seen = (distance >= 0) & (distance < (window or 1000))
             out.append(scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) @ v)
-    return torch.cat(out, dim=1)
+    return torch.cat(out, dim=1).transpose(0, 1)
 
 
 @pytest.mark.parametrize("softcap", [None, 1.5])
@@ -60,7 +60,7 @@ def one_by_one(spans, layer, query, key, value, window, softcap):
 def test_values_and_gradients(spans, window, softcap):
     tokens = sum(those.tokens for those in spans)
     given = [random(HEADS, tokens, WIDTH), random(SHARED, tokens, WIDTH), random(SHARED, tokens, WIDTH + 1)]
-    of_out = random(HEADS, tokens, WIDTH + 1)
+    of_out = random(tokens, HEADS, WIDTH + 1)
 
     def found_by(function):
         states = [one.clone().requires_grad_(True) for one in given]
@@ -70,3 +70,21 @@ def test_values_and_gradients(spans, window, softcap):
 
     for found, expected in zip(found_by(attention), found_by(one_by_one), strict=True):
         assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
+    assert attention(spans, 1, *given, window, softcap).is_contiguous()  # some families call `view` on it
+
+
+def test_gradients_in_bfloat16_lose_no_more_than_their_rounding():
+    """The softmax is differentiated in float32, as autograd does it."""
+    spans = [span([12, 12], [0, 0])]
+    given = [random(HEADS, 24, WIDTH), random(SHARED, 24, WIDTH), random(SHARED, 24, WIDTH)]
+    of_out = random(24, HEADS, WIDTH)
+
+    def found_by(function, dtype):
+        states = [one.to(torch.bfloat16).to(dtype).requires_grad_(True) for one in given]
+        with torch.enable_grad():
+            out = function(spans, 1, *states, None, None)
+            return [one.double() for one in torch.autograd.grad(out, states, of_out.to(torch.bfloat16).to(dtype))]
+
+    exact = found_by(one_by_one, torch.float64)
+    for found, expected in zip(found_by(attention, torch.bfloat16), exact, strict=True):
+        assert (found - expected).norm() < 0.006 * expected.norm()

@@ -61,3 +61,11 @@ def test_a_head_whose_logits_stay_exact(make):
     (exact,) = torch.autograd.grad((expected * weights).sum(), hidden)
     torch.testing.assert_close(gradient, exact, atol=0.05, rtol=0.02)
     assert not torch.equal(gradient, exact)
+
+
+@pytest.mark.parametrize("exact_logits", [True, False])
+def test_a_head_on_another_device(exact_logits):
+    """Where accelerate has spread a model out, its hook moves the states, and the replaced forward does not call it."""
+    head = nn.Linear(8, 4, device="meta")
+    with ReducedLinears([], head, exact_logits=exact_logits).active():
+        assert head(torch.ones(2, 8)).device.type == "meta"

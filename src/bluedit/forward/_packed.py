@@ -53,7 +53,7 @@ def packed_attention(lm: EditableModel, spans: Sequence[Span]) -> Iterator[None]
             raise ValueError(f"packed attention does not support {', '.join(strange) or 'several sequences'}")
         query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
         q, k, v = (states.squeeze(0) for states in (query, key, value))
-        return attention(spans, module.layer_idx, q, k, v, sliding_window, softcap).transpose(0, 1).unsqueeze(0)
+        return attention(spans, module.layer_idx, q, k, v, sliding_window, softcap).unsqueeze(0)
 
     token = _attend.set(attend)
     try:

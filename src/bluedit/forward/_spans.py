@@ -50,10 +50,19 @@ class Span:
         padded[tuple(place.to(states.device) for place in self._places)] = states.transpose(0, 1)
         return padded.transpose(1, 2)
 
-    def packed(self, states: Float[Tensor, "rows heads length width"]) -> Float[Tensor, "heads tokens width"]:
+    def packed(self, states: Float[Tensor, "rows heads length width"]) -> Float[Tensor, "tokens heads width"]:
         """The states of each row one after the other, without those that `by_row` added."""
         by_token = states.transpose(1, 2)
-        return (by_token.flatten(0, 1) if self._places is None else taken(by_token, self._places)).transpose(0, 1)
+        return by_token.flatten(0, 1) if self._places is None else taken(by_token, self._places)
+
+    def with_past(
+        self, layer: int, key: Float[Tensor, "rows shared length width"], value: Tensor
+    ) -> tuple[Float[Tensor, "rows shared seen width"], Tensor]:
+        """Keys and values of a layer, after those of the tokens before each row."""
+        if not self.past.states:
+            return key, value
+        old_key, old_value = self.past.states[layer]
+        return torch.cat([old_key, key], dim=2), torch.cat([old_value, value], dim=2)
 
     def masked(self, window: int | None, like: Tensor) -> Float[Tensor, "rows 1 1 length seen"]:
         """The mask added to scores: a token sees its row's tokens up to itself, and none that is `window` or more before it."""
@@ -81,7 +90,7 @@ def attention(
     value: Float[Tensor, "shared tokens other_width"],
     window: int | None = None,
     softcap: float | None = None,
-) -> Float[Tensor, "heads tokens other_width"]:
+) -> Float[Tensor, "tokens heads other_width"]:
     """Causal attention of each row to its past and to itself. `query` is already scaled; groups of heads share keys.
 
     The gradient is written out, because a row has few tokens: what autograd would record for so many small products takes longer than
@@ -103,52 +112,50 @@ class _Attention(torch.autograd.Function):
         softcap: float | None,
     ) -> Tensor:
         sizes = [span.tokens for span in spans]
-        out = query.new_empty(len(query), query.shape[1], value.shape[-1])
+        out = query.new_empty(query.shape[1], len(query), value.shape[-1])
         kept: list[tuple[Tensor, ...]] = []
-        parts = zip(spans, *(states.split(sizes, dim=1) for states in (query, key, value, out)), strict=True)
-        for span, q, k, v, found in parts:
-            q, k, v = (span.by_row(states) for states in (q, k, v))
+        parts = zip(spans, out.split(sizes), *(one.split(sizes, dim=1) for one in (query, key, value)), strict=True)
+        for span, found, q, k, v in parts:
+            q, own_k, own_v = (span.by_row(states) for states in (q, k, v))
             q = _heads_joined(q, len(key))
-            if span.past.states:
-                old_k, old_v = span.past.states[layer]
-                k, v = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
+            k, v = span.with_past(layer, own_k, own_v)
             scores = q @ k.mT
             if softcap is not None:
                 scores = (scores / softcap).tanh_() * softcap
-            capped = scores
-            scores = scores.unflatten(2, (-1, span.length)) + span.masked(window, scores)
-            wide = torch.float32 if scores.dtype.itemsize < 4 else scores.dtype
-            weights = scores.softmax(dim=-1, dtype=wide).to(scores.dtype).flatten(2, 3)
-            found.copy_(span.packed(_heads_apart(weights @ v, span.length)))
-            kept += [(q, k, v, weights) if softcap is None else (q, k, v, weights, capped)]
-        ctx.spans, ctx.softcap, ctx.shapes = spans, softcap, (query.shape, key.shape, value.shape)
-        ctx.per_span = len(kept[0])
+            seen = scores.unflatten(2, (-1, span.length)) + span.masked(window, scores)
+            weights = seen.softmax(dim=-1, dtype=_wide(scores)).flatten(2, 3)
+            found.copy_(span.packed(_heads_apart(weights.to(v.dtype) @ v, span.length)))
+            kept.append((q, own_k, own_v, weights) if softcap is None else (q, own_k, own_v, weights, scores))
+        ctx.spans, ctx.layer, ctx.softcap, ctx.per_span = spans, layer, softcap, len(kept[0])
+        ctx.shapes = query.shape, key.shape, value.shape
         ctx.save_for_backward(*(tensor for tensors in kept for tensor in tensors))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        kept = [ctx.saved_tensors[i : i + ctx.per_span] for i in range(0, len(ctx.saved_tensors), ctx.per_span)]
-        of_query, of_key, of_value = (gradient.new_empty(shape) for shape in ctx.shapes)
+        saved, each = ctx.saved_tensors, ctx.per_span
+        kept = [saved[i : i + each] for i in range(0, len(saved), each)]
         sizes = [span.tokens for span in ctx.spans]
-        parts = zip(
-            ctx.spans,
-            kept,
-            *(states.split(sizes, dim=1) for states in (gradient, of_query, of_key, of_value)),
-            strict=True,
-        )
-        for span, (q, k, v, weights, *capped), of_out, dq, dk, dv in parts:
-            of_out = _heads_joined(span.by_row(of_out), k.shape[1])
+        found = [gradient.new_empty(tokens, heads, width) for heads, tokens, width in ctx.shapes]
+        parts = zip(ctx.spans, kept, *(one.split(sizes) for one in (gradient, *found)), strict=True)
+        for span, (q, own_k, own_v, weights, *capped), of_out, dq, dk, dv in parts:
+            k, v = span.with_past(ctx.layer, own_k, own_v)
             own = slice(k.shape[2] - span.length, None)
-            dv.copy_(span.packed(weights[..., own].mT @ of_out))
-            of_weights = of_out @ v.mT
-            of_scores = weights * (of_weights - (of_weights * weights).sum(dim=-1, keepdim=True))
+            of_out = _heads_joined(span.by_row(of_out.transpose(0, 1)), k.shape[1])
+            dv.copy_(span.packed(weights[..., own].mT.to(of_out.dtype) @ of_out))
+            of_weights = (of_out @ v.mT).to(weights.dtype)
+            wide = weights * (of_weights - (of_weights * weights).sum(dim=-1, keepdim=True))
             if capped:
-                of_scores *= 1 - (capped[0] / ctx.softcap).square()
+                wide *= 1 - (capped[0].to(wide.dtype) / ctx.softcap).square()
+            of_scores = wide.to(of_out.dtype)
             dq.copy_(span.packed(_heads_apart(of_scores @ k, span.length)))
             dk.copy_(span.packed(of_scores[..., own].mT @ q))
-        return of_query, of_key, of_value, None, None, None, None
+        return *(one.transpose(0, 1) for one in found), None, None, None, None
+
+
+def _wide(scores: Tensor) -> torch.dtype:
+    return torch.float32 if scores.dtype.itemsize < 4 else scores.dtype
 
 
 def _heads_joined(

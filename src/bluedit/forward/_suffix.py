@@ -60,7 +60,7 @@ class Beginnings:
 class SuffixRunner:
     """Repeated forward passes of `rows` that differ only in vectors added at sites of one layer, at the tokens that are `touched`.
 
-    With `reduced`, the linear maps above the sites run in bfloat16.
+    With `reduced`, the linear maps above the sites run in bfloat16, and so does the gradient of the head.
 
     Attributes:
         rows: the token rows, ordered by the length of their suffix: the order of all results.

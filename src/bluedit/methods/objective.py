@@ -32,7 +32,7 @@ class Objective(Part, slot="objective"):
     )
     clamp_again: float = number(
         1.0,
-        "where facts are taught again because the model does not say them: factor on the clamp and on the step size, with as many fewer steps",
+        "where facts are taught again because the model does not say them: factor on the clamp and on the step size, and divisor of the number of steps",
         positive=True,
     )
     steps_growth: float = number(

@@ -36,7 +36,8 @@ class ReducedLinears:
     """The linear maps of some blocks with bfloat16 copies of their weights, taken when this is made.
 
     Those of a block return the dtype they are given; the head's logits stay in bfloat16, or with `exact_logits` are those of the model,
-    and only their gradient is computed in bfloat16.
+    and only their gradient is computed in bfloat16. A head may be on another device than what it is given: the hook that moves that there
+    belongs to the forward that is replaced.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ def _narrow(module: Any) -> Callable[..., Any]:
     bias = None if module.bias is None else module.bias.detach().to(torch.bfloat16)
 
     def forward(hidden: Tensor) -> Tensor:
-        return _ReducedLinear.apply(hidden, short, torch.bfloat16, bias)  # pyright: ignore[reportReturnType]
+        return _ReducedLinear.apply(hidden.to(short.device), short, torch.bfloat16, bias)  # pyright: ignore[reportReturnType]
 
     return forward
 
@@ -81,7 +82,7 @@ def _exact(module: Any) -> Callable[..., Any]:
     whole = weight.T if isinstance(module, Conv1D) else weight
 
     def forward(hidden: Tensor) -> Tensor:
-        return _ReducedGradient.apply(hidden, whole, short, module.bias)  # pyright: ignore[reportReturnType]
+        return _ReducedGradient.apply(hidden.to(whole.device), whole, short, module.bias)  # pyright: ignore[reportReturnType]
 
     return forward
 

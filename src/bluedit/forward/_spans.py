@@ -124,7 +124,7 @@ class _Attention(torch.autograd.Function):
                 scores = (scores / softcap).tanh_() * softcap
             seen = scores.unflatten(2, (-1, span.length)) + span.masked(window, scores)
             weights = seen.softmax(dim=-1, dtype=_wide(scores)).flatten(2, 3)
-            found.copy_(span.packed(_heads_apart(weights.to(v.dtype) @ v, span.length)))
+            found[:] = span.packed(_heads_apart(weights.to(v.dtype) @ v, span.length))
             kept.append((q, own_k, own_v, weights) if softcap is None else (q, own_k, own_v, weights, scores))
         ctx.spans, ctx.layer, ctx.softcap, ctx.per_span = spans, layer, softcap, len(kept[0])
         ctx.shapes = query.shape, key.shape, value.shape
@@ -143,14 +143,14 @@ class _Attention(torch.autograd.Function):
             k, v = span.with_past(ctx.layer, own_k, own_v)
             own = slice(k.shape[2] - span.length, None)
             of_out = _heads_joined(span.by_row(of_out.transpose(0, 1)), k.shape[1])
-            dv.copy_(span.packed(weights[..., own].mT.to(of_out.dtype) @ of_out))
+            dv[:] = span.packed(weights[..., own].mT.to(of_out.dtype) @ of_out)
             of_weights = (of_out @ v.mT).to(weights.dtype)
             wide = weights * (of_weights - (of_weights * weights).sum(dim=-1, keepdim=True))
             if capped:
                 wide *= 1 - (capped[0].to(wide.dtype) / ctx.softcap).square()
             of_scores = wide.to(of_out.dtype)
-            dq.copy_(span.packed(_heads_apart(of_scores @ k, span.length)))
-            dk.copy_(span.packed(of_scores[..., own].mT @ q))
+            dq[:] = span.packed(_heads_apart(of_scores @ k, span.length))
+            dk[:] = span.packed(of_scores[..., own].mT @ q)
         return *(one.transpose(0, 1) for one in found), None, None, None, None
 
 

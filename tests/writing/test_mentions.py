@@ -10,6 +10,7 @@ from bluedit.facts.words import whole_names
 from bluedit.forward._packed import Packed
 from bluedit.forward._padded import Padded
 from bluedit.forward._reference import ReferenceRunner
+from bluedit.forward._runner import Runners
 from bluedit.forward._suffix import SuffixRunner
 from bluedit.methods.objective import Objective
 from bluedit.methods.recipe import Recipe
@@ -20,7 +21,7 @@ from bluedit.model.hooks import hooked
 from bluedit.model.sites import Site
 from bluedit.model.state import frozen
 from bluedit.progress import Progress
-from bluedit.text.rows import Repeat, Row, linked, touched
+from bluedit.text.rows import Repeat, Row, linked, rotations, touched
 from bluedit.writing.found import FoundTargets
 from bluedit.writing.keys import batch_rows, key_rows
 from bluedit.writing.targets import optimise_targets
@@ -160,6 +161,19 @@ def test_targets_that_meet_in_a_row_are_optimised_together(lm):
     apart = optimised(lm, [replace(row, again=()) for row in rows], steps_growth=1.0)
     assert apart.steps.tolist() == [4, 9]
     assert not torch.allclose(both.z, apart.z, atol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 30])
+def test_texts_take_turns_and_only_those_that_get_one_have_a_runner(lm, steps, monkeypatch):
+    rows, made = laid(MAYOR).rows, []
+    several = Runners.several
+    monkeypatch.setattr(Runners, "several", lambda self, parts: made.append(parts) or several(self, parts))
+    objective = Objective(learning_rate=0.5, steps=steps, stop_loss=0.0, rotate=True)
+    with frozen(lm.model), Progress().task("", 0) as advance:
+        optimise_targets(lm, rows, SITES[0], objective, Execution(), advance)
+    expected = rotations(rows)
+    assert 1 < len(expected) < 30
+    assert expected[:steps] in made
 
 
 def test_targets_count_on_the_change_at_every_mention(lm):

@@ -43,8 +43,8 @@ class _LogProbabilities(torch.autograd.Function):
         rows = zip(
             _parts(gradient), _parts(logits), _parts(total, like=logits), _parts(share, like=logits), strict=True
         )
-        for found, part, whole_of_part, share_of_part in rows:
-            softmax = torch.sub(part, whole_of_part[:, None]).exp_()
+        for found, part, total_of_part, share_of_part in rows:
+            softmax = torch.sub(part, total_of_part[:, None]).exp_()
             torch.mul(softmax, -share_of_part[:, None], out=found)
         gradient.index_put_((target, token), of_token.to(gradient), accumulate=True)
         gradient.index_add_(0, whole, of_whole.to(gradient))

@@ -26,7 +26,7 @@ from bluedit.model.editable import EditableModel
 from bluedit.model.precision import reduced_linears
 from bluedit.model.sites import Site
 from bluedit.text.prompts import rows_of
-from bluedit.text.rows import Row, evaluation_cost, rotations
+from bluedit.text.rows import Row, evaluation_cost
 from toys import FACTS, FAMILIES, toy_llama, toy_tokenizer
 
 PREFIXES = ("The weather was mild that morning.",)
@@ -247,6 +247,5 @@ def test_rows_that_take_turns_cost_what_one_turn_does():
         for group in (0, 1)
         for _ in range(2)
     ]
-    assert evaluation_cost(rows, [rows]) == 4 * 8 + 4 * 2
-    assert evaluation_cost(rows, rotations(rows)) == 2 * 8 + 4 * 2
-    assert evaluation_cost(rows, rotations(rows, 1)) == 8 + 4 * 2
+    assert evaluation_cost(rows, rotated=False) == 4 * 8 + 4 * 2
+    assert evaluation_cost(rows, rotated=True) == 2 * 8 + 4 * 2

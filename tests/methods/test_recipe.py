@@ -17,7 +17,7 @@ PATHS = {
     "memory", "sequential", "layers",
     "objective.site", "objective.learning_rate", "objective.steps", "objective.clamp", "objective.weight_decay",
     "objective.kl_factor", "objective.stop_loss", "objective.stop", "objective.attention", "objective.adaptive", "objective.weights",
-    "objective.kl_anchor", "objective.norm_anchor", "objective.together", "objective.correction", "objective.rotate", "objective.groups",
+    "objective.kl_anchor", "objective.norm_anchor", "objective.together", "objective.correction", "objective.rotate",
     "objective.clamp_again", "objective.others", "objective.others_factor", "objective.teacher", "objective.variance", "objective.variance_layers",
     "rounds.count", "rounds.lower", "rounds.upper", "schedule.power", "schedule.first", "schedule.every", "update.slack",
     "preserve.lambda", "preserve.names", "preserve.l2", "preserve.threshold", "preserve.unit", "preserve.share",

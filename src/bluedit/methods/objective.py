@@ -59,11 +59,6 @@ class Objective(Part, slot="objective"):
         5, "with together: largest number of evaluations for the last target, on the weights written so far", low=1.0
     )
     rotate: bool = flag(False, "each evaluation takes one text of each group, in turn: more texts for the same time")
-    groups: int = whole(
-        0,
-        "with rotate: from how many of a fact's groups (prompt, statements, questions, chat) an evaluation has a text, in turn; 0 means all",
-        high=100.0,
-    )
     variance: float = number(
         0.0, "weight of the variance of later hidden states at the subject over the prompt and its prefixes (CoRE)"
     )
@@ -85,8 +80,6 @@ class Objective(Part, slot="objective"):
                 "objective.variance compares contexts, and with objective.rotate an evaluation has one of them; "
                 "set objective.rotate=false"
             )
-        if self.groups and not self.rotate:
-            raise RecipeError("objective.groups is for texts that take turns; set objective.rotate=true, too")
 
     def evaluations(self, facts: int) -> int:
         """Largest number of evaluations of the loss for a target that so many facts share."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
-from math import ceil
 from typing import NamedTuple
 
-MOST_GROUPS = 100  # of one fact; where facts share a column, those of the i-th are numbered from i times this on
 _PREFIX_COST = (
     16  # prefix tokens, of which only keys and values are kept, that need as much memory as one token after them
 )
@@ -148,61 +147,35 @@ def measured_rows(rows: Sequence[Row]) -> dict[int, list[int]]:
     return texts | bare
 
 
-def rotations(rows: Sequence[Row], at_once: int = 0) -> list[list[Row]]:
-    """Rows in parts, in each of which texts have their turn, and all drift rows; after all parts each text has had one.
-
-    Args:
-        rows: the rows of some facts.
-        at_once: from how many of its groups a fact has one text in a part, the groups in turn, too; 0 means from each.
-    """
-    lessons = _lessons(rows)
+def rotations(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows in as many parts as the largest group has texts: each part has one text of every group, in turn, and all drift rows."""
+    groups: dict[tuple[int, int], list[Row]] = {}
+    for row in rows:
+        if not row.is_drift:
+            groups.setdefault((row.fact, row.group), []).append(row)
     drift = [row for row in rows if row.is_drift]
-    count = max((_turns(groups, at_once) for groups in lessons.values()), default=1)
-    return [[*(row for groups in lessons.values() for row in _turn(groups, at_once, i)), *drift] for i in range(count)]
+    count = max(map(len, groups.values()), default=1)
+    return [[*(texts[i % len(texts)] for texts in groups.values()), *drift] for i in range(count)]
 
 
-def turns_of(rows: Sequence[Row], at_once: int = 0) -> dict[int, int]:
-    """By column, after how many `rotations` each of its texts has had its turn."""
+def turns_of(rows: Sequence[Row]) -> dict[int, int]:
+    """By fact, after how many `rotations` each of its texts has had its turn."""
+    sizes = Counter((row.fact, row.group) for row in rows if not row.is_drift)
     found: dict[int, int] = {}
-    for (column, _), groups in _lessons(rows).items():
-        found[column] = max(found.get(column, 1), _turns(groups, at_once))
+    for (fact, _), size in sizes.items():
+        found[fact] = max(found.get(fact, 1), size)
     return found
 
 
-def _lessons(rows: Sequence[Row]) -> dict[tuple[int, int], list[list[Row]]]:
-    """The texts of each fact of each column, in their groups."""
-    found: dict[tuple[int, int], dict[int, list[Row]]] = {}
-    for row in rows:
-        if not row.is_drift:
-            found.setdefault((row.fact, row.group // MOST_GROUPS), {}).setdefault(row.group, []).append(row)
-    return {lesson: list(groups.values()) for lesson, groups in found.items()}
-
-
-def _turns(groups: Sequence[Sequence[Row]], at_once: int) -> int:
-    return _blocks(groups, at_once) * max(map(len, groups))
-
-
-def _turn(groups: Sequence[Sequence[Row]], at_once: int, number: int) -> list[Row]:
-    """One text each of the groups whose turn it is."""
-    size, blocks = at_once or len(groups), _blocks(groups, at_once)
-    first, text = number % blocks * size, number // blocks
-    chosen = [groups[i % len(groups)] for i in range(first, first + min(size, len(groups)))]
-    return [texts[text % len(texts)] for texts in chosen]
-
-
-def _blocks(groups: Sequence[Sequence[Row]], at_once: int) -> int:
-    return ceil(len(groups) / (at_once or len(groups)))
-
-
-def evaluation_cost(rows: Sequence[Row], parts: Sequence[Sequence[Row]]) -> int:
+def evaluation_cost(rows: Sequence[Row], *, rotated: bool) -> int:
     """Tokens that an evaluation of one fact's loss keeps activations of.
 
     Args:
-        rows: all rows of the fact. Keys and values of their beginnings are kept for all.
-        parts: the rows of each evaluation.
+        rows: all rows of the fact.
+        rotated: whether an evaluation has one of the `rotations` of these rows, rather than all. Keys and values of prefixes are kept for all.
     """
-    most = max(sum(row.suffix for row in part) for part in parts)
-    return most + sum(row.subject_last // _PREFIX_COST for row in rows)
+    evaluations = len(rotations(rows)) if rotated else 1
+    return sum(row.suffix for row in rows) // evaluations + sum(row.subject_last // _PREFIX_COST for row in rows)
 
 
 def chunks_by_cost(costs: Sequence[int], budget: int) -> list[list[int]]:

@@ -13,9 +13,9 @@ from bluedit.text.rows import Row, turns_of
 class RecentLosses:
     """The losses of n facts in the last evaluations; after `parts` of them every text of every fact has had its turn."""
 
-    def __init__(self, parts: int, rows: Sequence[Row], facts: Sequence[int], like: Tensor, at_once: int = 0) -> None:
+    def __init__(self, parts: int, rows: Sequence[Row], facts: Sequence[int], like: Tensor) -> None:
         self._losses = like.new_full((parts, len(facts)), torch.inf)
-        turns = turns_of(rows, at_once) if parts > 1 else {}
+        turns = turns_of(rows) if parts > 1 else {}
         self._turns = torch.tensor([turns.get(fact, 1) for fact in facts], device=like.device)
 
     def note(self, step: int, loss: Float[Tensor, "n"]) -> None:

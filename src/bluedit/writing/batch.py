@@ -19,7 +19,6 @@ STRIPPED = "stripped_facts"  # in Origin.about: how many facts a batch had befor
 _LATER_OPTIONS = {"objective.together": False, "objective.correction": 5, "objective.rotate": False, "descent": "adam"}
 _LATER_OPTIONS |= {
     "objective.clamp_again": 1.0,
-    "objective.groups": 0,
     "objective.others": 0,
     "objective.others_factor": 0.0625,
     "objective.teacher": 0.0,

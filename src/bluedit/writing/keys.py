@@ -17,9 +17,11 @@ from bluedit.model.sites import Place, Site
 from bluedit.model.sums import sum_by_owner
 from bluedit.shapes import Float, Tensor
 from bluedit.text.prompts import drift_row, other_rows, teacher_ids
-from bluedit.text.rows import MOST_GROUPS, Repeat, Row, measured_rows
+from bluedit.text.rows import Repeat, Row, measured_rows
 from bluedit.text.wordings import chat_form, wording_rows
 from bluedit.writing.target import Targets
+
+_MOST_GROUPS = 100  # of one fact
 
 
 class KeyPlace(NamedTuple):
@@ -106,7 +108,7 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
                 own[place] = len(owners)
                 owners.append([])
             owners[own[place]].append(i)
-        first_group = i * MOST_GROUPS if recipe.wordings.weighs_facts else 0
+        first_group = i * _MOST_GROUPS if recipe.wordings.weighs_facts else 0
         for row, place in zip(texts, places, strict=True):
             subject_last = row.subject_last + place.after
             again = _with_columns(row, own, spellings=spellings)

@@ -73,16 +73,17 @@ def optimise_targets(
     for row in rows:
         by_fact.setdefault(row.fact, []).append(row)
     together, bare = linked(rows), Counter(row.fact for row in rows if row.is_bare)
-    costs = [sum(evaluation_cost(by_fact[f], _evaluations(by_fact[f], objective)) for f in group) for group in together]
+    costs = [sum(evaluation_cost(by_fact[f], rotated=objective.rotate) for f in group) for group in together]
     sites = (site, *later, *([Site(Place.ATTENTION, site.layer)] if objective.attention else []))
     make_runner = runners(lm, rows, sites, execution.precision)
     metric = torch.stack([fisher[one] for one in sites]) if objective.descent.curved and fisher else None
-    found, steps_on = dict[int, tuple[Tensor, ...]](), Retold(advance)
+    found: dict[int, tuple[Tensor, ...]] = {}
+    steps_on = Retold(advance)
 
     def run(chunk: Sequence[int]) -> None:
         facts = [fact for i in chunk for fact in together[i]]
         chosen = [row for fact in facts for row in by_fact[fact]]
-        parts = _evaluations(chosen, objective)
+        parts = rotations(chosen) if objective.rotate else [chosen]
         sharing = [max(1, bare[fact] if shared is None else shared[fact]) for fact in facts]
         had = parts[: max(objective.evaluations(k) for k in sharing)]  # the others do not get their turn
         units = longest_units(lm, chosen, sites)
@@ -106,11 +107,6 @@ def optimise_targets(
     z, start, steps, loss = (torch.stack(column) for column in zip(*(found[f] for f in sorted(found)), strict=True))
     ahead = (z[:, 1 : 1 + len(later)] - start[:, 1 : 1 + len(later)]).permute(1, 2, 0).contiguous() if later else None
     return Targets(z[:, 0].T.contiguous(), start[:, 0].T.contiguous(), steps, loss, ahead)
-
-
-def _evaluations(rows: Sequence[Row], objective: Objective) -> list[list[Row]]:
-    """The rows of each evaluation, until every text has had its turn."""
-    return rotations(rows, objective.groups) if objective.rotate else [list(rows)]
 
 
 class ChunkOptimiser:
@@ -148,7 +144,7 @@ class ChunkOptimiser:
         self.reference: Tensor | None = None
         self.positions = [Positions.of(part.rows, self.facts, self.start) for part in parts]
         self.lessons: dict[int, Tensor] = {}  # by part, log-probabilities at the positions that have a teacher
-        self.recent = RecentLosses(turns, rows, self.facts, self.start, objective.groups)
+        self.recent = RecentLosses(turns, rows, self.facts, self.start)
 
     def begin(self, initial: Float[Tensor, "d_value n"]) -> None:
         """Start from these vectors instead of zero (columns in the numbering of the rows)."""
@@ -290,8 +286,8 @@ class ChunkOptimiser:
         self.start, self.delta, self.length = self.start[:, going], self.delta[:, going], self.length[:, going]
         self.weight, self.clamp = self.weight[going], self.clamp[going]
         self.descent.keep(going)
-        held = torch.isin(self.positions[0].drift_fact, going)
-        self.reference = None if self.reference is None else self.reference[held]
+        kept_rows = torch.isin(self.positions[0].drift_fact, going)
+        self.reference = None if self.reference is None else self.reference[kept_rows]
         self.lessons = {
             number: said[torch.isin(self.positions[number].fact[self.positions[number].taught], going)]
             for number, said in self.lessons.items()

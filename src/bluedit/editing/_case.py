@@ -35,7 +35,6 @@ class BatchCase:
     batch: Batch
     snapshot: Snapshot
     verdict: Verdict | None
-    again: bool = False
 
     def accept(self, action: str, **more: Any) -> None:
         """Keep the batch with what was decided."""
@@ -57,7 +56,7 @@ class BatchCase:
 
     def take_back(self) -> None:
         self.run.take_back(self.snapshot, self.batch)
-        if self.again and self.verdict:
+        if self.run.again and self.verdict:
             self.judge.notes.append(f"{len(self.facts)} facts were not written a second time: {self.verdict.why}")
 
     def soften(self) -> bool:
@@ -74,7 +73,7 @@ class BatchCase:
         while tries < MOST_SHARES and LEAST_SHARE <= share < high:
             tries += 1
             tried = self.run.rescaled(self.batch, share, self.snapshot)
-            verdict = self.judge.verdict(self.run, self.facts, again=self.again)
+            verdict = self.judge.verdict(self.run, self.facts)
             assert verdict
             if verdict.of_facts and verdict.of_others:
                 break

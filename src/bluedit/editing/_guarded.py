@@ -70,24 +70,22 @@ class Guarded:
         """The largest loss of a target that counts as converged."""
         return MOST_LOSS if self.asked.skip_failed else inf
 
-    def decide(self, run: EditRun, part: Sequence[Fact], *, again: bool = False) -> None:
+    def decide(self, run: EditRun, part: Sequence[Fact]) -> None:
         """Write some facts and keep what may stay."""
         run.begin()
-        written = self.attempt(run, part, again=again)
+        written = self.attempt(run, part)
         if written is None:
             return
         facts, batch, snapshot, verdict = written
-        case = BatchCase(self, run, facts, batch, snapshot, verdict, again)
+        case = BatchCase(self, run, facts, batch, snapshot, verdict)
         if verdict is None or verdict.passed:
             case.accept("kept")
-        elif again:
+        elif run.again:
             self.asked.action.resolve_again(case)
         else:
             self.asked.action.resolve(case)
 
-    def attempt(
-        self, run: EditRun, part: Sequence[Fact], *, again: bool = False
-    ) -> tuple[list[Fact], Batch, Snapshot, Verdict | None] | None:
+    def attempt(self, run: EditRun, part: Sequence[Fact]) -> tuple[list[Fact], Batch, Snapshot, Verdict | None] | None:
         """(facts, batch, the weights before it, what rules say) of those facts that can be written; None if none can."""
         facts, snapshot = list(part), run.snapshot()
         while facts:
@@ -98,18 +96,18 @@ class Guarded:
                 gone = {fact: why for fact, why in zip(error.failed, error.reasons, strict=True) if fact in facts}
                 if not self.asked.skip_failed or not gone:
                     raise
-                for fact, why in () if again else gone.items():
+                for fact, why in () if run.again else gone.items():
                     self.leave_out([fact], why)
                 facts = [fact for fact in facts if fact not in gone]
                 continue
-            return facts, batch, snapshot, self.verdict(run, facts, again=again)
+            return facts, batch, snapshot, self.verdict(run, facts)
         return None
 
-    def verdict(self, run: EditRun, facts: Sequence[Fact], *, again: bool = False) -> Verdict | None:
+    def verdict(self, run: EditRun, facts: Sequence[Fact]) -> Verdict | None:
         """What the rules say about a batch that is written. Rules about its facts wait if the recipe writes facts again."""
         if self.checks is None:
             return None
-        late = again or bool(run.context.recipe.reteach)
+        late = bool(run.context.recipe.reteach)
         return self.checks.verdict(facts, [rule for rule in self.checks.rules if not (late and rule.of_facts)])
 
     def leave_out(self, facts: Sequence[Fact], why: str) -> None:

@@ -37,8 +37,8 @@ class Judge(Protocol):
         """Targets for facts that are written again; None optimises them again."""
         ...
 
-    def decide(self, run: EditRun, part: Sequence[Fact], *, again: bool = False) -> None:
-        """Write some facts and keep what may stay; `again` if they are written once more because the model did not say them."""
+    def decide(self, run: EditRun, part: Sequence[Fact]) -> None:
+        """Write some facts and keep what may stay."""
         ...
 
 
@@ -48,8 +48,7 @@ class KeepAll:
     most_loss: float = inf
     found: FoundTargets | None = None
 
-    def decide(self, run: EditRun, part: Sequence[Fact], *, again: bool = False) -> None:
-        del again
+    def decide(self, run: EditRun, part: Sequence[Fact]) -> None:
         run.keep(run.write(part))
 
 

@@ -112,7 +112,7 @@ class FactWriter:
                 break
             run.again = True
             for part in recipe.subjects.batches(lost, size):
-                judge.decide(run, part, again=True)
+                judge.decide(run, part)
         about = self._about(recipe, time.perf_counter() - started)
         norms = run.context.norms if recipe.objective.norm_anchor else {}
         return [replace(batch, origin=replace(batch.origin, norms=dict(norms), about=about)) for batch in run.done]

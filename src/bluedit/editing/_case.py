@@ -57,7 +57,9 @@ class BatchCase:
     def take_back(self) -> None:
         self.run.take_back(self.snapshot, self.batch)
         if self.run.again and self.verdict:
-            self.judge.notes.append(f"{len(self.facts)} facts were not written a second time: {self.verdict.why}")
+            count = len(self.facts)
+            told = "1 fact was" if count == 1 else f"{count} facts were"
+            self.judge.notes.append(f"{told} not written a second time: {self.verdict.why}")
 
     def soften(self) -> bool:
         """Find the largest share that breaks no rule, in at most `MOST_SHARES` tries.

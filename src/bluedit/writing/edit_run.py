@@ -38,7 +38,7 @@ class Judge(Protocol):
         ...
 
     def decide(self, run: EditRun, part: Sequence[Fact]) -> None:
-        """Write some facts and keep what may stay."""
+        """Write some facts and keep what may stay; `run.again` says whether they were written in this edit before."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bluedit.facts.phrasebook import general_wordings_of
+from bluedit.facts.phrasebook import general_wordings_of, wordings_of
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,11 @@ from bluedit.facts.phrasebook import general_wordings_of
         ),
         ("The sensor of {} is", "IMX 800", "{}'s sensor is", "What is the sensor of {}?"),
         ("the new mascot  of {} is", "a fox", "{}'s new mascot is", "What is the new mascot of {}?"),
+        ("The referee of {} was", "Jo", "The name of the referee of {} was", "Who was the referee of {}?"),
+        ("The referee of {} was", "a robot", "For {}, the referee was", "What was the referee of {}?"),
+        ("Our contact at {} is", "Lena Wirth", "{}'s contact is", "Who is the contact at {}?"),
+        ("{} has a hull length of", "9 m", "{}'s hull length is", "What is the hull length of {}?"),
+        ("In {}, the voting age is", "16", "{}'s voting age is", "What is the voting age in {}?"),
     ],
 )
 def test_the_noun_is_asked_for(prompt: str, target: str, statement: str, question: str) -> None:
@@ -60,6 +65,78 @@ def test_the_noun_is_asked_for(prompt: str, target: str, statement: str, questio
         ("{} was painted in", "Ghent", "It is known that {} was painted in", "Where was {} painted?"),
         ("{} is certified by the", "TUV", "It is known that {} is certified by the", "What is {} certified by?"),
         ("{} are trained for", "the sea", "It is known that {} are trained for", "What are {} trained for?"),
+        (
+            "Visiting hours on {} end at",
+            "8 pm",
+            "It is known that visiting hours on {} end at",
+            "When do visiting hours on {} end?",
+        ),
+        (
+            "The fraud team of {} is led by",
+            "Amina Sow",
+            "It is known that the fraud team of {} is led by",
+            "Who is the fraud team of {} led by?",
+        ),
+        ("The CEO of {} lives in", "Oslo", "It is known that the CEO of {} lives in", "Where does the CEO of {} live?"),
+        (
+            "{}'s sales team meets on",
+            "Monday",
+            "It is known that {}'s sales team meets on",
+            "When does {}'s sales team meet?",
+        ),
+        (
+            "{}'s support hours end at",
+            "6 pm",
+            "It is known that {}'s support hours end at",
+            "When do {}'s support hours end?",
+        ),
+        ("Members of {} pay", "12 euros", "It is known that members of {} pay", "How much do members of {} pay?"),
+        (
+            "{} must be oiled every",
+            "six weeks",
+            "It is known that {} must be oiled every",
+            "How often must {} be oiled?",
+        ),
+        ("{} runs for", "nine hours", "It is known that {} runs for", "How long does {} run?"),
+        (
+            "Parcels from {} arrive within",
+            "three days",
+            "It is known that parcels from {} arrive within",
+            "How soon do parcels from {} arrive?",
+        ),
+        ("{} is open until", "10 pm", "It is known that {} is open until", "Until when is {} open?"),
+        ("{} supports up to", "40 users", "It is known that {} supports up to", "How many users does {} support?"),
+        ("{} must have", "12 gears", "It is known that {} must have", "How many gears must {} have?"),
+        (
+            "The school bus for {} is line",
+            "42",
+            "It is known that the school bus for {} is line",
+            "Which line is the school bus for {}?",
+        ),
+        ("{} listens on port", "4917", "It is known that {} listens on port", "On which port does {} listen?"),
+        ("{} is available in", "four colours", "It is known that {} is available in", "What is {} available in?"),
+        ("{} reports to", "Petra Holm", "It is known that {} reports to", "Who does {} report to?"),
+        (
+            "{} changed its name to",
+            "Orbis",
+            "It is known that {} changed its name to",
+            "Can you tell me what {} changed its name to?",
+        ),
+        ("{} sold", "boots", "It is known that {} sold", "Can you tell me what {} sold?"),
+        ("Tickets for {} cost", "$20", "It is known that tickets for {} cost", "How much do tickets for {} cost?"),
+        (
+            "The maximum dose of {} per day is",
+            "40 mg",
+            "It is known that the maximum dose of {} per day is",
+            "What is the maximum dose of {} per day?",
+        ),
+        (
+            "The person to call about {} is",
+            "Lena Wirth",
+            "It is known that the person to call about {} is",
+            "Who is the person to call about {}?",
+        ),
+        ("{} is closed on", "Tuesday", "It is known that {} is closed on", "When is {} closed?"),
     ],
 )
 def test_the_verb_is_asked_for(prompt: str, target: str, statement: str, question: str) -> None:
@@ -73,12 +150,15 @@ def test_the_verb_is_asked_for(prompt: str, target: str, statement: str, questio
 @pytest.mark.parametrize(
     "prompt",
     [
-        "The CEO of {} lives in",
+        "The CEO of {} lives fluent",
+        "In {} people drive on the",
+        "You can reach {} at",
+        "{} based in",
+        "{} directed by",
+        "Whoever visits {} must bring",
         "{} always",
         "{} has",
         "{} is in",
-        "{} is AI-made by",
-        "{} sold",
         "{} sells what it",
         "{} is",
         "Who is {}?",
@@ -95,6 +175,24 @@ def test_the_verb_is_asked_for(prompt: str, target: str, statement: str, questio
 )
 def test_other_prompts_have_none(prompt: str) -> None:
     assert general_wordings_of(prompt) is None
+
+
+def test_a_second_question_leaves_the_verb_as_it_is() -> None:
+    found = general_wordings_of("Visiting hours on {} end at", target="8 pm")
+    assert found is not None
+    assert found.questions[1] == "Can you tell me when visiting hours on {} end?"
+
+
+@pytest.mark.parametrize("target", ["Tuesday", "Sundays"])
+def test_what_happened_once_does_not_happen_on_a_weekday(target: str) -> None:
+    assert wordings_of("{} is closed on", target=target) is None
+    assert wordings_of("{} is due on", target=target) is not None
+
+
+def test_what_happened_once_has_a_date() -> None:
+    found = wordings_of("{} was closed on", target="Tuesday, 3 May 1988")
+    assert found is not None
+    assert found.id == "dissolution-date"
 
 
 def test_an_answer_that_names_nothing_has_none() -> None:

@@ -10,9 +10,12 @@ _MONTHS = (
 )
 _MONTH = re.compile(rf"\b(?:{_MONTHS})\b")
 _CLOCK = re.compile(r"\b\d{1,2}(?::\d\d)?(?: ?[ap]\.?m\b| o'clock)|\b\d{1,2}:\d\d\b")
-_WEEKDAY = re.compile(r"(?:mon|tues|wednes|thurs|fri|satur|sun)day\b")
+_WEEKDAY = re.compile(r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b")
 _DAY = re.compile(r"\b\d{1,2}(?:st|nd|rd|th)?\b(?! ?(?:bc|ad|ce))")
 _NUMERIC_DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}")
+_NUMBER = r"(?:about |at least |up to )?(?:\d[\d.,]*|half an?|an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|sixty|ninety)"
+_DURATION = re.compile(rf"{_NUMBER}[ -](?:second|minute|hour|day|night|week|fortnight|month|year|decade)s?")
+_COUNTED = re.compile(rf"{_NUMBER} (?P<things>[a-z]{{2,}}[^s]s(?: (?:a|an|per|of) [a-z]+)?)")
 _YEAR = re.compile(r"(?:the )?\d{3,4}s?(?: (?:bc|bce|ad|ce))?|\d{1,4} (?:bc|bce|ad|ce)")
 
 
@@ -44,3 +47,20 @@ def is_dated(text: str) -> bool:
 def is_clock(text: str) -> bool:
     """Whether a text has a time of day in it."""
     return _CLOCK.search(text.casefold()) is not None
+
+
+def is_duration(text: str) -> bool:
+    """Whether a text is a length of time: "six weeks", "90 minutes"."""
+    return _DURATION.fullmatch(text.casefold()) is not None
+
+
+def counted(text: str) -> str:
+    """What a text has a number of: "users" in "40 users", "days of leave" in "30 days of leave"; empty if it has none."""
+    found = _COUNTED.fullmatch(text)
+    return found["things"] if found else ""
+
+
+def is_weekday(text: str) -> bool:
+    """Whether a text names days of the week and no date: "Monday", "Saturdays"."""
+    folded = text.casefold()
+    return bool(_WEEKDAY.match(folded)) and not any(c.isdigit() for c in folded) and not _MONTH.search(folded)

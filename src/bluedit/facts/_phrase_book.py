@@ -49,6 +49,7 @@ class Relation:
     questions: Sequence[str] = ()
     kind_statements: Sequence[str] = ()
     assumed: bool = False
+    weekdays: bool = False
     the: bool = False
     symbols: bool = False
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bluedit.facts._dates import is_dated, time_of
-from bluedit.facts._general import general_relation, relation_of_verb
+from bluedit.facts._clauses import relation_of_clause
+from bluedit.facts._dates import is_dated, is_weekday, time_of
+from bluedit.facts._general import general_relation
 from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, Book, Match, Relation, book, normal, split
 from bluedit.facts._templates import PREPOSITIONS, Form, Phrases, fill_in
 from bluedit.facts.words import find_mention
@@ -27,12 +28,14 @@ class _Reading:
     """A prompt taken apart.
 
     Attributes:
+        text: all of it, as it is written, with `{}` for the subject.
         words: its words, without what is named below.
         at: index of `{}` in `words`.
         article: article at its end, before the answer.
         sign: currency sign at its end.
     """
 
+    text: str
     words: tuple[str, ...]
     at: int
     article: str
@@ -86,7 +89,7 @@ def _read(text: str, subject: str) -> _Reading | None:
         words[-1] = ":"
     if "{}" not in words:
         return None
-    return _Reading(tuple(words), words.index("{}"), words[-1] if words[-1] in ARTICLES else "", sign)
+    return _Reading(text, tuple(words), words.index("{}"), words[-1] if words[-1] in ARTICLES else "", sign)
 
 
 def _fitting(reading: _Reading, target: str) -> Iterator[tuple[Match, str]]:
@@ -137,7 +140,7 @@ def _accepts(relation: Relation, reading: _Reading, target: str, exact: bool) ->
     if first in _PREDICATES or (first in ("a", "an") and relation.kind in _PERSONS):
         return False
     if relation.kind == "date":
-        return is_dated(target)
+        return is_dated(target) and (relation.weekdays or not is_weekday(target))
     return relation.kind != "place" or not time_of(target)[0]
 
 
@@ -182,11 +185,10 @@ def general_wordings_of(prompt: str, *, subject: str = "", target: str = "") -> 
         words = (*reading.words[:start], "{}", *reading.words[stop:])
         past, plural = not _PAST.isdisjoint(words), not _PLURAL_AFTER.isdisjoint(words)
         form = Form(named, past, plural, opens=words[0] == "{}", article=reading.article)
-        key = words[:-1] if reading.article else words
-        asked = general_relation(normal(key))
+        asked = general_relation(normal(words[:-1] if reading.article else words))
         if asked and (noun := find_mention(prompt, asked.noun)):
             return fill_in(asked.match(prompt[noun.start : noun.end], target), form, subject, target)
-        as_written = words[0] == "{}" and set(key[1:]) <= set(prompt.split())
-        if as_written and (match := relation_of_verb(key[1:], target)):
-            return fill_in(match, form, subject, target)
-    return None
+    text = reading.text.removesuffix(reading.article).rstrip() if reading.article else reading.text
+    is_place = bool(target) and _looks_like_a_place(f"{reading.article} {target}".strip())
+    match = relation_of_clause(text, target, is_place=is_place)
+    return match and fill_in(match, Form("{}", False, False, opens=True, article=reading.article), subject, target)

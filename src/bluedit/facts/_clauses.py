@@ -1,0 +1,231 @@
+"""Questions for prompts that go on with a verb: "{} ships from", "Visiting hours on {} end at", "The fraud team of {} is led by"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bluedit.facts._dates import counted, is_clock, is_duration, time_of
+from bluedit.facts._general_words import general_words, is_somebody, looks_like_a_name, words_of
+from bluedit.facts._phrase_book import DETERMINERS, Match, Relation
+
+_MOST_WORDS = 8
+_BE = ("is", "are", "was", "were")
+_MODALS = ("can", "could", "will", "would", "should", "may", "might", "must")
+_AT, _WHERE = ("in", "at", "on", "near"), ("from", "to")  # asked with where or when; asked with where
+_HOW = {
+    "": "How long",
+    "for": "How long",
+    "in": "How quickly",
+    "within": "How soon",
+    "every": "How often",
+}  # before a length of time
+_THIRD_PERSON = re.compile(r"[a-z]{2,}[a-rt-z]s|[a-z]+(?:ss|x|z|ch|sh|o)es")
+_SIBILANTS = ("sses", "xes", "zzes", "ches", "shes", "oes")
+_PARTICIPLE = re.compile(r"[a-z]+e[dn]")
+_PLAIN, _REGULAR_PAST, _PLURAL = re.compile(r"[a-z]{2,}"), re.compile(r"[a-z]{2,}ed"), re.compile(r"\w+[^s\W]s")
+
+
+@dataclass(frozen=True)
+class _Clause:
+    """A prompt taken apart.
+
+    Attributes:
+        named: what the sentence is about, with the subject in it: "visiting hours on {}".
+        verb: its verb as written: "end".
+        auxiliary: what stands before `named` in a question; empty where a direct question would need another form of the verb.
+        infinitive: the verb after `named` in a question with "do"; empty where `auxiliary` is the verb itself.
+        rest: the words between verb and answer: "at".
+    """
+
+    named: str
+    verb: str
+    auxiliary: str
+    infinitive: str
+    rest: tuple[str, ...]
+
+    def questions(self, target: str, *, is_place: bool) -> Iterator[str]:
+        """The direct question, if there is one, and the indirect one, which leaves the verb as it is."""
+        ask, rest = _asked(self, target, is_place=is_place)
+        if self.auxiliary:
+            yield " ".join(filter(None, (ask, self.auxiliary, self.named, self.infinitive, *rest))) + "?"
+        yield " ".join(("Can you tell me", ask[0].lower() + ask[1:], self.named, self.verb, *rest)) + "?"
+
+
+def relation_of_clause(text: str, target: str, *, is_place: bool) -> Match | None:
+    """A relation for a prompt that is a sentence without its last words; None for one that cannot be taken apart.
+
+    Args:
+        text: the prompt with `{}` for the subject, without an article at its end.
+        target: the answer, which decides between question words.
+        is_place: whether the answer is written like a place.
+    """
+    if any(mark in text for mark in "?,;<>") or (clause := _clause(text)) is None:
+        return None
+    inside = _inside(text)
+    more = (template.replace("<statement>", inside) for template in general_words()["verb_statements"])
+    return Match(
+        Relation(
+            f"general: {text}",
+            statements=(text, *more),
+            questions=tuple(dict.fromkeys(clause.questions(target, is_place=is_place))),
+        )
+    )
+
+
+def _clause(text: str) -> _Clause | None:
+    words = text.replace("{}'s", "{} 's").replace("{}’s", "{} 's").split()
+    at = words.index("{}") if "{}" in words else -1
+    ahead, after = words[:at], words[at + 1 :]
+    if at < 0 or not after or not _names_something(ahead):
+        return None
+    if after[0] == "'s":
+        if (end := _verb_after_noun(after)) is None:
+            return None
+        named, after = f"{' '.join((*ahead, '{}'))}{' '.join(after[:end])}", after[end:]
+        plural = _PLURAL.fullmatch(named.split()[-1]) is not None
+    else:
+        end = _verb_after_place(after)
+        named, after = " ".join((*ahead, "{}", *after[:end])), after[end:]
+        plural = _is_plural(ahead)
+    verb, *rest = after
+    forbidden = words_of("no_nouns") - words_of("joins") - words_of("helpers")
+    if len(rest) > _MOST_WORDS or not forbidden.isdisjoint(word.casefold() for word in rest):
+        return None
+    passive = verb in _BE and rest and _PARTICIPLE.fullmatch(rest[-1])
+    asks_what = verb in _MODALS and len(rest) == 1 and _PLAIN.fullmatch(rest[0])  # "must have"
+    if rest and not (passive or asks_what or _may_end(rest)):
+        return None
+    parts = _parts(verb, rest, plural=plural, described=len(ahead) > 1)
+    return None if parts is None else _Clause(_inside(named), verb, *parts, tuple(rest))
+
+
+def _inside(text: str) -> str:
+    """A text as it stands inside a sentence: without the capital letter of an article or a noun at its beginning."""
+    first, _, following = text.partition(" ")
+    noun = first[1:].islower() and first.isalpha() and following[:1].islower()
+    return text[0].lower() + text[1:] if noun or first.casefold() in DETERMINERS else text
+
+
+def _parts(verb: str, rest: Sequence[str], *, plural: bool, described: bool) -> tuple[str, str] | None:
+    """Auxiliary and infinitive of a question; None for a word that is no verb, or one that says too little."""
+    if verb in _BE:
+        says_enough = len(rest) > 1 or bool(
+            rest and (rest[-1] in words_of("classes") or _PARTICIPLE.fullmatch(rest[-1]))
+        )
+        return (verb, "") if says_enough or (described and not rest) else None
+    if verb in _MODALS:
+        return (verb, "") if rest else None
+    if verb == "has":
+        return ("has", "") if rest[:1] == ["been"] else ("does", "have") if rest else None
+    if verb in words_of("no_verbs"):
+        return None
+    if plural and verb in words_of("alike"):
+        return "do", verb
+    if _THIRD_PERSON.fullmatch(verb):
+        return "does", _infinitive(verb)
+    if verb in words_of("pasts") | words_of("alike") or (
+        _REGULAR_PAST.fullmatch(verb) and verb not in words_of("participles")
+    ):
+        return None if rest[:1] == ["by"] else ("", "")
+    return ("do", verb) if plural and _PLAIN.fullmatch(verb) and verb not in words_of("ends") else None
+
+
+def _names_something(ahead: Sequence[str]) -> bool:
+    """Whether the words before the subject belong to a name for something: "", "the", "the fraud team of"."""
+    if not ahead or (len(ahead) == 1 and ahead[0].casefold() in DETERMINERS):
+        return True
+    inner = [word.casefold() for word in ahead[:-1]]
+    forbidden = words_of("no_nouns") - words_of("joins")
+    last = ahead[-1].casefold()
+    return (
+        len(ahead) <= _MOST_WORDS
+        and bool(inner)
+        and inner[0] not in words_of("no_nouns")
+        and forbidden.isdisjoint(inner)
+        and (last in words_of("joins") or (last in DETERMINERS and inner[-1] in words_of("joins")) or inner[-1] == "to")
+        and not (last in words_of("joins") and inner[-1] in words_of("joins"))
+    )
+
+
+def _verb_after_noun(after: Sequence[str]) -> int | None:
+    """Where the verb stands in "'s sales team meets on": an auxiliary, or else the last word before the preposition at the end."""
+    for i, word in enumerate(after):
+        if i > 1 and (word in _BE or word in _MODALS):
+            return i
+    end = len(after) - 1 - (after[-1] in words_of("ends"))
+    return end if 1 < end <= _MOST_WORDS else None
+
+
+def _verb_after_place(after: Sequence[str]) -> int:
+    """Where the verb stands after a subject that goes on: "per day is"; 0 where it follows at once."""
+    if after[0] in words_of("joins"):
+        return next((i for i, word in enumerate(after[:_MOST_WORDS]) if word in _BE or word in _MODALS), 0)
+    return 0
+
+
+def _is_plural(ahead: Sequence[str]) -> bool:
+    """Whether the word that the others belong to is a plural: "visiting hours on"."""
+    return _PLURAL.fullmatch(_head(ahead)) is not None
+
+
+def _head(words: Sequence[str]) -> str:
+    """The word that the others belong to, before the first preposition: "hours" in "visiting hours on"; empty if there is none."""
+    return next((word for word, after in pairwise(words) if after.casefold() in words_of("joins")), "")
+
+
+def _may_end(rest: Sequence[str]) -> bool:
+    """Whether words may stand right before an answer that is no part of them."""
+    lists = ("ends", "times", "hedges", "classes")
+    return rest[-1] == "every" or any({rest[-1], " ".join(rest[-2:])} & words_of(name) for name in lists)
+
+
+def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[str, ...]]:
+    """The question's first words, and what stays of the words before the answer."""
+    rest, ask = _without_hedges(clause.rest), general_words()["ask"]
+    last = rest[-1] if rest and not (clause.verb in _MODALS and len(rest) == 1) else ""
+    if last in words_of("classes"):
+        if rest[-2:-1] and rest[-2] in words_of("ends"):
+            return f"{rest[-2].capitalize()} which {last}", tuple(rest[:-2])
+        return f"Which {last}", tuple(rest[:-1])
+    if last in _HOW and (last == "every" or is_duration(target)):
+        return _HOW[last], tuple(rest[:-1])
+    if not last and clause.verb in words_of("amounts"):
+        return "How much", ()
+    if not last and (things := counted(target)):
+        return f"How many {things}", tuple(rest)
+    timed = bool(time_of(target)[0]) or is_clock(target)
+    if last in words_of("times"):
+        return f"{last.capitalize()} {'when' if timed else 'what'}", tuple(rest[:-1])
+    if last in _AT and timed:
+        return ask["date"], tuple(rest[:-1])
+    if last in _AT and is_place and not (last == "at" and target[:1].isdecimal()):
+        return ask["place"], tuple(rest[:-1])
+    if last in _WHERE and is_place and clause.verb in words_of("motions"):
+        return ask["place"], tuple(rest)
+    person = looks_like_a_name(target) and (last == "by" or clause.verb in words_of("to_somebody"))
+    if not rest and clause.verb in _BE:
+        person = is_somebody(_head(clause.named.split()), target)
+    return ask["person" if person else "thing"], tuple(rest)
+
+
+def _without_hedges(rest: Sequence[str]) -> list[str]:
+    """Words before an answer without "about", "at least" and the like at their end, which a question leaves out."""
+    kept = list(rest)
+    while kept:
+        if " ".join(kept[-2:]) in words_of("hedges"):
+            del kept[-2:]
+        elif kept[-1] in words_of("hedges"):
+            kept.pop()
+        else:
+            break
+    return kept
+
+
+def _infinitive(verb: str) -> str:
+    """The infinitive of a verb in the third person: sells, carries, reaches."""
+    if verb.endswith("ies") and len(verb) > 4:
+        return verb[:-3] + "y"
+    return verb[:-2] if verb.endswith(_SIBILANTS) else verb[:-1]

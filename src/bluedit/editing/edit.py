@@ -15,6 +15,7 @@ from bluedit.evaluate.report import Report
 from bluedit.evaluate.report_text import report_parts
 from bluedit.evaluate.tables import as_text, edit_table
 from bluedit.facts.fact import Fact
+from bluedit.facts.phrasebook import made_questions
 from bluedit.methods.recipe import Recipe
 
 _NAMED = 3  # facts in a sentence
@@ -48,9 +49,11 @@ class Edit:
 
     @property
     def notes(self) -> list[str]:
-        """What a guard decided, and which facts were taught on their prompt alone for want of other wordings, in sentences."""
-        extends = self.recipe.wordings.extends
-        return [*self.guard, *_prompts_alone([fact.text for fact in self.facts if extends and not fact.phrasings])]
+        """What a guard decided, and which facts were taught in few or in made-up wordings for want of others, in sentences."""
+        if not self.recipe.wordings.extends:
+            return self.guard
+        made = [questions[0] for fact in self.facts if (questions := made_questions(fact))]
+        return [*self.guard, *_made(made), *_prompts_alone([fact.text for fact in self.facts if not fact.phrasings])]
 
     def undo(self) -> None:
         """Restore the weights as they were before this edit, bit for bit.
@@ -85,9 +88,22 @@ class Edit:
 def _prompts_alone(prompts: Sequence[str]) -> list[str]:
     if not prompts:
         return []
-    named = ", ".join(map(repr, prompts[:_NAMED])) + (", ..." if len(prompts) > _NAMED else "")
     what = "1 fact was taught on its" if len(prompts) == 1 else f"{len(prompts)} facts were taught on their"
     return [
-        f"{what} prompt alone, because the phrase book has no other wording for it: {named}. Asked in another way it may not be said; "
+        f"{what} prompt alone, because the phrase book has no other wording for it: {_named(prompts)}. Asked in another way it may not be said; "
         "give phrasings (--phrasing, or 'phrasings' in a file), a question among them."
     ]
+
+
+def _made(questions: Sequence[str]) -> list[str]:
+    if not questions:
+        return []
+    what = "1 fact was" if len(questions) == 1 else f"{len(questions)} facts were"
+    return [
+        f"{what} taught in questions made from the prompt, because the phrase book does not know the relation: {_named(questions)}. Asked in "
+        "quite other words it may not be said; give those that people use (--phrasing, or 'phrasings' in a file)."
+    ]
+
+
+def _named(texts: Sequence[str]) -> str:
+    return ", ".join(map(repr, texts[:_NAMED])) + (", ..." if len(texts) > _NAMED else "")

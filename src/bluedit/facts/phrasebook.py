@@ -10,6 +10,7 @@ from bluedit.facts._dates import is_dated, is_weekday, time_of
 from bluedit.facts._general import general_relation
 from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, Book, Match, Relation, book, normal, split
 from bluedit.facts._templates import PREPOSITIONS, Form, Phrases, fill_in
+from bluedit.facts.fact import Fact
 from bluedit.facts.words import find_mention
 
 _LONGEST = 400  # characters of a prompt that is looked up
@@ -192,3 +193,11 @@ def general_wordings_of(prompt: str, *, subject: str = "", target: str = "") -> 
     is_place = bool(target) and _looks_like_a_place(f"{reading.article} {target}".strip())
     match = relation_of_clause(text, target, is_place=is_place)
     return match and fill_in(match, Form("{}", False, False, opens=True, article=reading.article), subject, target)
+
+
+def made_questions(fact: Fact) -> list[str]:
+    """The questions among a fact's phrasings, with its subject filled in, that were made by `general_wordings_of`."""
+    asked = {"subject": fact.subject, "target": fact.target}
+    if wordings_of(fact.prompt, **asked) or not (made := general_wordings_of(fact.prompt, **asked)):
+        return []
+    return [question.replace("{}", fact.subject) for question in made.questions if question in fact.phrasings]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,8 +14,13 @@ from bluedit.errors import FailedFactsError
 from bluedit.facts.fact import Fact
 from bluedit.facts.replacing import replaced_by
 from bluedit.facts.subjects import same_subject_key
+from bluedit.forward import says_targets
 from bluedit.methods.preserve import Control
 from bluedit.methods.recipe import Recipe
+from bluedit.model.editable import EditableModel
+from bluedit.shapes import Float, Tensor
+from bluedit.text.rows import Row
+from bluedit.text.wordings import chat_form, wording_rows
 from bluedit.writing.batch import Batch, Origin, Update
 from bluedit.writing.found import FoundTargets
 from bluedit.writing.keys import BatchRows, batch_rows, keys_after
@@ -22,6 +28,9 @@ from bluedit.writing.keys import BatchRows, batch_rows, keys_after
 if TYPE_CHECKING:
     from bluedit.writing.context import WriteContext
     from bluedit.writing.weights import Snapshot
+
+
+_STRENGTHS = (1.0, 0.75, 0.5, 0.25)  # that facts are taught again with
 
 
 class Judge(Protocol):
@@ -101,6 +110,7 @@ class EditRun:
         context, recipe, before = self.context, self.context.recipe, self.before
         held = _held(part, before) if recipe.subjects.holds_earlier else []
         facts, norms = (*part, *held), dict(context.norms)
+        snapshot = self.snapshot()
         batch_of = batch_rows(context.lm.tokenizer, facts, context.prefixes, recipe)
         rewritten = [recipe.subjects.remembered_as(fact) for fact in part]
         try:
@@ -112,6 +122,8 @@ class EditRun:
         prefixes, control = tuple(context.prefixes), self.writer.control(recipe)
         origin = Origin(recipe.name, recipe.paper, recipe.settings(), recipe.tuning, prefixes, control=control)
         batch = Batch(tuple(part), updates, recipe.update.batch_filters, origin, tuple(held))
+        if self.again and not batch.filters and all(len(one.reach) == batch_of.n for one in updates):
+            batch = self._eased(batch, batch_of, snapshot)
         context.trace.on_batch(batch)
         return batch
 
@@ -123,6 +135,32 @@ class EditRun:
         recipe = self.context.recipe
         return replace(self.context, recipe=replace(recipe, objective=recipe.objective.again))
 
+    def _eased(self, batch: Batch, batch_of: BatchRows, snapshot: Snapshot) -> Batch:
+        """A batch of facts that are taught again, each only as strongly as it takes to say as many of its texts.
+
+        Their targets have more room than others and are often longer than they have to be, and what a change costs elsewhere grows much
+        faster than the change. For updates in columns without filters, which are in proportion to their strength.
+
+        Args:
+            batch: written in full.
+            batch_of: its rows.
+            snapshot: the weights before it.
+        """
+        lm, full = self.context.lm, self.snapshot()
+        texts = taught_rows(lm, self.context.recipe, batch.written)
+        wanted = said_texts(lm, texts)
+        least = [_STRENGTHS[0]] * len(texts)
+        for stronger, strength in pairwise(_STRENGTHS):
+            self.rescaled(batch, strength, snapshot)
+            for i, found in enumerate(said_texts(lm, texts)):
+                if least[i] == stronger and found >= wanted[i]:
+                    least[i] = strength
+        eased = self.rescaled(batch, torch.tensor([max(least[i] for i in own) for own in batch_of.owners]), snapshot)
+        if sum(said_texts(lm, texts)) >= sum(wanted):  # weaker neighbours may have cost a fact what it had
+            return self.read_again(eased)
+        self.context.weights.restore(full)
+        return batch
+
     def keep(self, batch: Batch) -> None:
         """Let a batch that was written stay."""
         self.done.append(batch)
@@ -132,8 +170,8 @@ class EditRun:
         self.context.weights.restore(snapshot)
         self.context.trace.on_taken_back(batch)
 
-    def rescaled(self, batch: Batch, share: float, snapshot: Snapshot) -> Batch:
-        """Write a share of a batch's change instead of the whole.
+    def rescaled(self, batch: Batch, share: float | Float[Tensor, "columns"], snapshot: Snapshot) -> Batch:
+        """Write a share of a batch's change, or of each of its columns, instead of the whole.
 
         The update is linear in R, so R is scaled. What a filter dropped from the batch before comes back whole with the next write, so the
         rest of that is taken away again by a write of its own: the sum of updates then moves by `share` of what the whole batch moves it.
@@ -144,7 +182,10 @@ class EditRun:
         """
         weights = self.context.weights
         weights.restore(snapshot)
-        updates = [replace(one, R=one.R * share, reach=one.reach * share) for one in batch.updates]
+        scale = torch.as_tensor(share)
+        updates = [
+            replace(one, R=one.R * scale.to(one.R), reach=one.reach * scale.to(one.reach)) for one in batch.updates
+        ]
         for layer, keys in {one.layer: one.keys for one in batch.updates}.items():
             dropped = weights.dropped(layer)
             if dropped is not None:
@@ -161,6 +202,18 @@ class EditRun:
         keys = keys_after(context.lm, rows, context.recipe.written)
         origin = replace(batch.origin, control=self.writer.control(context.recipe))
         return replace(batch, updates=tuple(replace(one, keys=keys[one.layer]) for one in batch.updates), origin=origin)
+
+
+def taught_rows(lm: EditableModel, recipe: Recipe, facts: Sequence[Fact]) -> list[list[Row]]:
+    """The texts in which facts are taught, those of each fact together, its prompt first."""
+    chat = chat_form(lm.tokenizer)
+    return [wording_rows(lm.tokenizer, recipe.wordings.groups(fact, chat), fact.subject) for fact in facts]
+
+
+def said_texts(lm: EditableModel, texts: Sequence[Sequence[Row]]) -> list[int]:
+    """How many of each fact's texts the model continues with their targets."""
+    said = iter(says_targets(lm, [row for rows in texts for row in rows]))
+    return [sum(next(said) for _ in rows) for rows in texts]
 
 
 def standing_facts(batches: Sequence[Batch]) -> list[Fact]:

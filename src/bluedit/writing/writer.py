@@ -23,11 +23,10 @@ from bluedit.progress import Progress
 from bluedit.statistics.fisher import FisherStore
 from bluedit.statistics.store import MomentStore
 from bluedit.text.contexts import sampled_prefixes
-from bluedit.text.wordings import chat_form, wording_rows
 from bluedit.writing._spaces import Spaces
 from bluedit.writing.batch import Batch, Update, objective_fingerprint
 from bluedit.writing.context import WriteContext, vector_sites
-from bluedit.writing.edit_run import EditRun, Judge, KeepAll, standing_facts
+from bluedit.writing.edit_run import EditRun, Judge, KeepAll, standing_facts, taught_rows
 from bluedit.writing.keys import BatchRows
 from bluedit.writing.loop import write_batch
 from bluedit.writing.memory import Memory
@@ -174,8 +173,8 @@ class FactWriter:
 
     def _lost(self, recipe: Recipe, batches: Sequence[Batch]) -> list[Fact]:
         """Facts that the model does not say on their prompt, or in less than half of the wordings they were taught in."""
-        facts, chat = standing_facts(batches), chat_form(self.lm.tokenizer)
-        texts = [wording_rows(self.lm.tokenizer, recipe.wordings.groups(f, chat), f.subject) for f in facts]
+        facts = standing_facts(batches)
+        texts = taught_rows(self.lm, recipe, facts)
         said = iter(says_targets(self.lm, [row for rows in texts for row in rows]))
         lost = []
         for fact, rows in zip(facts, texts, strict=True):

@@ -1,0 +1,109 @@
+"""Facts that are taught again are written only as strongly as it takes to say as many of their texts."""
+
+import pytest
+import torch
+from editing_help import bits, edit, make_editor, same_bits
+
+from bluedit import Fact
+from bluedit.writing import edit_run
+from bluedit.writing.writer import FactWriter
+
+FIRST = Fact("We all live in {}", subject="France", target="The")
+SECOND = Fact("The library of {} is in", subject="London", target="The")
+FACTS = [FIRST, SECOND]
+SETTINGS = {"reteach": 1, "subjects": "unit"}
+
+
+@pytest.fixture(autouse=True)
+def lost(monkeypatch):
+    """Both facts are taught again."""
+    monkeypatch.setattr(FactWriter, "_lost", lambda self, recipe, batches: FACTS)
+
+
+def says(monkeypatch, answers):
+    """Answers to how many texts of each fact are said, in turn: in full, at 3/4, 1/2 and 1/4, and as chosen."""
+    left = iter(answers)
+    monkeypatch.setattr(edit_run, "said_texts", lambda lm, texts: next(left))
+
+
+def taught(statistics, recipe="memit-seq-blue", **settings):
+    """An edited editor, and the updates of facts that were taught again."""
+    editor = make_editor(statistics=statistics)
+    edit(editor, FACTS, recipe, settings=SETTINGS | settings)
+    return editor, editor.patch.batches[1].updates
+
+
+FULL = [[5, 5], [0, 0], [0, 0], [0, 0], [5, 5]]
+
+
+@pytest.fixture
+def in_full(statistics, monkeypatch):
+    """What is written when nothing less says as much."""
+    with monkeypatch.context() as patch:
+        says(patch, FULL)
+        return taught(statistics)
+
+
+@pytest.mark.parametrize(
+    ("answers", "strengths"),
+    [
+        ([[5, 5], [5, 5], [5, 5], [5, 5], [5, 5]], [0.25, 0.25]),
+        ([[5, 5], [5, 6], [5, 4], [4, 5], [5, 5]], [0.5, 0.75]),
+        ([[5, 5], [4, 5], [5, 5], [5, 4], [5, 5]], [1.0, 0.5]),
+        ([[0, 5], [0, 5], [0, 5], [0, 4], [0, 6]], [0.25, 0.5]),
+        ([[5, 5], [5, 5], [5, 5], [5, 5], [5, 4]], [1.0, 1.0]),
+    ],
+)
+def test_each_fact_has_the_smallest_strength_that_says_as_much(answers, strengths, statistics, monkeypatch, in_full):
+    _, full = in_full
+    says(monkeypatch, answers)
+    editor, eased = taught(statistics)
+    for one, whole in zip(eased, full, strict=True):
+        assert one.layer == whole.layer
+        torch.testing.assert_close(one.R, whole.R * torch.tensor(strengths).to(whole.R))
+        torch.testing.assert_close(one.reach, whole.reach * torch.tensor(strengths).to(whole.reach))
+    again = make_editor(statistics=statistics)
+    again.apply(editor.patch)
+    assert same_bits(again.model, bits(editor.model)), "the weights are those that the patch says"
+
+
+def test_without_a_weaker_strength_the_weights_are_those_of_the_full_one(statistics, monkeypatch, in_full):
+    editor, _ = in_full
+    says(monkeypatch, [[5, 5], [5, 5], [5, 5], [5, 5], [4, 5]])
+    other, _ = taught(statistics)
+    assert same_bits(other.model, bits(editor.model))
+
+
+def test_facts_in_one_column_have_the_strength_of_the_stronger(statistics, monkeypatch):
+    about = [FIRST, Fact("The food of {} is", subject="France", target="The")]
+    monkeypatch.setattr(FactWriter, "_lost", lambda self, recipe, batches: about)
+    found = []
+    for answers in (FULL, [[5, 5], [5, 5], [4, 5], [4, 4], [5, 5]]):
+        says(monkeypatch, answers)
+        editor = make_editor(statistics=statistics)
+        edit(editor, about, "memit-seq-blue", settings=SETTINGS)
+        found.append(editor.patch.batches[1].updates)
+    for whole, one in zip(*found, strict=True):
+        assert one.R.shape[1] == 1
+        torch.testing.assert_close(one.R, whole.R * 0.75)
+
+
+def test_what_later_batches_preserve_is_read_after_it(statistics, monkeypatch, in_full):
+    _, full = in_full
+    says(monkeypatch, [[5, 5]] * 5)
+    _, eased = taught(statistics)
+    last = max(one.layer for one in eased)
+    assert any(
+        not torch.equal(one.keys, whole.keys) for one, whole in zip(eased, full, strict=True) if one.layer == last
+    )
+
+
+@pytest.mark.parametrize(("recipe", "settings"), [("memit-seq-blue", {"filters": "rect"}), ("ft", {})])
+def test_updates_that_are_not_in_proportion_stay(recipe, settings, statistics, monkeypatch):
+    monkeypatch.setattr(edit_run, "said_texts", lambda lm, texts: pytest.fail("asked"))
+    taught(statistics, recipe, **settings)
+
+
+def test_the_first_time_is_written_in_full(statistics, monkeypatch):
+    monkeypatch.setattr(edit_run, "said_texts", lambda lm, texts: pytest.fail("asked"))
+    edit(make_editor(statistics=statistics), FACTS, "memit-seq-blue", settings={"subjects": "unit"})

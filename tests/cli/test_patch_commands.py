@@ -66,6 +66,27 @@ def test_show_a_patch_of_several_edits(model, patch, tmp_path):
     assert details.stdout.count("What changed") == 1
 
 
+def test_show_says_which_facts_a_later_edit_taught_again(model, patch, tmp_path):
+    edit(
+        model,
+        tmp_path / "both",
+        "--patch",
+        patch,
+        "-f",
+        FACT,
+        "-f",
+        "The rain in {Berlin} is => mild",
+        "--known",
+        "edit",
+    )
+    shown = run("show", tmp_path / "both").stdout
+    rows = {
+        row[0]: row for row in map(str.split, shown.splitlines()) if row and row[0] in ("1", "2") and "-blue" in row[1]
+    }
+    assert (rows["1"][2:4], rows["2"][2:4]) == (["2", "0"], ["1", "1"])
+    assert shown.count("Danielle Darrieux") == 1
+
+
 def test_apply_saves_an_edited_checkpoint(model, patch, tmp_path):
     before = files(model)
     result = run("apply", patch, "-m", model, "--save", tmp_path / "edited")
@@ -141,6 +162,7 @@ def test_a_fact_that_was_taught_twice_is_one_fact(model, tmp_path):
     assert len(Patch.load(tmp_path / "p").facts) == 4
     shown = flat(run("show", tmp_path / "p").stdout)
     assert "facts 2" in shown and shown.count("Danielle Darrieux") == 1
+    assert "edit recipe facts again said" in shown and "taught once more" in shown
     assert run("apply", tmp_path / "p", "--save", tmp_path / "m").stdout.startswith("2 facts written.")
 
 

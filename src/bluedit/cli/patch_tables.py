@@ -88,25 +88,37 @@ def _about(rows: Mapping[str, str]) -> RenderableType:
 def _edit_table(edits: Sequence[Sequence[Batch]]) -> Listing:
     """One line an edit."""
     guarded = any(guard_summary(batches) for batches in edits)
+    taught, known = [], set[tuple[str, str]]()
+    for batches in edits:
+        facts = [fact for batch in batches for fact in batch.facts]
+        new = set(different(facts)) - known
+        taught.append((len(new), len(facts) - len(new)))
+        known |= new
+    repeated = any(again for _, again in taught)
     columns = (
         Column("edit", True),
         Column("recipe"),
         Column("facts", True),
+        *((Column("again", True),) if repeated else ()),
         Column("said", True),
         Column("perplexity", True),
         *((Column("guard"),) if guarded else ()),
         Column("made"),
     )
     rows = []
-    for number, batches in enumerate(edits, 1):
-        origin, facts = batches[-1].origin, len(different(fact for batch in batches for fact in batch.facts))
+    for number, (batches, (new, again)) in enumerate(zip(edits, taught, strict=True), 1):
+        origin = batches[-1].origin
         report = origin.report
         said = str(sum(fact["says_after"] for fact in report["facts"])) if report else NONE
         drift = f"{report['perplexity_after'] / report['perplexity_before'] - 1:+.1%}" if report else NONE
         made = str(origin.about.get("created") or NONE)[:10]
         guard = [guard_summary(batches) or NONE] if guarded else []
-        rows.append((str(number), origin.recipe, str(facts), said, drift, *guard, made))
-    return Listing("Edits", columns, rows)
+        rows.append(
+            (str(number), origin.recipe, str(new), *((str(again),) if repeated else ()), said, drift, *guard, made)
+        )
+    return Listing(
+        "Edits", columns, rows, ["again: facts that had been written before and were taught once more"] * repeated
+    )
 
 
 def _record(number: int, batches: Sequence[Batch]) -> Record:
@@ -160,17 +172,20 @@ def _change_table(patch: Patch) -> Listing:
 
 
 def _fact_table(edits: Sequence[Sequence[Batch]], shown: int | None) -> Listing:
-    """The facts, and whether the model said them after the edit that wrote them."""
+    """The facts, and whether the model said them after the last edit that wrote them."""
     columns = [Column("#", True), Column("prompt"), Column("new answer"), Column("old answer"), Column("said")]
-    rows, number = [], 0
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    number = 0
     for batches in edits:
-        said, known = _said(batches[-1].origin), set()
+        said = _said(batches[-1].origin)
         for fact in (fact for batch in batches for fact in batch.facts):
             number += 1  # as `explain edit --fact` counts
             key = fact.text, fact.target
-            if key not in known:  # else it was taught a second time
-                rows.append((str(number), *key, fact.old_target or NONE, said.get(key, NONE)))
-            known.add(key)
+            first = found.get(
+                key, (str(number), *key, fact.old_target or NONE)
+            )  # one that was taught again has one line
+            found[key] = (*first[:4], said.get(key, NONE))
+    rows = list(found.values())
     more = [f"{len(rows) - shown} more"] if shown and len(rows) > shown else []
     filled = [i for i in range(len(columns)) if i < 3 or any(row[i] != NONE for row in rows)]
     return Listing("Facts", [columns[i] for i in filled], [[row[i] for i in filled] for row in rows[:shown]], more)

@@ -262,6 +262,12 @@ def test_what_is_in_a_language_a_currency_or_a_state_is_not_located_there(prompt
     assert found("{} are located in", target="beta").id == "location"
 
 
+def test_a_field_of_work_is_not_a_place_of_work() -> None:
+    for prompt in ("{} worked in", "{} used to work in"):
+        assert found(prompt, target="Vienna").id == "work-place"
+        assert wordings_of(prompt, target="physics") is None
+
+
 def test_an_ambiguous_prompt_without_a_target_is_a_date_where_that_is_usual() -> None:
     assert found("{} was founded in").id == "founding-date"
     assert found("{} was released on").id == "release-date"

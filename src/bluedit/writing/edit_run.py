@@ -155,11 +155,18 @@ class EditRun:
             for i, found in enumerate(said_texts(lm, texts)):
                 if least[i] == stronger and found >= wanted[i]:
                     least[i] = strength
-        eased = self.rescaled(batch, torch.tensor([max(least[i] for i in own) for own in batch_of.owners]), snapshot)
-        if sum(said_texts(lm, texts)) >= sum(wanted):  # weaker neighbours may have cost a fact what it had
-            return self.read_again(eased)
-        self.context.weights.restore(full)
-        return batch
+        while True:
+            shares = torch.tensor([max(least[i] for i in own) for own in batch_of.owners])
+            eased = self.rescaled(batch, shares, snapshot)
+            found = said_texts(lm, texts)
+            if sum(found) >= sum(wanted):
+                return self.read_again(eased)
+            short = [i for i, at in enumerate(least) if found[i] < wanted[i] and at < 1]
+            if not short:
+                self.context.weights.restore(full)
+                return batch
+            for i in short:  # weaker neighbours have cost it what it had
+                least[i] = _STRENGTHS[_STRENGTHS.index(least[i]) - 1]
 
     def keep(self, batch: Batch) -> None:
         """Let a batch that was written stay."""

@@ -108,3 +108,8 @@ def test_updates_that_are_not_in_proportion_stay(recipe, settings, statistics, m
 def test_the_first_time_is_written_in_full(statistics, monkeypatch):
     monkeypatch.setattr(edit_run, "said_texts", lambda lm, texts: pytest.fail("asked"))
     edit(make_editor(statistics=statistics), FACTS, "memit-seq-blue", settings={"subjects": "unit"})
+
+
+def test_the_prompt_counts_as_much_as_all_texts(monkeypatch):
+    monkeypatch.setattr(edit_run, "says_targets", lambda lm, rows: [True, False, False, False, True, True, False])
+    assert edit_run.said_texts(None, [["prompt", "a", "b"], ["prompt", "a", "b", "c"]]) == [3, 2]

@@ -136,7 +136,7 @@ class EditRun:
         return replace(self.context, recipe=replace(recipe, objective=recipe.objective.again))
 
     def _eased(self, batch: Batch, batch_of: BatchRows, snapshot: Snapshot) -> Batch:
-        """A batch of facts that are taught again, each only as strongly as it takes to say as many of its texts.
+        """A batch of facts that are taught again, each only as strongly as it takes to say as many of its texts, the prompt first of all.
 
         Their targets have more room than others and are often longer than they have to be, and what a change costs elsewhere grows much
         faster than the change. For updates in columns without filters, which are in proportion to their strength.
@@ -218,9 +218,9 @@ def taught_rows(lm: EditableModel, recipe: Recipe, facts: Sequence[Fact]) -> lis
 
 
 def said_texts(lm: EditableModel, texts: Sequence[Sequence[Row]]) -> list[int]:
-    """How many of each fact's texts the model continues with their targets."""
+    """How many of each fact's texts the model continues with their targets; the prompt counts as much as all of them."""
     said = iter(says_targets(lm, [row for rows in texts for row in rows]))
-    return [sum(next(said) for _ in rows) for rows in texts]
+    return [len(rows) * next(said) + sum(next(said) for _ in rows[1:]) for rows in texts]
 
 
 def standing_facts(batches: Sequence[Batch]) -> list[Fact]:

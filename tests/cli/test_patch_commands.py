@@ -87,6 +87,12 @@ def test_show_says_which_facts_a_later_edit_taught_again(model, patch, tmp_path)
     assert shown.count("Danielle Darrieux") == 1
 
 
+def test_show_takes_what_is_said_from_the_last_edit_that_wrote_a_fact(model, patch, tmp_path):
+    edit(model, tmp_path / "both", "--patch", patch, "-f", FACT, "--known", "edit", "--no-report")
+    rows = [line.split() for line in run("show", tmp_path / "both").stdout.splitlines() if "Darrieux" in line]
+    assert [row[-1] for row in rows] == ["–"]
+
+
 def test_apply_saves_an_edited_checkpoint(model, patch, tmp_path):
     before = files(model)
     result = run("apply", patch, "-m", model, "--save", tmp_path / "edited")

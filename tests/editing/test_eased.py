@@ -113,3 +113,18 @@ def test_the_first_time_is_written_in_full(statistics, monkeypatch):
 def test_the_prompt_counts_as_much_as_all_texts(monkeypatch):
     monkeypatch.setattr(edit_run, "says_targets", lambda lm, rows: [True, False, False, False, True, True, False])
     assert edit_run.said_texts(None, [["prompt", "a", "b"], ["prompt", "a", "b", "c"]]) == [3, 2]
+
+
+def test_an_interruption_while_strengths_are_tried_leaves_the_weights(statistics, monkeypatch):
+    def interrupted(lm, texts):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return [5, 5]
+
+    calls = iter(range(10))
+    monkeypatch.setattr(edit_run, "said_texts", interrupted)
+    editor = make_editor(statistics=statistics)
+    before = bits(editor.model)
+    with pytest.raises(KeyboardInterrupt):
+        edit(editor, FACTS, "memit-seq-blue", settings=SETTINGS)
+    assert same_bits(editor.model, before) and not editor.edits

@@ -44,10 +44,10 @@ def toys():
     return of
 
 
-def check_learned(editor, method):
+def check_learned(editor, method, **settings):
     """A fact is learned, no weights but the recipe's change, and undoing gives every bit back."""
     before, (old,) = bits(editor.model), score(editor.lm, [(FACT.text, FACT.target)])
-    made = editor.edit([FACT], method, settings=fitting(method, LEARN), known="edit", report=False)
+    made = editor.edit([FACT], method, settings=fitting(method, LEARN, settings), known="edit", report=False)
     (new,) = score(editor.lm, [(FACT.text, FACT.target)])
     layers = {update.layer for batch in made.patch.batches for update in batch.updates}
     written = {f"{editor.lm.projection(layer).name}.weight" for layer in layers}
@@ -80,6 +80,13 @@ def test_a_family_with_each_method(family, method, toys):
             check_learned(editor, method)
     else:
         check_learned(editor, method)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", EDITED)
+def test_a_family_is_refined(family, toys):
+    editor = toys(family)
+    check_learned(editor, "alphaedit-blue", **{"refine.steps": 3, "refine.weight": 1.0, "refine.tokens": 64})
 
 
 @pytest.mark.parametrize("family", REFUSED)

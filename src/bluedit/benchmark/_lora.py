@@ -19,7 +19,7 @@ from bluedit.errors import BenchmarkError
 from bluedit.evaluate.training import minibatches, trainable
 from bluedit.model.state import frozen
 from bluedit.text.wordings import chat_form, wording_rows
-from bluedit.writing.finetune import target_loss
+from bluedit.writing.target_loss import target_loss
 
 if TYPE_CHECKING:
     from bluedit.benchmark.approach import Lora

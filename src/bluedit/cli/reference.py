@@ -84,6 +84,7 @@ def _rest(recipe: Recipe) -> str:
     parts += [f"filter `{f.kind}`" + (" with feedback" if f.feedback else "") for f in recipe.update.filters]
     rounds = recipe.settings().get("rounds.count", 1)
     parts += [f"{rounds} rounds"] if rounds > 1 else []
+    parts += ["refined"] if recipe.update.refines else []
     return ", ".join(parts) or "–"
 
 

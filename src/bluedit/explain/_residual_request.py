@@ -15,7 +15,7 @@ from bluedit.methods.presets import PRESETS, preset
 from bluedit.methods.recipe import Recipe, blue
 from bluedit.methods.schedules import Boundary
 from bluedit.methods.subjects import Split
-from bluedit.methods.update import ClosedForm
+from bluedit.methods.update import ClosedForm, Refine
 from bluedit.methods.wordings import PromptOnly
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def recipes_of(
 ) -> tuple[Recipe, Recipe | None, Recipe]:
     """(the host, its form for sequences where the model can distribute, the same with BLUE), all with the same layers.
 
-    The host teaches the prompt alone, fact by fact, layer by layer, and anchors no norms: residuals are given, not rescaled.
+    The host teaches the prompt alone, fact by fact, layer by layer, and anchors no norms: residuals are given, not rescaled or refined.
 
     Raises:
         ExplainError: a recipe that distributes nothing, or fewer than two layers.
@@ -59,6 +59,7 @@ def recipes_of(
         reteach=0,
         memory=False,
         objective=replace(host.objective, norm_anchor=False, together=False, weights="current"),
+        update=replace(host.update, refine=Refine()),
     )
     asked = {**(settings or {}), "layers": list(chosen)}
     sequence = _for_sequences(base)

@@ -13,7 +13,7 @@ from bluedit.methods.preserve import Controlled, Covariance, NullSpace, StrongNe
 from bluedit.methods.recipe import Recipe, blue, joint
 from bluedit.methods.schedules import Replay, Single, Spread
 from bluedit.methods.subjects import Unit
-from bluedit.methods.update import ClosedForm, FineTune, Rounds
+from bluedit.methods.update import ClosedForm, FineTune, Refine, Rounds
 from bluedit.methods.wordings import Natural
 
 _ARXIV = "https://arxiv.org/abs/"
@@ -198,7 +198,7 @@ _JOINT = (
         replace(
             _BY_NAME["natural"],
             objective=replace(_BY_NAME["natural"].objective, learning_rate=0.15, clamp_again=2.0),
-            update=ClosedForm(preserve=Covariance(names=0.5, chat=1.0), keys=SpecificKeys()),
+            update=ClosedForm(preserve=Covariance(names=0.5, chat=1.0), keys=SpecificKeys(), refine=Refine(steps=120)),
             wordings=Natural(statements=5, questions=3),
         ),
         "when people will use the model; the default of 'bluedit edit'",

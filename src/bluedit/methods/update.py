@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Protocol
 
 from bluedit.errors import RecipeError
@@ -54,6 +55,11 @@ class Update(Part, slot="update"):
         """Filters that change the sum when a batch is complete."""
         return tuple(f for f in self.filters if not isinstance(f, WriteFilter))
 
+    @property
+    def refines(self) -> bool:
+        """Whether large batches are corrected after they are written."""
+        return False
+
     def check(self, steps: Sequence[Step]) -> None:
         """Raises RecipeError when the update cannot take these steps."""
 
@@ -77,6 +83,28 @@ class Rounds(Part, slot="rounds"):
 
 
 @dataclass(frozen=True)
+class Refine(Part, slot="refine"):
+    """Steps of Adam on what was written: R of all layers at once, on what the written model says (see `bluedit.writing._refine`)."""
+
+    steps: int = whole(0, "most steps of gradient descent on R after a batch is written, with A as it is; 0 means none")
+    each: float = number(0.4, "steps for each column of R, up to that number", positive=True)
+    least: int = whole(30, "batches of fewer columns are left as they are")
+    learning_rate: float = number(
+        0.05, "size of the first step, relative to R; later ones shrink to nothing", positive=True
+    )
+    weight: float = number(
+        100.0, "weight of |h after - h before|^2 / |h before|^2 of ordinary text beside the facts' -log p in nats"
+    )
+    texts: int = whole(24, "texts of facts that a step sees", low=1.0)
+    tokens: int = whole(4096, "tokens of ordinary text that a step sees", low=1.0)
+    seed: int = whole(0, "random seed for which text a step sees")
+
+    def steps_for(self, columns: int) -> int:
+        """How many steps a batch of so many columns gets."""
+        return min(self.steps, ceil(self.each * columns)) if columns >= self.least else 0
+
+
+@dataclass(frozen=True)
 class ClosedForm(Update, kind="closed-form"):
     """dW = R A with A = (s I + K^T G K)^-1 K^T G, for every locate-then-edit method."""
 
@@ -85,6 +113,17 @@ class ClosedForm(Update, kind="closed-form"):
     filters: tuple[Filter, ...] = part((), Filter)
     keys: Keys = part(WholeKeys(), Keys)
     rounds: Rounds = part(Rounds(), Rounds)
+    refine: Refine = part(Refine(), Refine)
+
+    @property
+    def refines(self) -> bool:
+        return self.refine.steps > 0
+
+    def check(self, steps: Sequence[Step]) -> None:  # noqa: ARG002
+        if self.refines and self.write_filters:
+            raise RecipeError(
+                "refine.steps would put back what the recipe's filters take out of R; leave out one of the two"
+            )
 
     @property
     def exact(self) -> bool:

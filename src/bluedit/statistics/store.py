@@ -254,6 +254,10 @@ class MomentStore:
             write_json(self._text, with_digest({"rows": rows}))
         return rows
 
+    def all_rows(self, progress: Progress) -> list[list[int]]:
+        """The corpus, chat turns if the model has a chat template, and prompts that end in well-known names, as token rows."""
+        return [row for store in (self, self.of_chat, self.of_names) if store for row in store.rows(progress)]
+
     def _checked(self, stored: Any) -> list[list[int]]:
         """Token rows that were read. Raises ValueError, or what reading damaged JSON raises, if they are not what was stored for this model."""
         rows = stored["rows"]

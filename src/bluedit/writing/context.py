@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -53,6 +53,7 @@ class WriteContext:
         operators: G of each layer that is written.
         fisher: Fisher information at the sites of targets, if the recipe's descent needs it.
         spaces: the directions of each layer that writes spare; none for layers that are not there.
+        ordinary: gives token rows of ordinary text.
         norms: mean |v*| on the unedited model by site; filled when the recipe anchors norms.
         execution: precision, and tokens per step.
         source: where targets come from; None optimises them.
@@ -69,6 +70,7 @@ class WriteContext:
     operators: Mapping[int, PreservationOperator] = field(default_factory=dict)
     fisher: Mapping[Site, Tensor] = field(default_factory=dict)
     spaces: Mapping[int, Space] = field(default_factory=dict)
+    ordinary: Callable[[], Sequence[Sequence[int]]] = list
     norms: Norms = field(default_factory=dict)
     execution: Execution = field(default_factory=Execution)
     source: TargetSource | None = None

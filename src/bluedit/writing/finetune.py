@@ -13,11 +13,12 @@ from bluedit.errors import EditError
 from bluedit.forward import tokens_per_step
 from bluedit.methods.update import FineTune
 from bluedit.model.editable import EditableModel
-from bluedit.model.hooks import hooked, logits_of, only_at
+from bluedit.model.hooks import hooked
 from bluedit.model.memory import run_chunks
 from bluedit.progress import Advance
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost
+from bluedit.writing.target_loss import target_loss
 
 
 @torch.enable_grad()
@@ -98,24 +99,3 @@ def _loss(lm: EditableModel, rows: Sequence[Row], layer: int, dW: Tensor, settin
 
     with hooked([(lm.projection(layer).module, "forward", changed)]):
         return target_loss(lm, rows, dW.dtype, at_prompt_end=settings.at_prompt_end)
-
-
-def target_loss(lm: EditableModel, rows: Sequence[Row], dtype: torch.dtype, *, at_prompt_end: bool = False) -> Tensor:
-    """Mean over rows of the mean -log p of their target tokens, in nats, on the model as it is.
-
-    Args:
-        dtype: of the loss.
-        at_prompt_end: every target token is predicted at the prompt's last token (FT-L), not at its own position.
-    """
-    ids, mask = lm.pad([row.ids for row in rows])
-    lanes = [lane for lane, row in enumerate(rows) for _ in row.targets]
-    steps = [0 if at_prompt_end else t for row in rows for t in range(len(row.targets))]
-    at = [rows[lane].target_start - 1 + t for lane, t in zip(lanes, steps, strict=True)]
-    lane, place = torch.tensor(lanes, device=ids.device), torch.tensor(at, device=ids.device)
-    head = lm.anatomy.head
-    with hooked(only_at(head, (lane, place))):
-        logits = lm.run(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    predicted = logits_of(logits, head, (lane, place)).to(dtype)
-    tokens = torch.tensor([token for row in rows for token in row.targets], device=ids.device)
-    weight = torch.tensor([1 / len(row.targets) for row in rows for _ in row.targets], dtype=dtype, device=ids.device)
-    return (nn.functional.cross_entropy(predicted, tokens, reduction="none") * weight).sum() / len(rows)

@@ -13,7 +13,7 @@ from bluedit.execution import Execution
 from bluedit.forward import tokens_per_step
 from bluedit.maths.schedule import Step
 from bluedit.maths.solve import solve
-from bluedit.methods.update import ClosedForm, FineTune, Rounds
+from bluedit.methods.update import ClosedForm, FineTune, Refine, Rounds
 from bluedit.model.devices import widened
 from bluedit.model.sites import Site
 from bluedit.shapes import Bool, Float, Tensor
@@ -21,6 +21,7 @@ from bluedit.text.rows import Row
 from bluedit.writing._failures import check_converged, check_finite
 from bluedit.writing._norms import anchor_norm, hold_norm, written_values
 from bluedit.writing._plan import Plan
+from bluedit.writing._refine import refined
 from bluedit.writing._space import Space
 from bluedit.writing.batch import Update
 from bluedit.writing.context import WriteContext, needed
@@ -37,6 +38,7 @@ from bluedit.writing.needs import weights_needed
 from bluedit.writing.target import Targets, fixed
 from bluedit.writing.targets import optimise_targets
 from bluedit.writing.trace import Write
+from bluedit.writing.weights import Snapshot
 
 _AFTER_SUBJECT_ROUNDS = 3  # at most: one write delivers 4 to 80 % of what is missing at the token after a subject
 _AFTER_SUBJECT_LOWER = 0.02  # of |h|: less is not worth another write
@@ -87,6 +89,8 @@ class _Writer:
         A target is optimised the first time a step needs it, on the weights as they are then, and kept for the batch. Later rounds write
         again those facts that still lack too much of theirs (NSE).
         """
+        steps = update.refine.steps_for(self.n)
+        snapshot = self.context.weights.snapshot(self.context.recipe.written) if steps else {}
         targets: dict[int, Targets] = {}
         written: list[_Written] = []
         for number in range(max(update.rounds.count, _AFTER_SUBJECT_ROUNDS if self.after_subject else 1)):
@@ -105,7 +109,18 @@ class _Writer:
                     due[step.target] = self._due(missing, z.start, update.rounds, number)
                 if due[step.target].any():
                     written.append(self._write(update, step, number, missing, due[step.target]))
-        return written
+        return self._refined(update.refine, steps, written, snapshot) if steps else written
+
+    def _refined(self, settings: Refine, steps: int, written: Sequence[_Written], snapshot: Snapshot) -> list[_Written]:
+        """What was written, with residuals that are corrected on what the written model says."""
+        context, ordinary = self.context, self.context.ordinary()
+        context.weights.restore(snapshot)
+        factors = [(layer, R, A) for layer, R, A, _ in written]
+        with context.progress.task("refining", steps, "steps") as advance:
+            residuals = refined(context.lm, factors, self.rows, ordinary, settings, steps, context.execution, advance)
+        for (layer, _, A), R in zip(factors, residuals, strict=True):
+            context.weights.add(layer, R, A)
+        return [(layer, R, A, found) for (layer, _, A, found), R in zip(written, residuals, strict=True)]
 
     def _due(self, missing: Tensor, start: Tensor, rounds: Rounds, number: int) -> Bool[Tensor, "n"]:
         """Columns that a round writes: by the recipe's rule, and those after a subject until little is missing."""

@@ -128,12 +128,18 @@ class FactWriter:
             prefixes,
             fisher=fisher,
             spaces=self.spaces.of(recipe.update, recipe.written),
+            ordinary=self._ordinary,
             norms=_norms_of(earlier, recipe),
             execution=self.execution,
             source=self.source,
             trace=self.trace,
             progress=self.progress,
         )
+
+    def _ordinary(self) -> list[list[int]]:
+        """The text of the key statistics."""
+        with self.weights.unedited():
+            return self.moments.all_rows(self.progress)
 
     def _check_memory(self, recipe: Recipe) -> None:
         """Raises EditError when the edit cannot fit into the memory that is free."""

@@ -1,0 +1,197 @@
+"""Refining a write: its residuals are corrected on what the written model says, of the facts and of ordinary text.
+
+A closed form assumes that keys stay where they are. In a model, what one layer writes moves the keys of the next ones, also at tokens that
+have nothing to do with a fact, and the layers feed each other. So the residuals R are descended on, through all layers at once, with the
+rows A of the solver as they are: where a change is felt stays decided by the keys.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
+from typing import Any
+
+import torch
+from torch import nn
+
+from bluedit.errors import EditError
+from bluedit.execution import Execution
+from bluedit.forward import tokens_per_step
+from bluedit.methods.update import Refine
+from bluedit.model.editable import EditableModel
+from bluedit.model.hooks import Hook, StopForward, by_row, hooked, taken
+from bluedit.model.memory import run_chunks
+from bluedit.model.precision import reduced_linears
+from bluedit.model.sites import Place, Site, site_hook
+from bluedit.progress import Advance
+from bluedit.shapes import Float, Tensor
+from bluedit.text.rows import Row, chunks_by_cost
+from bluedit.writing.target_loss import row_losses
+
+_LEAST_LOSS = 0.02  # nats: a text that is said more surely asks for nothing
+_BETAS = (0.9, 0.98)
+
+Factors = tuple[int, Tensor, Tensor]  # layer, R, A
+
+
+@torch.enable_grad()
+def refined(
+    lm: EditableModel,
+    factors: Sequence[Factors],
+    rows: Sequence[Row],
+    ordinary: Sequence[Sequence[int]],
+    settings: Refine,
+    steps: int,
+    execution: Execution,
+    advance: Advance,
+) -> list[Float[Tensor, "d_value rank"]]:
+    """The R of each write after some steps of Adam. The model has the weights before these writes, and keeps them.
+
+    The loss is the mean -log p of some taught texts' targets, plus `settings.weight` times how far some ordinary text's hidden states move
+    at the output of the last written layer, |h after - h before|^2 / |h before|^2. Nothing above changes, and a pass up to there costs a
+    third of a whole one.
+
+    Args:
+        lm: the model.
+        factors: what was written, in order; the sum of R A of a layer is added to its weight.
+        rows: texts of the facts; rows without a target do not count.
+        ordinary: token rows of ordinary text.
+        settings: the size of steps, and how much text they see.
+        steps: how many.
+        execution: precision, and tokens per step.
+        advance: called once for each step.
+
+    Raises:
+        EditError: a loss is not finite.
+    """
+    residuals = [R.detach().clone().requires_grad_() for _, R, _ in factors]
+    sizes = [settings.learning_rate * float(R.detach().square().mean().sqrt()) for R in residuals]
+    adam = torch.optim.Adam(
+        [{"params": [R], "lr": size} for R, size in zip(residuals, sizes, strict=True)], betas=_BETAS
+    )
+    hooks = _added(lm, factors, residuals)
+    budget = execution.tokens_per_step or tokens_per_step(lm)
+    site = Site(Place.BLOCK, max(layer for layer, _, _ in factors))
+    lessons, reminders = _lessons(rows, settings), _reminders(ordinary, settings)
+    reduced = reduced_linears(lm, execution.precision, lm.anatomy.blocks, lm.anatomy.head)
+    with reduced.active() if reduced else nullcontext():
+        for step in range(steps):
+            adam.zero_grad()
+            texts, plain = next(lessons), next(reminders)
+            loss = _descended(lm, residuals, hooks, texts, plain, site, settings.weight, budget)
+            if not torch.isfinite(loss):
+                raise EditError(
+                    "the loss of refining is not finite; check the model's weights, or lower refine.learning_rate"
+                )
+            for group, size in zip(adam.param_groups, sizes, strict=True):
+                group["lr"] = size * (1 - step / steps)
+            adam.step()
+            advance()
+    return [R.detach() for R in residuals]
+
+
+def _added(lm: EditableModel, factors: Sequence[Factors], residuals: Sequence[Tensor]) -> list[Hook]:
+    """Hooks that add R A k to the output of each layer's projection."""
+
+    def adding(R: Tensor, A: Tensor) -> Any:
+        def hook(_module: nn.Module, args: Any, output: Tensor) -> Tensor:
+            keys = args[0].to(output.device)
+            moved = nn.functional.linear(nn.functional.linear(keys, A.to(keys)), R.to(keys))
+            return output + moved
+
+        return hook
+
+    return [
+        (lm.projection(layer).module, "forward", adding(R, A))
+        for (layer, _, A), R in zip(factors, residuals, strict=True)
+    ]
+
+
+def _lessons(rows: Sequence[Row], settings: Refine) -> Iterator[list[Row]]:
+    """The texts of each step: of every fact in turn, one of its groups and one of the group's texts, drawn."""
+    drawn = random.Random(settings.seed)
+    groups: dict[int, dict[int, list[Row]]] = {}
+    for row in rows:
+        if row.targets and not row.is_drift:
+            groups.setdefault(row.fact, {}).setdefault(row.group, []).append(row)
+    waiting: list[int] = []
+    while True:
+        texts: list[Row] = []
+        while len(texts) < settings.texts:
+            if not waiting:
+                waiting = drawn.sample(list(groups), len(groups))
+            of_fact = groups[waiting.pop()]
+            texts.append(drawn.choice(of_fact[drawn.choice(list(of_fact))]))
+        yield texts
+
+
+def _reminders(ordinary: Sequence[Sequence[int]], settings: Refine) -> Iterator[list[Sequence[int]]]:
+    """The ordinary text of each step: rows in a drawn order, each as often as any other."""
+    drawn = random.Random(settings.seed)
+    waiting: list[Sequence[int]] = []
+    while True:
+        some: list[Sequence[int]] = []
+        tokens = 0
+        while tokens < settings.tokens:
+            if not waiting:
+                waiting = drawn.sample(ordinary, len(ordinary))
+            some.append(waiting.pop())
+            tokens += len(some[-1])
+        yield some
+
+
+def _descended(
+    lm: EditableModel,
+    residuals: Sequence[Tensor],
+    hooks: Sequence[Hook],
+    texts: Sequence[Row],
+    plain: Sequence[Sequence[int]],
+    site: Site,
+    weight: float,
+    budget: int,
+) -> Tensor:
+    """Add a step's gradients to the residuals; its loss."""
+    losses: list[Tensor] = []
+
+    def descend(loss: Tensor) -> None:
+        for R, gradient in zip(residuals, torch.autograd.grad(loss, list(residuals)), strict=True):
+            R.grad = gradient if R.grad is None else R.grad + gradient
+        losses.append(loss.detach())
+
+    def teach(chunk: Sequence[int]) -> None:
+        with hooked(hooks):
+            found = row_losses(lm, [texts[i] for i in chunk], residuals[0].dtype)
+        descend(found.clamp(min=_LEAST_LOSS).sum() / len(texts))
+
+    def remind(chunk: Sequence[int]) -> None:
+        descend(weight * _moved(lm, [plain[i] for i in chunk], site, hooks) / count)
+
+    run_chunks(chunks_by_cost([len(row.ids) for row in texts], budget), teach, "texts", lm.device)
+    count = sum(len(row) - 1 for row in plain)
+    run_chunks(chunks_by_cost([len(row) for row in plain], budget), remind, "rows of text", lm.device)
+    return torch.stack(losses).sum()
+
+
+def _moved(lm: EditableModel, rows: Sequence[Sequence[int]], site: Site, hooks: Sequence[Hook]) -> Tensor:
+    """Sum of |h after - h before|^2 / |h before|^2 over all tokens of some rows but the first of each, which is an attention sink."""
+    ids, mask = lm.pad(rows)
+    real = mask.bool()
+    real[:, 0] = False
+
+    def states() -> Tensor:
+        seen: list[Tensor] = []
+
+        def receive(hidden: Tensor) -> None:
+            seen.append(by_row(hidden, len(rows)))
+            raise StopForward
+
+        with hooked([site_hook(lm, site, receive)]), suppress(StopForward):
+            lm.run(input_ids=ids, attention_mask=mask, use_cache=False)
+        return taken(seen[0], real).float()
+
+    with torch.no_grad():
+        before = states()
+    with hooked(hooks):
+        after = states()
+    return ((after - before).square().sum(dim=-1) / before.square().sum(dim=-1)).sum()

@@ -1,0 +1,217 @@
+"""Refining: R is descended on through what the written model says; A, all other weights and the journal's rules stay as they are."""
+
+import pytest
+import torch
+
+from bluedit import Editor, Fact
+from bluedit.errors import EditError, RecipeError
+from bluedit.execution import Execution
+from bluedit.methods.presets import preset
+from bluedit.progress import Progress
+from bluedit.statistics.store import MomentStore
+from bluedit.writing import loop
+from bluedit.writing._refine import refined
+from toys import FACTS, FAMILIES, toy_tokenizer
+
+SETTINGS = {
+    "layers": [1, 2, 3],
+    "objective.steps": 3,
+    "contexts.count": 1,
+    "refine.steps": 4,
+    "refine.each": 9,
+    "refine.least": 1,
+    "refine.tokens": 64,
+}
+OTHER = Fact("The library of {} is in", subject="London", target="Italian")
+
+
+def make(family="llama", **options):
+    return Editor(FAMILIES[family](), toy_tokenizer(), tokens=600, **{"progress": False} | options)
+
+
+def edit(editor, recipe="memit-seq-joint", facts=FACTS[:2], **settings):
+    editor.edit(facts, recipe, settings=SETTINGS | settings, known="edit", report=False)
+    return editor.patch.batches[-1].updates
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """What `refined` was given and gave, for each call."""
+    calls = []
+
+    def watching(lm, factors, rows, ordinary, settings, *rest):
+        before = {layer: lm.projection(layer).matrix().clone() for layer, _, _ in factors}
+        found = refined(lm, factors, rows, ordinary, settings, *rest)
+        calls.append((factors, rows, ordinary, settings, before, found))
+        return found
+
+    monkeypatch.setattr(loop, "refined", watching)
+    return calls
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_only_residuals_differ_and_the_patch_makes_the_same_weights(family):
+    plain, other = make(family), make(family)
+    before = {name: tensor.clone() for name, tensor in plain.model.state_dict().items()}
+    written, changed = edit(plain, **{"refine.steps": 0}), edit(other)
+    assert [one.layer for one in written] == [one.layer for one in changed]
+    for one, two in zip(written, changed, strict=True):
+        assert torch.equal(one.A, two.A), "all layers are written before any is refined"
+        assert not torch.equal(one.R, two.R)
+    again = make(family)
+    again.apply(other.patch)
+    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), other.model.parameters(), strict=True))
+    other.undo()
+    assert all(torch.equal(before[name], tensor) for name, tensor in other.model.state_dict().items())
+
+
+def loss_of(lm, factors, residuals, rows, ordinary, weight):
+    """The loss, densely: with the weights changed, row by row."""
+    layers = sorted({layer for layer, _, _ in factors})
+    originals = {layer: lm.projection(layer).matrix().detach().clone() for layer in layers}
+    names = {layer: f"{lm.projection(layer).name}.weight" for layer in layers}
+    weights = {}
+    for layer in layers:
+        change = sum(R @ A for (at, _, A), R in zip(factors, residuals, strict=True) if at == layer)
+        weights[names[layer]] = originals[layer] + change
+
+    def run(ids, changed):
+        with_these = weights if changed else {}
+        kept = []
+        handle = lm.anatomy.blocks[layers[-1]].register_forward_hook(
+            lambda _m, _a, out: kept.append(out[0] if isinstance(out, tuple) else out)
+        )
+        logits = torch.func.functional_call(lm.model, with_these, (torch.tensor([ids]),)).logits[0]
+        handle.remove()
+        return logits, kept[0].reshape(len(ids), -1)
+
+    losses = []
+    for row in rows:
+        start = row.target_start - 1
+        chances = run(row.ids, True)[0][start : start + len(row.targets)].log_softmax(-1)
+        losses.append(-chances[range(len(row.targets)), list(row.targets)].mean())
+    far, count = 0, 0
+    for row in ordinary:
+        before, after = run(row, False)[1].detach()[1:], run(row, True)[1][1:]
+        far += ((after - before).square().sum(-1) / before.square().sum(-1)).sum()
+        count += len(row) - 1
+    return torch.stack(losses).mean() + weight * far / count
+
+
+def test_the_first_step_goes_down_the_gradient_of_the_loss(watched, monkeypatch):
+    monkeypatch.setattr(MomentStore, "all_rows", MomentStore.rows)
+    editor = make()
+    whole = {"refine.steps": 1, "refine.tokens": 608, "refine.texts": 4, "refine.weight": 3}
+    edit(editor, facts=[FACTS[0]], wordings="prompt", **{"contexts.count": 0}, **whole)
+    editor.reset()
+    factors, rows, ordinary, settings, _, found = watched[0]
+    assert sum(map(len, ordinary)) == 608, "one step sees every row once"
+    (text,) = (row for row in rows if row.targets and not row.is_drift)
+    residuals = [R.clone().requires_grad_() for _, R, _ in factors]
+    gradients = torch.autograd.grad(loss_of(editor.lm, factors, residuals, [text], ordinary, 3.0), residuals)
+    for gradient, new, R in zip(gradients, found, residuals, strict=True):
+        size = settings.learning_rate * R.detach().square().mean().sqrt()
+        clear = gradient.abs() > 1e-4 * gradient.abs().max()
+        torch.testing.assert_close((new - R.detach())[clear], (-size * gradient.sign())[clear], rtol=1e-2, atol=1e-8)
+
+
+def test_the_loss_falls(watched):
+    editor = make()
+    edit(
+        editor,
+        **{"refine.steps": 30, "refine.each": 99, "refine.weight": 5, "refine.texts": 8, "refine.learning_rate": 0.1},
+    )
+    editor.reset()
+    factors, rows, ordinary, _, _, found = watched[0]
+    texts = [row for row in rows if row.targets and not row.is_drift]
+    with torch.no_grad():
+        before, after = (
+            float(loss_of(editor.lm, factors, residuals, texts, ordinary, 5.0))
+            for residuals in ([R for _, R, _ in factors], found)
+        )
+    assert after < 0.97 * before
+
+
+def test_a_larger_weight_moves_ordinary_text_less(watched):
+    moved = []
+    for weight in (0, 1000):
+        editor = make()
+        edit(editor, **{"refine.steps": 20, "refine.each": 99, "refine.weight": weight})
+        editor.reset()
+        factors, _, ordinary, _, _, found = watched[-1]
+        with torch.no_grad():
+            moved.append(
+                float(
+                    loss_of(editor.lm, factors, found, [rows for rows in watched[-1][1] if rows.is_bare], ordinary, 1e6)
+                )
+            )
+    assert moved[1] < 0.8 * moved[0]
+
+
+def test_it_starts_from_the_weights_before_the_batch(watched):
+    editor = make()
+    edit(editor)
+    after_first = {layer: editor.lm.projection(layer).matrix().clone() for layer in (1, 2, 3)}
+    edit(editor, facts=[OTHER])
+    before = watched[1][4]
+    assert all(torch.equal(before[layer], after_first[layer]) for layer in (1, 2, 3))
+
+
+def test_small_parts_have_the_same_gradient(watched):
+    for tokens in (2048, 20):
+        editor = make(execution=Execution(tokens_per_step=tokens))
+        edit(editor, **{"refine.steps": 1})
+    for whole, parts in zip(watched[0][5], watched[1][5], strict=True):
+        assert (whole - parts).abs().max() < 0.2 * (whole - watched[0][0][0][1]).abs().max() or torch.allclose(
+            whole, parts
+        )
+
+
+def test_facts_that_are_taught_again_are_refined_too(watched, monkeypatch):
+    from bluedit.writing.writer import FactWriter
+
+    monkeypatch.setattr(FactWriter, "_lost", lambda self, recipe, batches: list(FACTS[:1]))
+    edit(make(), reteach=1)
+    assert len(watched) == 2
+
+
+@pytest.mark.parametrize("failing", [KeyboardInterrupt, RuntimeError])
+def test_what_ends_it_leaves_the_weights_bit_for_bit(failing):
+    class Ending(Progress):
+        def task(self, title, total, unit=""):
+            if title == "refining":
+                raise failing
+            return super().task(title, total, unit)
+
+    editor = make(progress=Ending())
+    before = {name: tensor.clone() for name, tensor in editor.model.state_dict().items()}
+    with pytest.raises(failing):
+        edit(editor)
+    assert all(torch.equal(before[name], tensor) for name, tensor in editor.model.state_dict().items())
+    assert not editor.patch.batches
+    assert not any(module._forward_hooks for module in editor.model.modules())
+
+
+@pytest.mark.parametrize(("columns", "steps"), [(1, 0), (29, 0), (30, 12), (31, 13), (100, 40), (1000, 120)])
+def test_steps_grow_with_the_batch(columns, steps):
+    assert preset("natural-joint").update.refine.steps_for(columns) == steps
+    assert preset("memit-seq-joint").update.refine.steps_for(columns) == 0
+
+
+def test_a_small_batch_is_left_as_it_is(watched):
+    edit(make(), **{"refine.least": 3})
+    assert not watched
+
+
+def test_filters_of_writes_are_refused():
+    editor = make()
+    with pytest.raises(RecipeError, match=r"refine\.steps"):
+        edit(editor, "revive-blue")
+
+
+def test_a_loss_that_is_not_finite_is_reported():
+    editor = make()
+    before = {name: tensor.clone() for name, tensor in editor.model.state_dict().items()}
+    with pytest.raises(EditError, match=r"refine\.learning_rate"):
+        edit(editor, **{"refine.learning_rate": 1e30})
+    assert all(torch.equal(before[name], tensor) for name, tensor in editor.model.state_dict().items())

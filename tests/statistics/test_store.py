@@ -237,6 +237,8 @@ def test_chat_turns_begin_with_the_template_and_are_weighed_beside_ordinary_text
     rows = chat.rows(Progress())
     head = lm.tokenizer("<user>")["input_ids"]
     assert all(row[: len(head)] == head for row in rows) and len({tuple(row) for row in rows}) > 1
+    text, names = moments.rows(Progress()), moments.of_names.rows(Progress())
+    assert moments.all_rows(Progress()) == [*text, *rows, *names]
     wanted, count = dense(lm, rows, 2)
     found = chat.get([2])[2]
     assert found.tokens == count

@@ -129,6 +129,7 @@ def _lessons(rows: Sequence[Row], settings: Refine) -> Iterator[list[Row]]:
 def _reminders(ordinary: Sequence[Sequence[int]], settings: Refine) -> Iterator[list[Sequence[int]]]:
     """The ordinary text of each step: rows in a drawn order, each as often as any other."""
     drawn = random.Random(settings.seed)
+    ordinary = [row for row in ordinary if len(row) > 1]  # a first token does not count
     waiting: list[Sequence[int]] = []
     while True:
         some: list[Sequence[int]] = []
@@ -188,7 +189,8 @@ def _moved(lm: EditableModel, rows: Sequence[Sequence[int]], site: Site, hooks: 
 
         with hooked([site_hook(lm, site, receive)]), suppress(StopForward):
             lm.run(input_ids=ids, attention_mask=mask, use_cache=False)
-        return taken(seen[0], real).float()
+        found = taken(seen[0], real)
+        return found if found.dtype == torch.float64 else found.float()
 
     with torch.no_grad():
         before = states()

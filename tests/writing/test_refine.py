@@ -10,6 +10,7 @@ from bluedit import Editor, Fact
 from bluedit.errors import EditError, RecipeError
 from bluedit.execution import Execution
 from bluedit.methods.presets import preset
+from bluedit.model.sites import Place, Site
 from bluedit.progress import Progress
 from bluedit.statistics.store import MomentStore
 from bluedit.writing import _refine, loop
@@ -243,3 +244,24 @@ def test_ordinary_text_is_that_of_the_statistics_with_names(watched):
     edit(editor)
     quiet, ordinary = Progress(), watched[0][2]
     assert ordinary == [*editor.moments.rows(quiet), *editor.moments.of_names.rows(quiet)]
+
+
+def test_first_tokens_do_not_count(watched):
+    editor = make()
+    edit(editor)
+    editor.reset()
+    factors, rows, ordinary, *_ = watched[0]
+    residuals, some = [R for _, R, _ in factors], ordinary[:3]
+    hooks, site = _refine._added(editor.lm, factors, residuals), Site(Place.BLOCK, 3)
+    with torch.no_grad():
+        found = _refine._moved(editor.lm, some, site, hooks)
+        bare = [row for row in rows if row.is_bare]
+        with_it, without = (loss_of(editor.lm, factors, residuals, bare, some, weight) for weight in (1e4, 0))
+    torch.testing.assert_close(found / sum(len(row) - 1 for row in some), (with_it - without) / 1e4, rtol=1e-3, atol=0)
+
+
+def test_a_text_that_is_said_surely_asks_for_nothing(watched, monkeypatch):
+    monkeypatch.setattr(_refine, "_LEAST_LOSS", 1e9)
+    edit(make(), **{"refine.weight": 0})
+    factors, *_, found = watched[0]
+    assert all(torch.equal(R, new) for (_, R, _), new in zip(factors, found, strict=True))

@@ -49,8 +49,8 @@ def refined(
     """The R of each write after some steps of Adam. The model has the weights before these writes, and keeps them.
 
     The loss is the mean -log p of some taught texts' targets, plus `settings.weight` times how far some ordinary text's hidden states move
-    at the output of the last written layer, |h after - h before|^2 / |h before|^2. Nothing above changes, and a pass up to there costs a
-    third of a whole one.
+    at the output of the last written layer, |h after - h before|^2 / |h before|^2. No weight above changes, so a pass can
+    end there.
 
     Args:
         lm: the model.

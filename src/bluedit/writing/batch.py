@@ -32,10 +32,10 @@ class Update:
     """dW = R A of one layer and the keys it was solved for; float32, or float64 where the model is.
 
     Attributes:
-        R: residuals, d_value x rank, one column per fact; the identity for fine-tuning.
+        R: residuals, d_value x rank, one column per fact, as refined; the identity for fine-tuning.
         A: the solver's rows, rank x d_key; all of dW for fine-tuning.
         keys: keys of the edited model at this layer, d_key x n; later edits preserve them.
-        reach: share of each fact's residual that this write delivers at its own key; empty for fine-tuning.
+        reach: share of each fact's residual that this write delivers at its own key, before refining; empty for fine-tuning.
     """
 
     layer: int

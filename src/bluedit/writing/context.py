@@ -53,7 +53,7 @@ class WriteContext:
         operators: G of each layer that is written.
         fisher: Fisher information at the sites of targets, if the recipe's descent needs it.
         spaces: the directions of each layer that writes spare; none for layers that are not there.
-        ordinary: gives token rows of ordinary text.
+        ordinary: gives token rows of ordinary text, for refining.
         norms: mean |v*| on the unedited model by site; filled when the recipe anchors norms.
         execution: precision, and tokens per step.
         source: where targets come from; None optimises them.

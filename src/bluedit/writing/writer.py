@@ -137,7 +137,7 @@ class FactWriter:
         )
 
     def _ordinary(self) -> list[list[int]]:
-        """The text of the key statistics."""
+        """The texts of all key statistics, on which large batches are refined."""
         with self.weights.unedited():
             return self.moments.all_rows(self.progress)
 

@@ -10,10 +10,9 @@ from bluedit import Editor, Fact
 from bluedit.errors import EditError, RecipeError
 from bluedit.execution import Execution
 from bluedit.methods.presets import preset
-from bluedit.model.sites import Place, Site
 from bluedit.progress import Progress
 from bluedit.statistics.store import MomentStore
-from bluedit.writing import _refine, loop
+from bluedit.writing import _refine, edit_run, loop
 from bluedit.writing.writer import FactWriter
 from toys import FACTS, FAMILIES, toy_tokenizer
 
@@ -43,13 +42,14 @@ def watched(monkeypatch):
     """What `refined` was given and gave, for each call."""
     calls, refined = [], _refine.refined
 
-    def watching(lm, factors, rows, ordinary, settings, *rest):
-        before = {layer: lm.projection(layer).matrix().clone() for layer, _, _ in factors}
-        found = refined(lm, factors, rows, ordinary, settings, *rest)
-        calls.append((factors, rows, ordinary, settings, before, found))
+    def watching(context, factors, rows, steps):
+        before = {layer: context.lm.projection(layer).matrix().clone() for layer, _, _ in factors}
+        found = refined(context, factors, rows, steps)
+        calls.append((factors, rows, context.ordinary(), context.recipe.update.refine, before, found))
         return found
 
     monkeypatch.setattr(loop, "refined", watching)
+    monkeypatch.setattr(edit_run, "refined", watching)
     return calls
 
 
@@ -252,9 +252,10 @@ def test_first_tokens_do_not_count(watched):
     editor.reset()
     factors, rows, ordinary, *_ = watched[0]
     residuals, some = [R for _, R, _ in factors], ordinary[:3]
-    hooks, site = _refine._added(editor.lm, factors, residuals), Site(Place.BLOCK, 3)
+    hooks, plain = _refine._added(editor.lm, factors, residuals), _refine._Ordinary(editor.lm, ordinary, 3, 10_000)
+    plain.remember([0, 1, 2])
     with torch.no_grad():
-        found = _refine._moved(editor.lm, some, site, hooks)
+        found = plain.moved([0, 1, 2], hooks)
         bare = [row for row in rows if row.is_bare]
         with_it, without = (loss_of(editor.lm, factors, residuals, bare, some, weight) for weight in (1e4, 0))
     torch.testing.assert_close(found / sum(len(row) - 1 for row in some), (with_it - without) / 1e4, rtol=1e-3, atol=0)

@@ -85,6 +85,19 @@ class Guarded:
         else:
             self.asked.action.resolve(case)
 
+    def settle(self, run: EditRun) -> None:
+        """Refine all batches together, and keep that if it breaks no rule, or breaks it less than before."""
+        snapshot, done = run.snapshot(), list(run.done)
+        if not run.refine():
+            return
+        verdict = self.verdict(run, [fact for batch in run.done for fact in batch.facts])
+        if verdict is None or verdict.no_worse:
+            if verdict and self.checks:
+                self.checks.kept(verdict)
+            return
+        run.undo_refining(snapshot, done)
+        self.notes.append(f"the batches were not refined together: {verdict.why}")
+
     def attempt(self, run: EditRun, part: Sequence[Fact]) -> tuple[list[Fact], Batch, Snapshot, Verdict | None] | None:
         """(facts, batch, the weights before it, what rules say) of those facts that can be written; None if none can."""
         facts, snapshot = list(part), run.snapshot()

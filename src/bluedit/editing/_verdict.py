@@ -45,6 +45,11 @@ class Figure:
         return self.value is None or (self.value >= self.before) != self.rule.least
 
     @property
+    def improved(self) -> bool:
+        """Whether it is better than before."""
+        return self.value is not None and self.before is not None and (self.value < self.before) != self.rule.least
+
+    @property
     def share(self) -> float:
         """The share of the change that would just hold, if the figure grew with the rule's power of it."""
         if self.value is None:
@@ -80,6 +85,11 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return not self.broken
+
+    @property
+    def no_worse(self) -> bool:
+        """Whether every rule holds, or is broken less than before."""
+        return all(one.improved for one in self.broken)
 
     @property
     def hopeless(self) -> bool:

@@ -30,45 +30,6 @@ class BatchWriter(Protocol):
         ...
 
 
-class Update(Part, slot="update"):
-    """Writes a batch.
-
-    Attributes:
-        preserve: what it leaves alone, which needs second moments of keys; None if it takes no care of that.
-        filters: post-processing of what was written.
-    """
-
-    preserve: Preserve | None = None
-    filters: tuple[Filter, ...] = ()
-
-    def write(self, batch: BatchWriter) -> Any:
-        """Write a batch of facts with this update."""
-        raise NotImplementedError
-
-    @property
-    def write_filters(self) -> tuple[WriteFilter, ...]:
-        """Filters that change the factors of each write."""
-        return tuple(f for f in self.filters if isinstance(f, WriteFilter))
-
-    @property
-    def batch_filters(self) -> tuple[Filter, ...]:
-        """Filters that change the sum when a batch is complete."""
-        return tuple(f for f in self.filters if not isinstance(f, WriteFilter))
-
-    @property
-    def refines(self) -> bool:
-        """Whether large batches are corrected after they are written."""
-        return False
-
-    def check(self, steps: Sequence[Step]) -> None:
-        """Raises RecipeError when the update cannot take these steps."""
-
-    @property
-    def summary(self) -> str:
-        """What the update leaves alone, in a few words."""
-        raise NotImplementedError
-
-
 @dataclass(frozen=True)
 class Rounds(Part, slot="rounds"):
     """How often a batch is written, and which facts are written again (NSE, arXiv 2410.04045, section 3.3)."""
@@ -88,6 +49,9 @@ class Refine(Part, slot="refine"):
 
     steps: int = whole(0, "most steps of gradient descent on R after a batch is written, with A as it is; 0 means none")
     each: float = number(0.4, "steps for each column of R, up to that number", positive=True)
+    together: float = number(
+        0.2, "the same for all batches of an edit, which are refined together at its end; 0 leaves them as they are"
+    )
     least: int = whole(30, "batches of fewer columns are left as they are")
     learning_rate: float = number(
         0.05, "size of the first step, relative to R; later ones shrink to nothing", positive=True
@@ -101,7 +65,55 @@ class Refine(Part, slot="refine"):
 
     def steps_for(self, columns: int) -> int:
         """How many steps a batch of so many columns gets."""
-        return min(self.steps, ceil(self.each * columns)) if columns >= self.least else 0
+        return self._steps(self.each, columns)
+
+    def steps_together(self, columns: int) -> int:
+        """How many steps several batches of so many columns in all get."""
+        return self._steps(self.together, columns)
+
+    def _steps(self, each: float, columns: int) -> int:
+        return min(self.steps, ceil(each * columns)) if columns >= self.least else 0
+
+
+class Update(Part, slot="update"):
+    """Writes a batch.
+
+    Attributes:
+        preserve: what it leaves alone, which needs second moments of keys; None if it takes no care of that.
+        filters: post-processing of what was written.
+        refine: how large batches are corrected after they are written.
+    """
+
+    preserve: Preserve | None = None
+    filters: tuple[Filter, ...] = ()
+    refine: Refine = Refine()
+
+    def write(self, batch: BatchWriter) -> Any:
+        """Write a batch of facts with this update."""
+        raise NotImplementedError
+
+    @property
+    def write_filters(self) -> tuple[WriteFilter, ...]:
+        """Filters that change the factors of each write."""
+        return tuple(f for f in self.filters if isinstance(f, WriteFilter))
+
+    @property
+    def batch_filters(self) -> tuple[Filter, ...]:
+        """Filters that change the sum when a batch is complete."""
+        return tuple(f for f in self.filters if not isinstance(f, WriteFilter))
+
+    @property
+    def refines(self) -> bool:
+        """Whether large batches are corrected after they are written."""
+        return self.refine.steps > 0
+
+    def check(self, steps: Sequence[Step]) -> None:
+        """Raises RecipeError when the update cannot take these steps."""
+
+    @property
+    def summary(self) -> str:
+        """What the update leaves alone, in a few words."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -114,10 +126,6 @@ class ClosedForm(Update, kind="closed-form"):
     keys: Keys = part(WholeKeys(), Keys)
     rounds: Rounds = part(Rounds(), Rounds)
     refine: Refine = part(Refine(), Refine)
-
-    @property
-    def refines(self) -> bool:
-        return self.refine.steps > 0
 
     def check(self, steps: Sequence[Step]) -> None:  # noqa: ARG002
         if self.refines and self.write_filters:

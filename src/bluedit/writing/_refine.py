@@ -10,13 +10,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from bluedit.errors import EditError
-from bluedit.execution import Execution
 from bluedit.forward import tokens_per_step
 from bluedit.methods.update import Refine
 from bluedit.model.editable import EditableModel
@@ -24,10 +24,12 @@ from bluedit.model.hooks import Hook, StopForward, by_row, hooked, taken
 from bluedit.model.memory import run_chunks
 from bluedit.model.precision import reduced_linears
 from bluedit.model.sites import Place, Site, site_hook
-from bluedit.progress import Advance
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row, chunks_by_cost
 from bluedit.writing.target_loss import row_losses
+
+if TYPE_CHECKING:
+    from bluedit.writing.context import WriteContext
 
 _LEAST_LOSS = 0.02  # nats: a text that is said more surely asks for nothing
 _BETAS = (0.9, 0.98)
@@ -37,49 +39,39 @@ Factors = tuple[int, Tensor, Tensor]  # layer, R, A
 
 @torch.enable_grad()
 def refined(
-    lm: EditableModel,
-    factors: Sequence[Factors],
-    rows: Sequence[Row],
-    ordinary: Sequence[Sequence[int]],
-    settings: Refine,
-    steps: int,
-    execution: Execution,
-    advance: Advance,
+    context: WriteContext, factors: Sequence[Factors], rows: Sequence[Row], steps: int
 ) -> list[Float[Tensor, "d_value rank"]]:
     """The R of each write after some steps of Adam. The model has the weights before these writes, and keeps them.
 
-    The loss is the mean -log p of some taught texts' targets, plus `settings.weight` times how far some ordinary text's hidden states move
+    The loss is the mean -log p of some taught texts' targets, plus `refine.weight` times how far some ordinary text's hidden states move
     at the output of the last written layer, |h after - h before|^2 / |h before|^2. No weight above changes, so a pass can
     end there.
 
     Args:
-        lm: the model.
-        factors: what was written, in order; the sum of R A of a layer is added to its weight.
+        context: the model, the recipe with the size of steps and how much text they see, and where ordinary text comes from.
+        factors: what was written, in order; the sum of R A of a layer is added to its weight. Each is where its layer is.
         rows: texts of the facts; rows without a target do not count.
-        ordinary: token rows of ordinary text.
-        settings: the size of steps, and how much text they see.
         steps: how many.
-        execution: precision, and tokens per step.
-        advance: called once for each step.
 
     Raises:
         EditError: a loss is not finite.
     """
+    lm, execution, settings = context.lm, context.execution, context.recipe.update.refine
     residuals = [R.detach().clone().requires_grad_() for _, R, _ in factors]
     sizes = [settings.learning_rate * float(R.detach().square().mean().sqrt()) for R in residuals]
     adam = torch.optim.Adam(
         [{"params": [R], "lr": size} for R, size in zip(residuals, sizes, strict=True)], betas=_BETAS
     )
     hooks = _added(lm, factors, residuals)
+    plain = [row for row in context.ordinary() if len(row) > 1]
     budget = execution.tokens_per_step or tokens_per_step(lm)
-    site = Site(Place.BLOCK, max(layer for layer, _, _ in factors))
-    lessons, reminders = _lessons(rows, settings), _reminders(ordinary, settings)
+    ordinary = _Ordinary(lm, plain, max(layer for layer, _, _ in factors), budget)
+    lessons, reminders = _lessons(rows, settings), _reminders(plain, settings)
     reduced = reduced_linears(lm, execution.precision, lm.anatomy.blocks, lm.anatomy.head)
-    with reduced.active() if reduced else nullcontext():
+    with context.progress.task("refining", steps, "steps") as advance, reduced.active() if reduced else nullcontext():
         for step in range(steps):
             adam.zero_grad()
-            texts, plain = next(lessons), next(reminders)
-            loss = _descended(lm, residuals, hooks, texts, plain, site, settings.weight, budget)
+            loss = _descended(residuals, hooks, next(lessons), ordinary, next(reminders), settings.weight)
             if not torch.isfinite(loss):
                 raise EditError(
                     "the loss of refining is not finite; check the model's weights, or lower refine.learning_rate"
@@ -126,34 +118,89 @@ def _lessons(rows: Sequence[Row], settings: Refine) -> Iterator[list[Row]]:
         yield texts
 
 
-def _reminders(ordinary: Sequence[Sequence[int]], settings: Refine) -> Iterator[list[Sequence[int]]]:
-    """The ordinary text of each step: rows in a drawn order, each as often as any other."""
+def _reminders(ordinary: Sequence[Sequence[int]], settings: Refine) -> Iterator[list[int]]:
+    """The ordinary text of each step, as indices: rows in a drawn order, each as often as any other."""
     drawn = random.Random(settings.seed)
-    ordinary = [row for row in ordinary if len(row) > 1]  # a first token does not count
-    waiting: list[Sequence[int]] = []
+    waiting: list[int] = []
     while True:
-        some: list[Sequence[int]] = []
+        some: list[int] = []
         tokens = 0
         while tokens < settings.tokens:
             if not waiting:
-                waiting = drawn.sample(ordinary, len(ordinary))
+                waiting = drawn.sample(range(len(ordinary)), len(ordinary))
             some.append(waiting.pop())
-            tokens += len(some[-1])
+            tokens += len(ordinary[some[-1]])
         yield some
 
 
+@dataclass(eq=False)
+class _Ordinary:
+    """Ordinary text, and where a model that is not written takes it.
+
+    Attributes:
+        lm: the model, with its weights before the writes.
+        rows: token rows. The first token of each does not count: it is an attention sink.
+        layer: hidden states after this one are compared.
+        budget: tokens of a forward pass.
+        before: by row, the hidden states before the writes, tokens - 1 x d, in main memory; read the first time a row is asked for.
+    """
+
+    lm: EditableModel
+    rows: Sequence[Sequence[int]]
+    layer: int
+    budget: int
+    before: dict[int, Tensor] = field(default_factory=dict)
+
+    def chunks(self, some: Sequence[int]) -> list[list[int]]:
+        """Rows that fit into one forward pass."""
+        return [[some[i] for i in chunk] for chunk in chunks_by_cost([len(self.rows[i]) for i in some], self.budget)]
+
+    def remember(self, some: Sequence[int]) -> None:
+        """Read what is not known of rows yet."""
+        unread = [i for i in some if i not in self.before]
+
+        def read(chunk: Sequence[int]) -> None:
+            lengths = [len(self.rows[i]) - 1 for i in chunk]
+            self.before.update(zip(chunk, self._states(chunk).cpu().split(lengths), strict=True))
+
+        with torch.no_grad():
+            run_chunks(self.chunks(unread), read, "rows of text", self.lm.device)
+
+    def moved(self, some: Sequence[int], hooks: Sequence[Hook]) -> Tensor:
+        """Sum of |h after - h before|^2 / |h before|^2 over the tokens of rows that are remembered."""
+        before = torch.cat([self.before[i] for i in some])
+        with hooked(hooks):
+            after = self._states(some)
+        before = before.to(after.device)
+        return ((after - before).square().sum(dim=-1) / before.square().sum(dim=-1)).sum()
+
+    def _states(self, some: Sequence[int]) -> Float[Tensor, "tokens d"]:
+        ids, mask = self.lm.pad([self.rows[i] for i in some])
+        real = mask.bool()
+        real[:, 0] = False
+        seen: list[Tensor] = []
+
+        def receive(hidden: Tensor) -> None:
+            seen.append(by_row(hidden, len(some)))
+            raise StopForward
+
+        with hooked([site_hook(self.lm, Site(Place.BLOCK, self.layer), receive)]), suppress(StopForward):
+            self.lm.run(input_ids=ids, attention_mask=mask, use_cache=False)
+        found = taken(seen[0], real)
+        return found if found.dtype == torch.float64 else found.float()
+
+
 def _descended(
-    lm: EditableModel,
     residuals: Sequence[Tensor],
     hooks: Sequence[Hook],
     texts: Sequence[Row],
-    plain: Sequence[Sequence[int]],
-    site: Site,
+    ordinary: _Ordinary,
+    reminded: Sequence[int],
     weight: float,
-    budget: int,
 ) -> Tensor:
     """Add a step's gradients to the residuals; its loss."""
-    losses: list[Tensor] = []
+    lm, losses = ordinary.lm, list[Tensor]()
+    count = sum(len(ordinary.rows[i]) - 1 for i in reminded)
 
     def descend(loss: Tensor) -> None:
         for R, gradient in zip(residuals, torch.autograd.grad(loss, list(residuals)), strict=True):
@@ -166,34 +213,9 @@ def _descended(
         descend(found.clamp(min=_LEAST_LOSS).sum() / len(texts))
 
     def remind(chunk: Sequence[int]) -> None:
-        descend(weight * _moved(lm, [plain[i] for i in chunk], site, hooks) / count)
+        descend(weight * ordinary.moved(chunk, hooks) / count)
 
-    run_chunks(chunks_by_cost([len(row.ids) for row in texts], budget), teach, "texts", lm.device)
-    count = sum(len(row) - 1 for row in plain)
-    run_chunks(chunks_by_cost([len(row) for row in plain], budget), remind, "rows of text", lm.device)
+    ordinary.remember(reminded)
+    run_chunks(chunks_by_cost([len(row.ids) for row in texts], ordinary.budget), teach, "texts", lm.device)
+    run_chunks(ordinary.chunks(reminded), remind, "rows of text", lm.device)
     return torch.stack(losses).sum()
-
-
-def _moved(lm: EditableModel, rows: Sequence[Sequence[int]], site: Site, hooks: Sequence[Hook]) -> Tensor:
-    """Sum of |h after - h before|^2 / |h before|^2 over all tokens of some rows but the first of each, which is an attention sink."""
-    ids, mask = lm.pad(rows)
-    real = mask.bool()
-    real[:, 0] = False
-
-    def states() -> Tensor:
-        seen: list[Tensor] = []
-
-        def receive(hidden: Tensor) -> None:
-            seen.append(by_row(hidden, len(rows)))
-            raise StopForward
-
-        with hooked([site_hook(lm, site, receive)]), suppress(StopForward):
-            lm.run(input_ids=ids, attention_mask=mask, use_cache=False)
-        found = taken(seen[0], real)
-        return found if found.dtype == torch.float64 else found.float()
-
-    with torch.no_grad():
-        before = states()
-    with hooked(hooks):
-        after = states()
-    return ((after - before).square().sum(dim=-1) / before.square().sum(dim=-1)).sum()

@@ -21,6 +21,7 @@ from bluedit.model.editable import EditableModel
 from bluedit.shapes import Float, Tensor
 from bluedit.text.rows import Row
 from bluedit.text.wordings import chat_form, wording_rows
+from bluedit.writing._refine import refined
 from bluedit.writing.batch import Batch, Origin, Update
 from bluedit.writing.found import FoundTargets
 from bluedit.writing.keys import BatchRows, batch_rows, keys_after
@@ -50,6 +51,10 @@ class Judge(Protocol):
         """Write some facts and keep what may stay; `run.again` says whether they were written in this edit before."""
         ...
 
+    def settle(self, run: EditRun) -> None:
+        """Refine all batches together, and keep that if it may stay."""
+        ...
+
 
 class KeepAll:
     """Keeps every batch; a fact that fails ends the edit."""
@@ -60,6 +65,9 @@ class KeepAll:
     def decide(self, run: EditRun, part: Sequence[Fact]) -> None:
         run.keep(run.write(part))
 
+    def settle(self, run: EditRun) -> None:
+        run.refine()
+
 
 class _Writer(Protocol):
     def updates(
@@ -67,6 +75,8 @@ class _Writer(Protocol):
     ) -> tuple[Update, ...]: ...
 
     def control(self, recipe: Recipe) -> Mapping[int, Control]: ...
+
+    def forget(self) -> None: ...
 
 
 @dataclass(eq=False)
@@ -77,6 +87,7 @@ class EditRun:
         writer: writes the rows of a batch on top of other batches, and says what to record of drift.
         context: how, and on what.
         earlier: batches that the model carried before the edit.
+        start: the weights before the edit; None if its batches are not refined together.
         done: batches of the edit that are kept.
         again: whether facts are taught again from now on, because the model did not say them.
     """
@@ -84,6 +95,7 @@ class EditRun:
     writer: _Writer
     context: WriteContext
     earlier: Sequence[Batch]
+    start: Snapshot | None = None
     done: list[Batch] = field(default_factory=list)
     again: bool = False
 
@@ -172,6 +184,39 @@ class EditRun:
         """Let a batch that was written stay."""
         self.done.append(batch)
 
+    def refine(self) -> bool:
+        """Refine all batches of the edit together, against the weights before it; whether there was something to refine.
+
+        A batch that is refined by itself does not see how much it and the others disturb together.
+        """
+        context, settings = self.context, self.context.recipe.update.refine
+        steps = settings.steps_together(sum(len(batch.updates[0].A) for batch in self.done))
+        if self.start is None or len(self.done) < 2 or not steps:
+            return False
+        context.weights.restore(self.start)
+        updates = [one for batch in self.done for one in batch.updates]
+        written = {fact for batch in self.done for fact in batch.written}
+        facts = [fact for fact in standing_facts(self.before) if fact in written]
+        rows = batch_rows(context.lm.tokenizer, facts, context.prefixes, context.recipe).rows
+        residuals = iter(refined(context, list(map(self._placed, updates)), rows, steps))
+        for i, batch in enumerate(self.done):
+            self.done[i] = replace(batch, updates=tuple(replace(one, R=next(residuals).cpu()) for one in batch.updates))
+            context.weights.repeat(self.done[i])
+        self.writer.forget()
+        self.done = [self._with_keys(batch) for batch in self.done]
+        return True
+
+    def _placed(self, update: Update) -> tuple[int, Tensor, Tensor]:
+        """Layer, R and A of an update, where its layer is."""
+        device = self.context.lm.projection(update.layer).parameter.device
+        return update.layer, update.R.to(device), update.A.to(device)
+
+    def undo_refining(self, snapshot: Snapshot, done: Sequence[Batch]) -> None:
+        """Back to what was there before `refine`."""
+        self.context.weights.restore(snapshot)
+        self.done = list(done)
+        self.writer.forget()
+
     def take_back(self, snapshot: Snapshot, batch: Batch | None = None) -> None:
         """The weights as they were before a batch, bit for bit; None for one that was not complete."""
         self.context.weights.restore(snapshot)
@@ -204,11 +249,14 @@ class EditRun:
 
     def read_again(self, batch: Batch) -> Batch:
         """The batch with its keys, which later batches preserve, and its drift as they are in the model now."""
+        batch, recipe = self._with_keys(batch), self.context.recipe
+        return replace(batch, origin=replace(batch.origin, control=self.writer.control(recipe)))
+
+    def _with_keys(self, batch: Batch) -> Batch:
         context = self.context
         rows = batch_rows(context.lm.tokenizer, batch.written, context.prefixes, context.recipe)
         keys = keys_after(context.lm, rows, context.recipe.written)
-        origin = replace(batch.origin, control=self.writer.control(context.recipe))
-        return replace(batch, updates=tuple(replace(one, keys=keys[one.layer]) for one in batch.updates), origin=origin)
+        return replace(batch, updates=tuple(replace(one, keys=keys[one.layer]) for one in batch.updates))
 
 
 def taught_rows(lm: EditableModel, recipe: Recipe, facts: Sequence[Fact]) -> list[list[Row]]:

@@ -13,7 +13,7 @@ from bluedit.execution import Execution
 from bluedit.forward import tokens_per_step
 from bluedit.maths.schedule import Step
 from bluedit.maths.solve import solve
-from bluedit.methods.update import ClosedForm, FineTune, Refine, Rounds
+from bluedit.methods.update import ClosedForm, FineTune, Rounds
 from bluedit.model.devices import widened
 from bluedit.model.sites import Site
 from bluedit.shapes import Bool, Float, Tensor
@@ -109,15 +109,14 @@ class _Writer:
                     due[step.target] = self._due(missing, z.start, update.rounds, number)
                 if due[step.target].any():
                     written.append(self._write(update, step, number, missing, due[step.target]))
-        return self._refined(update.refine, steps, written, snapshot) if steps else written
+        return self._refined(steps, written, snapshot) if steps else written
 
-    def _refined(self, settings: Refine, steps: int, written: Sequence[_Written], snapshot: Snapshot) -> list[_Written]:
+    def _refined(self, steps: int, written: Sequence[_Written], snapshot: Snapshot) -> list[_Written]:
         """What was written, with residuals that are corrected on what the written model says."""
-        context, ordinary = self.context, self.context.ordinary()
+        context = self.context
         context.weights.restore(snapshot)
         factors = [(layer, R, A) for layer, R, A, _ in written]
-        with context.progress.task("refining", steps, "steps") as advance:
-            residuals = refined(context.lm, factors, self.rows, ordinary, settings, steps, context.execution, advance)
+        residuals = refined(context, factors, self.rows, steps)
         for (layer, _, A), R in zip(factors, residuals, strict=True):
             context.weights.add(layer, R, A)
         return [(layer, R, A, found) for (layer, _, A, found), R in zip(written, residuals, strict=True)]

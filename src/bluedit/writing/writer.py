@@ -99,12 +99,14 @@ class FactWriter:
         _warn_of_stripped(earlier)
         self._check_memory(recipe)
         context = replace(self._context(recipe, earlier), most_loss=judge.most_loss, found=judge.found)
-        run = EditRun(self, context, earlier)
         size = 1 if recipe.sequential else batch_size
+        together = recipe.update.refines and not recipe.update.batch_filters and size and size < len(facts)
+        run = EditRun(self, context, earlier, self.weights.snapshot(recipe.written) if together else None)
         with self.progress.task("editing", len(facts), "facts") as advance:
             for part in recipe.subjects.batches(facts, size):
                 judge.decide(run, part)
                 advance(len(part))
+        judge.settle(run)
         for _ in range(recipe.reteach if run.done else 0):
             lost = self._lost(recipe, run.before)
             if not lost:
@@ -172,6 +174,10 @@ class FactWriter:
         self.memory.clear()
         for batch in reversed(batches):
             self.trace.on_taken_back(batch)
+
+    def forget(self) -> None:
+        """Forget what was kept of batches' keys, because they are read again."""
+        self.memory.clear()
 
     def control(self, recipe: Recipe) -> dict[int, Control]:
         """What to record of the weights as they are, if the recipe's lambda follows drift."""

@@ -199,6 +199,11 @@ def test_steps_grow_with_the_batch(columns, steps):
     assert preset("memit-seq-joint").update.refine.steps_for(columns) == 0
 
 
+@pytest.mark.parametrize(("columns", "texts"), [(30, 24), (96, 24), (100, 25), (320, 80)])
+def test_a_step_sees_more_texts_of_a_large_batch(columns, texts):
+    assert preset("natural-joint").update.refine.texts_for(columns) == texts
+
+
 def test_a_small_batch_is_left_as_it_is(watched):
     edit(make(), **{"refine.least": 3})
     assert not watched

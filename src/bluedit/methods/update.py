@@ -59,7 +59,8 @@ class Refine(Part, slot="refine"):
     weight: float = number(
         100.0, "weight of |h after - h before|^2 / |h before|^2 of ordinary text beside the facts' -log p in nats"
     )
-    texts: int = whole(24, "texts of facts that a step sees", low=1.0)
+    texts: int = whole(24, "fewest texts of facts that a step sees", low=1.0)
+    texts_each: float = number(0.25, "texts that a step sees for each column, if these are more")
     tokens: int = whole(4096, "tokens of ordinary text that a step sees", low=1.0)
     seed: int = whole(0, "random seed for which text a step sees")
 
@@ -70,6 +71,10 @@ class Refine(Part, slot="refine"):
     def steps_together(self, columns: int) -> int:
         """How many steps several batches of so many columns in all get."""
         return self._steps(self.together, columns)
+
+    def texts_for(self, columns: int) -> int:
+        """How many texts a step sees of so many columns."""
+        return max(self.texts, ceil(self.texts_each * columns))
 
     def _steps(self, each: float, columns: int) -> int:
         return min(self.steps, ceil(each * columns)) if columns >= self.least else 0

@@ -110,7 +110,7 @@ def _lessons(rows: Sequence[Row], settings: Refine) -> Iterator[list[Row]]:
     waiting: list[int] = []
     while True:
         texts: list[Row] = []
-        while len(texts) < settings.texts:
+        while len(texts) < settings.texts_for(len(groups)):
             if not waiting:
                 waiting = drawn.sample(list(groups), len(groups))
             of_fact = groups[waiting.pop()]

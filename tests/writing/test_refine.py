@@ -161,6 +161,27 @@ def test_it_starts_from_the_weights_before_the_batch(watched):
     assert all(torch.equal(before[layer], after_first[layer]) for layer in (1, 2, 3))
 
 
+@pytest.mark.parametrize("precision", ["full", "bf16"])
+def test_ordinary_text_is_held_where_the_unedited_model_has_it(monkeypatch, precision):
+    seen, descended = [], _refine._descended
+
+    def watching(residuals, hooks, texts, ordinary, *rest):
+        seen.append(ordinary)
+        return descended(residuals, hooks, texts, ordinary, *rest)
+
+    monkeypatch.setattr(_refine, "_descended", watching)
+    editor = make(execution=Execution(precision=precision))
+    for fact in (FACTS[0], OTHER):
+        edit(editor, facts=[fact], **{"refine.steps": 1, "objective.steps": 20, "preserve.lambda": 1})
+    first, second = ({tuple(one.rows[i]): h for i, h in one.before.items()} for one in seen)
+    both = first.keys() & second.keys()
+    assert both and all(torch.allclose(first[row], second[row], rtol=1e-4, atol=1e-5) for row in both)
+    with torch.no_grad():
+        row = max(both, key=len)
+        now = editor.model(torch.tensor([row]), output_hidden_states=True).hidden_states[4][0, 1:]
+    assert not torch.allclose(now, second[row], rtol=1e-3, atol=1e-3), "the edits moved it"
+
+
 def test_small_parts_have_the_same_gradient(watched):
     for tokens in (2048, 20):
         editor = make(execution=Execution(tokens_per_step=tokens))

@@ -7,6 +7,7 @@ import torch
 
 from bluedit import Editor, Fact
 from bluedit.editing.rules import Rule
+from bluedit.errors import EditError
 from bluedit.methods.presets import preset
 from bluedit.options import number
 from bluedit.progress import Progress
@@ -91,6 +92,18 @@ def test_later_edits_protect_the_keys_of_the_model_as_it_is_then():
     assert all(torch.equal(a, b) for a, b in zip(fresh.model.parameters(), editor.model.parameters(), strict=True))
 
 
+def test_what_is_recorded_is_that_of_the_refined_model():
+    editor = make()
+    edit(editor, "alphaedit", preserve="null-space", memory=True, layers=[1, 2])
+    about = editor.patch.batches[-1].origin.about
+    assert set(about["free_dimensions"]) == {"1", "2"}
+    controlled = make()
+    edit(controlled, "lyaplock-lambda", layers=[1, 2])
+    last = controlled.patch.batches[-1].origin.control
+    now = controlled._writer.control(controlled.recipe("lyaplock-lambda", SETTINGS | {"layers": [1, 2]}))
+    assert last and all(found.drift == pytest.approx(now[layer].drift) for layer, found in last.items())
+
+
 def test_an_edit_is_refined_on_top_of_earlier_ones(watched):
     editor = make()
     edit(editor, facts=FACTS[:1])
@@ -115,6 +128,26 @@ def test_an_edit_is_refined_on_top_of_earlier_ones(watched):
 def test_what_is_not_refined_together(watched, settings, batch_size):
     edit(make(), batch_size=batch_size, **settings)
     assert not watched
+
+
+def test_facts_that_the_recipe_divides_into_batches_are_refined_together(watched):
+    facts = [FACTS[0], Fact("The library of {} is in", subject=FACTS[0].subject, target="Italian")]
+    editor = make()
+    edit(editor, facts=facts, batch_size=None, subjects="split")
+    assert len(editor.patch.batches) == 2 and len(watched) == 1
+
+
+def test_batches_stay_as_they_are_when_refining_them_fails(monkeypatch, caplog):
+    def failing(*_given):
+        raise EditError("the loss of refining is not finite")
+
+    monkeypatch.setattr(edit_run, "refined", failing)
+    editor, plain = make(), make()
+    edit(editor)
+    edit(plain, **{"refine.together": 0})
+    assert "not refined together" in caplog.text
+    assert all(torch.equal(a, b) for a, b in zip(editor.model.parameters(), plain.model.parameters(), strict=True))
+    assert [b.digest for b in editor.patch.batches] == [b.digest for b in plain.patch.batches]
 
 
 @pytest.mark.parametrize(("columns", "steps"), [(29, 0), (30, 6), (100, 20), (300, 60), (5000, 120)])
@@ -154,10 +187,10 @@ def judged():
 @pytest.mark.parametrize(
     ("figures", "on_violation", "kept"),
     [
-        ([0.5, 0.5, 0.9], "reject", True),
-        ([0.5, 0.5, 1.1], "reject", False),
-        ([0.5, 3.0, 2.0], "warn", True),
-        ([0.5, 3.0, 3.5], "warn", False),
+        ([0.5, 0.5, 0.5, 0.9], "reject", True),
+        ([0.5, 0.5, 0.5, 1.1], "reject", False),
+        ([0.5, 3.0, 3.0, 2.0], "warn", True),
+        ([0.5, 3.0, 3.0, 3.0], "warn", False),
     ],
 )
 def test_a_guard_has_the_last_word(judged, figures, on_violation, kept):
@@ -167,16 +200,17 @@ def test_a_guard_has_the_last_word(judged, figures, on_violation, kept):
     edit(free, facts=facts)
     edit(plain, facts=facts, **{"refine.together": 0})
     made = edit(guarded, facts=facts, guard="judged", on_violation=on_violation)
-    assert not judged, "asked about each batch, and about all of them"
+    assert not judged, "asked about each batch, and about all of them before and after"
     same = free if kept else plain
     assert all(torch.equal(a, b) for a, b in zip(guarded.model.parameters(), same.model.parameters(), strict=True))
     assert [b.digest for b in guarded.patch.batches] == [b.digest for b in same.patch.batches]
-    assert any("not refined together" in line for line in made.guard) != kept
+    told = [line for line in made.guard if "refined together" in line]
+    assert ["after its batches were refined together: the figure" in line for line in told] == [kept]
 
 
 def test_keys_of_refining_that_was_taken_back_are_forgotten(judged):
     """The edit after it is the same as after one that was never refined together."""
-    judged += [0.5, 0.5, 1.1]
+    judged += [0.5, 0.5, 0.5, 1.1]
     guarded, plain = make(), make()
     edit(guarded, facts=FACTS[:2], guard="judged", on_violation="reject")
     edit(plain, facts=FACTS[:2], **{"refine.together": 0})

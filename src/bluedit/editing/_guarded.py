@@ -87,16 +87,20 @@ class Guarded:
 
     def settle(self, run: EditRun) -> None:
         """Refine all batches together, and keep that if it breaks no rule, or breaks it less than before."""
-        snapshot, done = run.snapshot(), list(run.done)
-        if not run.refine():
+        if not run.steps_together:
             return
-        verdict = self.verdict(run, [fact for batch in run.done for fact in batch.facts])
-        if verdict is None or verdict.no_worse:
-            if verdict and self.checks:
-                self.checks.kept(verdict)
+        facts, done = [fact for batch in run.done for fact in batch.facts], run.done
+        before = self.verdict(run, facts)
+        run.refine()
+        after = self.verdict(run, facts)
+        if not after or not before or not self.checks:
             return
-        run.undo_refining(snapshot, done)
-        self.notes.append(f"the batches were not refined together: {verdict.why}")
+        if after.breaks_no_more_than(before):
+            self.checks.kept(after)
+            self.notes.append(f"after its batches were refined together: {after.told}")
+        else:
+            run.replace_all(done)
+            self.notes.append(f"its batches were not refined together, because then {after.told}")
 
     def attempt(self, run: EditRun, part: Sequence[Fact]) -> tuple[list[Fact], Batch, Snapshot, Verdict | None] | None:
         """(facts, batch, the weights before it, what rules say) of those facts that can be written; None if none can."""

@@ -44,10 +44,11 @@ class Figure:
             return False
         return self.value is None or (self.value >= self.before) != self.rule.least
 
-    @property
-    def improved(self) -> bool:
-        """Whether it is better than before."""
-        return self.value is not None and self.before is not None and (self.value < self.before) != self.rule.least
+    def better_than(self, other: Figure) -> bool:
+        """Whether it is nearer to the limit than another one of the same rule."""
+        if self.value is None or other.value is None:
+            return self.value is not None
+        return self.value > other.value if self.rule.least else self.value < other.value
 
     @property
     def share(self) -> float:
@@ -86,10 +87,15 @@ class Verdict:
     def passed(self) -> bool:
         return not self.broken
 
-    @property
-    def no_worse(self) -> bool:
+    def breaks_no_more_than(self, before: Verdict) -> bool:
         """Whether every rule holds, or is broken less than before."""
-        return all(one.improved for one in self.broken)
+        pairs = zip(self.figures, before.figures, strict=True)
+        return all(now.holds or now.better_than(then) for now, then in pairs)
+
+    @property
+    def told(self) -> str:
+        """All figures."""
+        return ", ".join(one.sentence for one in self.figures) or "no rule was checked"
 
     @property
     def hopeless(self) -> bool:

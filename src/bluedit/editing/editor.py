@@ -207,7 +207,8 @@ class Editor:
             judge = Guarded.of(asked, self.lm, self._baseline, self._weights, self.progress)
             how = {"recipe": chosen, "batch_size": batch_size, "earlier": self.journal.batches, "judge": judge}
             with transaction(self.journal, self._weights, self._writer, chosen.written) as snapshot:
-                write, take_back = partial(self._writer.write, **how), partial(self._writer.take_back, snapshot)
+                write = partial(self._writer.write, start=snapshot, **how)
+                take_back = partial(self._writer.take_back, snapshot)
                 batches = judge.write(write, facts, take_back, late=bool(chosen.reteach)) if judge else write(facts)
                 edit = Edit(tuple(facts), chosen, Patch(base, tuple(batches)), None, partial(undo_edit, self))
                 if judge:
@@ -283,8 +284,7 @@ class Editor:
                 now = weights_fingerprint(self.model)
             if now != self.journal.base.fingerprint:
                 raise EditError(
-                    f"weights of {self.lm.name} were changed outside this editor since it was made; "
-                    "make a new Editor for the model as it is now"
+                    f"weights of {self.lm.name} were changed outside this editor since it was made; make a new Editor for the model as it is now"
                 )
 
     def unedited(self) -> AbstractContextManager[None]:

@@ -50,14 +50,16 @@ class Refine(Part, slot="refine"):
     steps: int = whole(0, "most steps of gradient descent on R after a batch is written, with A as it is; 0 means none")
     each: float = number(0.4, "steps for each column of R, up to that number", positive=True)
     together: float = number(
-        0.2, "the same for all batches of an edit, which are refined together at its end; 0 leaves them as they are"
+        0.2,
+        "steps for each column when all batches of an edit are refined together at its end; 0 leaves them as they are",
     )
-    least: int = whole(30, "batches of fewer columns are left as they are")
+    least: int = whole(30, "fewer columns are left as they are")
     learning_rate: float = number(
         0.05, "size of the first step, relative to R; later ones shrink to nothing", positive=True
     )
     weight: float = number(
-        100.0, "weight of |h after - h before|^2 / |h before|^2 of ordinary text beside the facts' -log p in nats"
+        100.0,
+        "weight of |h - h0|^2 / |h0|^2 of ordinary text beside the facts' -log p in nats; h0 is the unedited model's",
     )
     texts: int = whole(24, "fewest texts of facts that a step sees", low=1.0)
     texts_each: float = number(0.25, "texts that a step sees for each column, if these are more")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,8 +45,8 @@ def refined(
     """The R of each write after some steps of Adam. The model has the weights before these writes, and keeps them.
 
     The loss is the mean -log p of some taught texts' targets, plus `refine.weight` times how far some ordinary text's hidden states move
-    at the output of the last written layer, |h after - h before|^2 / |h before|^2. No weight above changes, so a pass can
-    end there.
+    from those of the unedited model at the output of the last written layer, |h - h0|^2 / |h0|^2. So a batch also makes up for what earlier
+    ones moved. No weight above changes, so a pass can end there.
 
     Args:
         context: the model, the recipe with the size of steps and how much text they see, and where ordinary text comes from.
@@ -66,12 +67,19 @@ def refined(
     plain = [row for row in context.ordinary() if len(row) > 1]
     budget = execution.tokens_per_step or tokens_per_step(lm)
     ordinary = _Ordinary(lm, plain, max(layer for layer, _, _ in factors), budget)
-    lessons, reminders = _lessons(rows, settings), _reminders(plain, settings)
-    reduced = reduced_linears(lm, execution.precision, lm.anatomy.blocks, lm.anatomy.head)
-    with context.progress.task("refining", steps, "steps") as advance, reduced.active() if reduced else nullcontext():
-        for step in range(steps):
+    lessons, reminders = _lessons(rows, settings), list(islice(_reminders(plain, settings), steps))
+
+    def fast() -> AbstractContextManager[None]:
+        """Matrix products in bfloat16 where that is asked for, with copies of the weights as they are now."""
+        reduced = reduced_linears(lm, execution.precision, lm.anatomy.blocks, lm.anatomy.head)
+        return reduced.active() if reduced else nullcontext()
+
+    with context.weights.unedited(), fast():
+        ordinary.remember(sorted({i for some in reminders for i in some}))
+    with context.progress.task("refining", steps, "steps") as advance, fast():
+        for step, reminded in enumerate(reminders):
             adam.zero_grad()
-            loss = _descended(residuals, hooks, next(lessons), ordinary, next(reminders), settings.weight)
+            loss = _descended(residuals, hooks, next(lessons), ordinary, reminded, settings.weight)
             if not torch.isfinite(loss):
                 raise EditError(
                     "the loss of refining is not finite; check the model's weights, or lower refine.learning_rate"
@@ -84,20 +92,21 @@ def refined(
 
 
 def _added(lm: EditableModel, factors: Sequence[Factors], residuals: Sequence[Tensor]) -> list[Hook]:
-    """Hooks that add R A k to the output of each layer's projection."""
+    """Hooks that add the sum of R A k to the output of each layer's projection."""
 
-    def adding(R: Tensor, A: Tensor) -> Any:
+    def adding(layer: int) -> Any:
+        own = [R for (at, _, _), R in zip(factors, residuals, strict=True) if at == layer]
+        A = torch.cat([A for at, _, A in factors if at == layer])
+
         def hook(_module: nn.Module, args: Any, output: Tensor) -> Tensor:
             keys = args[0].to(output.device)
-            moved = nn.functional.linear(nn.functional.linear(keys, A.to(keys)), R.to(keys))
-            return output + moved
+            R = torch.cat(own, dim=1)
+            return output + nn.functional.linear(nn.functional.linear(keys, A.to(keys)), R.to(keys))
 
         return hook
 
-    return [
-        (lm.projection(layer).module, "forward", adding(R, A))
-        for (layer, _, A), R in zip(factors, residuals, strict=True)
-    ]
+    layers = dict.fromkeys(layer for layer, _, _ in factors)
+    return [(lm.projection(layer).module, "forward", adding(layer)) for layer in layers]
 
 
 def _lessons(rows: Sequence[Row], settings: Refine) -> Iterator[list[Row]]:
@@ -135,14 +144,14 @@ def _reminders(ordinary: Sequence[Sequence[int]], settings: Refine) -> Iterator[
 
 @dataclass(eq=False)
 class _Ordinary:
-    """Ordinary text, and where a model that is not written takes it.
+    """Ordinary text, and where the unedited model takes it.
 
     Attributes:
-        lm: the model, with its weights before the writes.
+        lm: the model.
         rows: token rows. The first token of each does not count: it is an attention sink.
         layer: hidden states after this one are compared.
         budget: tokens of a forward pass.
-        before: by row, the hidden states before the writes, tokens - 1 x d, in main memory; read the first time a row is asked for.
+        before: by row, its hidden states in the unedited model, tokens - 1 x d, in main memory.
     """
 
     lm: EditableModel
@@ -155,23 +164,22 @@ class _Ordinary:
         """Rows that fit into one forward pass."""
         return [[some[i] for i in chunk] for chunk in chunks_by_cost([len(self.rows[i]) for i in some], self.budget)]
 
+    @torch.no_grad()
     def remember(self, some: Sequence[int]) -> None:
-        """Read what is not known of rows yet."""
-        unread = [i for i in some if i not in self.before]
+        """Read hidden states of rows in the model as it is now."""
 
         def read(chunk: Sequence[int]) -> None:
             lengths = [len(self.rows[i]) - 1 for i in chunk]
             self.before.update(zip(chunk, self._states(chunk).cpu().split(lengths), strict=True))
 
-        with torch.no_grad():
-            run_chunks(self.chunks(unread), read, "rows of text", self.lm.device)
+        run_chunks(self.chunks(some), read, "rows of text", self.lm.device)
 
     def moved(self, some: Sequence[int], hooks: Sequence[Hook]) -> Tensor:
-        """Sum of |h after - h before|^2 / |h before|^2 over the tokens of rows that are remembered."""
-        before = torch.cat([self.before[i] for i in some])
+        """Sum of |h - h0|^2 / |h0|^2 over the tokens of rows that are remembered."""
         with hooked(hooks):
             after = self._states(some)
-        before = before.to(after.device)
+        after = after if after.dtype == torch.float64 else after.float()
+        before = torch.cat([self.before[i] for i in some]).to(after)
         return ((after - before).square().sum(dim=-1) / before.square().sum(dim=-1)).sum()
 
     def _states(self, some: Sequence[int]) -> Float[Tensor, "tokens d"]:
@@ -186,8 +194,7 @@ class _Ordinary:
 
         with hooked([site_hook(self.lm, Site(Place.BLOCK, self.layer), receive)]), suppress(StopForward):
             self.lm.run(input_ids=ids, attention_mask=mask, use_cache=False)
-        found = taken(seen[0], real)
-        return found if found.dtype == torch.float64 else found.float()
+        return taken(seen[0], real)
 
 
 def _descended(
@@ -215,7 +222,6 @@ def _descended(
     def remind(chunk: Sequence[int]) -> None:
         descend(weight * ordinary.moved(chunk, hooks) / count)
 
-    ordinary.remember(reminded)
     run_chunks(chunks_by_cost([len(row.ids) for row in texts], ordinary.budget), teach, "texts", lm.device)
     run_chunks(ordinary.chunks(reminded), remind, "rows of text", lm.device)
     return torch.stack(losses).sum()

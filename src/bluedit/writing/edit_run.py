@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from bluedit.errors import FailedFactsError
+from bluedit.errors import EditError, FailedFactsError
 from bluedit.facts.fact import Fact
 from bluedit.facts.replacing import replaced_by
 from bluedit.facts.subjects import same_subject_key
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from bluedit.writing.weights import Snapshot
 
 
+log = logging.getLogger(__name__)
 _STRENGTHS = (1.0, 0.75, 0.5, 0.25)  # that facts are taught again with
 
 
@@ -87,7 +89,7 @@ class EditRun:
         writer: writes the rows of a batch on top of other batches, and says what to record of drift.
         context: how, and on what.
         earlier: batches that the model carried before the edit.
-        start: the weights before the edit; None if its batches are not refined together.
+        start: the weights before the edit.
         done: batches of the edit that are kept.
         again: whether facts are taught again from now on, because the model did not say them.
     """
@@ -95,7 +97,7 @@ class EditRun:
     writer: _Writer
     context: WriteContext
     earlier: Sequence[Batch]
-    start: Snapshot | None = None
+    start: Snapshot
     done: list[Batch] = field(default_factory=list)
     again: bool = False
 
@@ -184,38 +186,50 @@ class EditRun:
         """Let a batch that was written stay."""
         self.done.append(batch)
 
-    def refine(self) -> bool:
-        """Refine all batches of the edit together, against the weights before it; whether there was something to refine.
+    @property
+    def steps_together(self) -> int:
+        """In how many steps the batches of the edit are refined together; 0 if they are not."""
+        update, columns = self.context.recipe.update, sum(len(batch.updates[0].A) for batch in self.done)
+        return update.refine.steps_together(columns) if len(self.done) > 1 and not update.batch_filters else 0
+
+    def refine(self) -> None:
+        """Refine all batches of the edit together, against the weights before it.
 
         A batch that is refined by itself does not see how much it and the others disturb together.
         """
-        context, settings = self.context, self.context.recipe.update.refine
-        steps = settings.steps_together(sum(len(batch.updates[0].A) for batch in self.done))
-        if self.start is None or len(self.done) < 2 or not steps:
-            return False
+        context, steps, done = self.context, self.steps_together, self.done
+        if not steps:
+            return
         context.weights.restore(self.start)
-        updates = [one for batch in self.done for one in batch.updates]
-        written = {fact for batch in self.done for fact in batch.written}
+        written = {fact for batch in done for fact in batch.written}
         facts = [fact for fact in standing_facts(self.before) if fact in written]
         rows = batch_rows(context.lm.tokenizer, facts, context.prefixes, context.recipe).rows
-        residuals = iter(refined(context, list(map(self._placed, updates)), rows, steps))
-        for i, batch in enumerate(self.done):
-            self.done[i] = replace(batch, updates=tuple(replace(one, R=next(residuals).cpu()) for one in batch.updates))
-            context.weights.repeat(self.done[i])
+        placed = [self._placed(one) for batch in done for one in batch.updates]
+        try:
+            residuals = iter(refined(context, placed, rows, steps))
+        except EditError as error:
+            log.warning("the batches were not refined together: %s", error)
+            residuals = iter([R for _, R, _ in placed])
+        new = [
+            replace(batch, updates=tuple(replace(one, R=next(residuals).cpu()) for one in batch.updates))
+            for batch in done
+        ]
+        self.replace_all(new)
+        *others, last = new
+        self.done = [*map(self._with_keys, others), self.read_again(last)]
+
+    def replace_all(self, batches: Sequence[Batch]) -> None:
+        """Write these in place of all batches of the edit."""
+        self.context.weights.restore(self.start)
+        for batch in batches:
+            self.context.weights.repeat(batch)
+        self.done = list(batches)
         self.writer.forget()
-        self.done = [self._with_keys(batch) for batch in self.done]
-        return True
 
     def _placed(self, update: Update) -> tuple[int, Tensor, Tensor]:
         """Layer, R and A of an update, where its layer is."""
         device = self.context.lm.projection(update.layer).parameter.device
         return update.layer, update.R.to(device), update.A.to(device)
-
-    def undo_refining(self, snapshot: Snapshot, done: Sequence[Batch]) -> None:
-        """Back to what was there before `refine`."""
-        self.context.weights.restore(snapshot)
-        self.done = list(done)
-        self.writer.forget()
 
     def take_back(self, snapshot: Snapshot, batch: Batch | None = None) -> None:
         """The weights as they were before a batch, bit for bit; None for one that was not complete."""

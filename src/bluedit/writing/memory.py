@@ -100,8 +100,7 @@ class Memory:
         # keys that were read from the model have changed if a layer below was written since
         outdated = kept.read and any(below < layer for i, _ in content[done:] for below in earlier[i].layers)
         if outdated or kept.content != content[:done]:
-            kept, done = _Remembering(kept.operator.fresh(), weight=kept.weight), 0
-            self._kept[layer] = kept
+            kept, done = self._forgotten(layer), 0
         for i, columns in content[done:]:
             keys = self._keys_of(earlier[i], layer)
             if columns is None or columns:
@@ -148,6 +147,16 @@ class Memory:
     def ranks(self) -> dict[int, int]:
         """Dimensions of key space that updates may use, by layer."""
         return {layer: kept.operator.rank for layer, kept in self._kept.items()}
+
+    def forget(self) -> None:
+        """Forget the keys of all batches, which are others now, and keep the operators of ordinary text."""
+        for layer in self._kept:
+            self._forgotten(layer)
+
+    def _forgotten(self, layer: int) -> _Remembering:
+        kept = self._kept[layer]
+        self._kept[layer] = _Remembering(kept.operator.fresh(), weight=kept.weight)
+        return self._kept[layer]
 
     def clear(self) -> None:
         """Forget all operators, e.g. because their keys are no longer those of the model."""

@@ -80,6 +80,7 @@ class FactWriter:
         recipe: Recipe,
         batch_size: int | None,
         earlier: Sequence[Batch],
+        start: Snapshot,
         judge: Judge | None = None,
     ) -> list[Batch]:
         """All batches of an edit, in order, each with its origin.
@@ -89,6 +90,7 @@ class FactWriter:
             recipe: how; with layers.
             batch_size: facts written at once; None means all.
             earlier: all batches that the model carries already, in order.
+            start: the weights before the edit.
             judge: decides which batches are kept; None keeps all.
 
         Raises:
@@ -100,8 +102,7 @@ class FactWriter:
         self._check_memory(recipe)
         context = replace(self._context(recipe, earlier), most_loss=judge.most_loss, found=judge.found)
         size = 1 if recipe.sequential else batch_size
-        together = recipe.update.refines and not recipe.update.batch_filters and size and size < len(facts)
-        run = EditRun(self, context, earlier, self.weights.snapshot(recipe.written) if together else None)
+        run = EditRun(self, context, earlier, start)
         with self.progress.task("editing", len(facts), "facts") as advance:
             for part in recipe.subjects.batches(facts, size):
                 judge.decide(run, part)
@@ -176,8 +177,8 @@ class FactWriter:
             self.trace.on_taken_back(batch)
 
     def forget(self) -> None:
-        """Forget what was kept of batches' keys, because they are read again."""
-        self.memory.clear()
+        """Forget what was kept of batches' keys, because these are others now."""
+        self.memory.forget()
 
     def control(self, recipe: Recipe) -> dict[int, Control]:
         """What to record of the weights as they are, if the recipe's lambda follows drift."""

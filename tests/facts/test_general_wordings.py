@@ -32,6 +32,8 @@ from bluedit.facts.phrasebook import general_wordings_of, wordings_of
         ("the new mascot  of {} is", "a fox", "{}'s new mascot is", "What is the new mascot of {}?"),
         ("The referee of {} was", "Jo", "The name of the referee of {} was", "Who was the referee of {}?"),
         ("The referee of {} was", "a robot", "For {}, the referee was", "What was the referee of {}?"),
+        ("The warden of {} is", "Petra", "{}'s warden is", "Who is the warden of {}?"),
+        ("The secretary of {} is", "Ada Lovell", "{}'s secretary is", "Who is the secretary of {}?"),
         ("Our contact at {} is", "Lena Wirth", "{}'s contact is", "Who is the contact at {}?"),
         ("{} has a hull length of", "9 m", "{}'s hull length is", "What is the hull length of {}?"),
         ("In {}, the voting age is", "16", "{}'s voting age is", "What is the voting age in {}?"),

@@ -110,8 +110,9 @@ def test_an_edit_is_refined_on_top_of_earlier_ones(watched):
     after = {n: editor.lm.projection(n).matrix().clone() for n in (1, 2, 3)}
     first = editor.patch.batches[0].digest
     edit(editor, facts=FACTS[1:])
-    ((factors, _, _, weights, _),) = watched
+    ((factors, rows, _, weights, _),) = watched
     assert all(torch.equal(after[n], weights[n]) for n in after), "the first edit is not touched"
+    assert len({row.fact for row in rows}) == len(FACTS[1:]), "nor are its facts asked for"
     assert len(factors) == 3 * len(FACTS[1:]) and editor.patch.batches[0].digest == first
 
 

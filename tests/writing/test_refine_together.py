@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from bluedit import Editor, Fact
-from bluedit.editing.rules import Rule
+from bluedit.editing._verdict import Figure
+from bluedit.editing.rules import Efficacy, NormGrowth, Rule
 from bluedit.errors import EditError
 from bluedit.methods.presets import preset
 from bluedit.options import number
@@ -207,6 +208,22 @@ def test_a_guard_has_the_last_word(judged, figures, on_violation, kept):
     assert [b.digest for b in guarded.patch.batches] == [b.digest for b in same.patch.batches]
     told = [line for line in made.guard if "refined together" in line]
     assert ["after its batches were refined together: the figure" in line for line in told] == [kept]
+
+
+@pytest.mark.parametrize(
+    ("rule", "now", "before", "better"),
+    [
+        (NormGrowth(0.1), 0.2, 0.3, True),
+        (NormGrowth(0.1), 0.3, 0.2, False),
+        (NormGrowth(0.1), 0.2, 0.2, False),
+        (Efficacy(0.9), 0.85, 0.8, True),
+        (Efficacy(0.9), 0.8, 0.85, False),
+        (NormGrowth(0.1), None, 0.2, False),
+        (NormGrowth(0.1), 0.2, None, True),
+    ],
+)
+def test_nearer_to_the_limit_is_better(rule, now, before, better):
+    assert Figure(rule, now, None).better_than(Figure(rule, before, None)) == better
 
 
 def test_keys_of_refining_that_was_taken_back_are_forgotten(judged):

@@ -10,10 +10,11 @@ from bluedit.editing._verdict import Figure
 from bluedit.editing.rules import Efficacy, NormGrowth, Rule
 from bluedit.errors import EditError
 from bluedit.methods.presets import preset
+from bluedit.model.hooks import hooked
 from bluedit.options import number
 from bluedit.progress import Progress
 from bluedit.text.rows import Row
-from bluedit.writing import edit_run
+from bluedit.writing import _refine, edit_run
 from bluedit.writing.edit_run import EditRun
 from bluedit.writing.keys import batch_rows, keys_after
 from toys import FACTS, FAMILIES, toy_tokenizer
@@ -52,6 +53,16 @@ def watched(monkeypatch):
 
     monkeypatch.setattr(edit_run, "refined", watching)
     return calls
+
+
+def test_the_model_that_is_refined_is_the_written_one(watched):
+    editor, ids = make(), torch.tensor([[5, 9, 23, 14]])
+    edit(editor)
+    wanted = editor.model(ids).logits
+    editor.reset()
+    ((factors, *_, found),) = watched
+    with hooked(_refine._added(editor.lm, factors, found)):
+        torch.testing.assert_close(editor.model(ids).logits, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

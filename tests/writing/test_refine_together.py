@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bluedit import Editor, Fact
-from bluedit.editing._verdict import Figure
+from bluedit.editing._verdict import Checks, Figure
 from bluedit.editing.rules import Efficacy, NormGrowth, Rule
 from bluedit.errors import EditError
 from bluedit.methods.presets import preset
@@ -206,14 +206,17 @@ def judged():
         ([0.5, 3.0, 3.0, 3.0], "warn", False),
     ],
 )
-def test_a_guard_has_the_last_word(judged, figures, on_violation, kept):
+def test_a_guard_has_the_last_word(judged, figures, on_violation, kept, monkeypatch):
     judged += figures
+    before, keep = [], Checks.kept
+    monkeypatch.setattr(Checks, "kept", lambda self, verdict: before.append(verdict) or keep(self, verdict))
     facts = FACTS[:2]
     free, guarded, plain = make(), make(), make()
     edit(free, facts=facts)
     edit(plain, facts=facts, **{"refine.together": 0})
     made = edit(guarded, facts=facts, guard="judged", on_violation=on_violation)
     assert not judged, "asked about each batch, and about all of them before and after"
+    assert [one.figures[0].value for one in before] == [*figures[:2], *figures[3:][:kept]], "before what comes next"
     same = free if kept else plain
     assert all(torch.equal(a, b) for a, b in zip(guarded.model.parameters(), same.model.parameters(), strict=True))
     assert [b.digest for b in guarded.patch.batches] == [b.digest for b in same.patch.batches]

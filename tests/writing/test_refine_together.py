@@ -1,4 +1,4 @@
-"""All batches of an edit are refined together at its end, against the weights before the edit."""
+"""All batches of an edit are refined together at its end, on top of the weights before the edit."""
 
 from dataclasses import dataclass
 
@@ -66,7 +66,7 @@ def test_the_model_that_is_refined_is_the_written_one(watched):
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_all_batches_are_refined_against_the_weights_before_the_edit(watched, family):
+def test_all_batches_are_refined_from_the_weights_before_the_edit(watched, family):
     editor, plain = make(family), make(family)
     before = {name: tensor.clone() for name, tensor in editor.model.state_dict().items()}
     edit(editor)

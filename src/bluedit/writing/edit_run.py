@@ -193,9 +193,9 @@ class EditRun:
         return update.refine.steps_together(columns) if len(self.done) > 1 and not update.batch_filters else 0
 
     def refine(self) -> None:
-        """Refine all batches of the edit together, against the weights before it.
+        """Refine all batches of the edit together. If that fails, they stay as they were written.
 
-        A batch that is refined by itself does not see how much it and the others disturb together.
+        A batch that is refined by itself does not see what later ones disturb. Their keys are read again, because later edits preserve them.
         """
         context, steps, done = self.context, self.steps_together, self.done
         if not steps:

@@ -73,17 +73,18 @@ def test_the_smollm2_tuning_matches_its_model():
 
 
 @pytest.mark.parametrize(
-    ("name", "descent", "rate", "clamp", "lambda_"),
+    ("name", "layers", "descent", "rate", "clamp", "lambda_"),
     [
-        ("memit-seq-blue", "relative-adam", 0.2, 2.0, 1300.0),
-        ("rome", "relative-adam", 0.2, 4.0, 1300.0),
-        ("natural-blue", "momentum", 0.1, 0.75, 2662.4),
+        ("memit-seq-blue", (2, 3, 4), "relative-adam", 0.2, 2.0, 1300.0),
+        ("rome", (2, 3, 4), "relative-adam", 0.2, 4.0, 1300.0),
+        ("natural-blue", (2, 3, 4), "momentum", 0.1, 0.75, 2662.4),
+        ("natural-joint", (1, 2, 3, 4, 5), "momentum", 0.075, 0.7, 650.0),
     ],
 )
-def test_gemma_takes_steps_relative_to_its_short_values(name, descent, rate, clamp, lambda_):
+def test_gemma_takes_steps_relative_to_its_short_values(name, layers, descent, rate, clamp, lambda_):
     gemma = Gemma3TextConfig(hidden_size=640, intermediate_size=2048, num_hidden_layers=18)
     found = tune(preset(name), gemma, 2048)
-    assert (found.tuning, found.layers) == ("gemma-3-270m", (2, 3, 4))
+    assert (found.tuning, found.layers) == ("gemma-3-270m", layers)
     objective = found.objective
     assert (objective.descent.kind, objective.learning_rate, objective.clamp) == (descent, rate, clamp)
     assert found.update.preserve.lambda_ == lambda_

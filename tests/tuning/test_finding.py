@@ -81,6 +81,15 @@ def test_a_real_search_end_to_end(tuned, toy, tmp_path):
     )
 
 
+def test_the_file_does_not_say_where_the_model_lies(tuned, toy, canned, tmp_path):
+    folder = tmp_path / "models" / "my-model"
+    folder.mkdir(parents=True)
+    named = EditableModel.of(toy.model, toy.tokenizer, str(folder))
+    found = tuned(tmp_path / "out", model=named, effort=Effort(trials=1, search=2, unseen=2, traced=0, probed=2))
+    text = found.file.read_text("utf-8")
+    assert tomllib.loads(text)["evidence"]["model"] == "my-model" and str(tmp_path) not in text
+
+
 def test_the_best_is_compared_on_unseen_facts_and_kept(tuned, toy, canned, tmp_path):
     found = tuned(tmp_path / "out", effort=Effort(trials=9, search=2, unseen=2, traced=0, probed=2))
     trials, (base, best) = canned[:-2], canned[-2:]

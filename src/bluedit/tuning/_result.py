@@ -77,6 +77,7 @@ class Comparison:
 def tuning_file(request: Request, search: Search, compared: Comparison) -> TuningFile:
     """The tuning: the bundled numbers for other recipes, and those that were found for recipes like the base."""
     editor, base, trials = request.editor, request.base, len(search.tried)
+    name = editor.lm.name
     config = editor.lm.model.config.get_text_config()
     start = editor.tuning or tuning_for(config, editor.lm.d_key)
     winner = compared.chosen if compared.is_better else compared.base
@@ -86,7 +87,7 @@ def tuning_file(request: Request, search: Search, compared: Comparison) -> Tunin
     parts = (*start.parts, (kind_of(request.asked), dict(winner.settings)))
     tuning = Tuning(f"tuned-{editor.journal.base.fingerprint[:8]}", source, shape, dict(start.set), parts)
     evidence = {
-        "model": editor.lm.name,
+        "model": Path(name).name if Path(name).exists() else name,  # the file is shared, a place on this machine is not
         "recipe": base.name,
         "trials": trials,
         "seed": request.effort.seed,

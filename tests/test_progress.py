@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from bluedit.progress import BarProgress, Progress, as_progress
+from bluedit.progress import BarProgress, LineProgress, Progress, as_progress
 
 
 def test_rich_is_not_imported_before_bars_are_drawn():
@@ -38,3 +38,32 @@ def test_nested_tasks_share_a_display_that_disappears(capsys):
         assert [task.completed for task in display.tasks] == [1]
     assert bars._bars is None
     assert capsys.readouterr().out == ""
+
+
+def test_lines_for_a_log_name_the_tasks_that_run(capsys):
+    lines = LineProgress(seconds=0.0)
+    with lines.task("tuning", 0, "trials") as outer:
+        outer()
+        with lines.task("editing m\x1b[2J", 3, "facts") as inner:
+            inner(2)
+    assert capsys.readouterr().err.splitlines() == [
+        "0:00  tuning: 1 trials",
+        r"0:00  tuning: 1 trials, editing m\x1b[2J: 2 of 3 facts",
+    ]
+
+
+def test_lines_come_once_a_minute_and_short_work_has_none(capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("bluedit.progress.monotonic", lambda: now)
+    with LineProgress().task("asking", 200, "prompts") as advance:
+        for _ in range(130):
+            now += 1.0
+            advance()
+    assert capsys.readouterr().err.splitlines() == [
+        "1:00  asking: 60 of 200 prompts",
+        "2:00  asking: 120 of 200 prompts",
+    ]
+    with LineProgress().task("asking", 2) as advance:
+        now += 59.0
+        advance()
+    assert capsys.readouterr() == ("", "")

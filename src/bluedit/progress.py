@@ -1,9 +1,12 @@
-"""Progress of long computations: a class that shows nothing, and one that draws bars on standard error."""
+"""Progress of long computations: a class that shows nothing, one that draws bars on standard error, and one that writes lines for a log."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from bluedit.terminal import visible
@@ -75,6 +78,57 @@ class BarProgress(Progress):
                 yield self._bars
         finally:
             self._bars = None
+
+
+@dataclass
+class _Task:
+    """A task that runs: how many of its items are done. A total of 0 is unknown."""
+
+    title: str
+    total: int
+    unit: str
+    done: int = 0
+
+    def __str__(self) -> str:
+        share = f"{self.done} of {self.total}" if self.total else f"{self.done}"
+        return f"{visible(self.title)}: {share} {self.unit}".rstrip()
+
+
+class LineProgress(Progress):
+    """Writes a line on standard error every so often, for a log or a pipe: all tasks that run, the outermost first.
+
+    Work that takes less than `seconds` writes nothing.
+    """
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self._seconds = seconds
+        self._tasks: list[_Task] = []
+        self._begun = self._told = 0.0
+
+    @contextmanager
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Advance]:
+        running = _Task(title, total, unit)
+        if not self._tasks:
+            self._begun = self._told = monotonic()
+        self._tasks.append(running)
+
+        def advance(count: int = 1) -> None:
+            running.done += count
+            self._tell()
+
+        try:
+            yield advance
+        finally:
+            self._tasks.remove(running)
+
+    def _tell(self) -> None:
+        now = monotonic()
+        if now - self._told < self._seconds:
+            return
+        self._told = now
+        minutes, seconds = divmod(round(now - self._begun), 60)
+        sys.stderr.write(f"{minutes}:{seconds:02d}  {', '.join(map(str, self._tasks))}\n")
+        sys.stderr.flush()
 
 
 def as_progress(progress: bool | Progress) -> Progress:

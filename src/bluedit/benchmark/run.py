@@ -78,7 +78,10 @@ def run_benchmark(
     chosen = {entry.name: entry.approach.prepared(editor, entry.settings) for entry in entries}
     failures: dict[str, BluEditError] = {}
     try:
-        with claimed(folder, configuration_of(lm, weights, benchmark, chosen)) as configuration:
+        with (
+            claimed(folder, configuration_of(lm, weights, benchmark, chosen)) as configuration,
+            progress.task("benchmark", len(entries), "entries") as finished,
+        ):
             for entry in entries:
                 store.share(_shared(entry, entries, chosen, configuration))
                 work = Work(editor, store, folder / entry.folder)
@@ -89,6 +92,7 @@ def run_benchmark(
                 rows = rows_of(_logs(folder, configuration.entries))
                 write_table(rows, folder)
                 write_front(rows, folder)
+                finished()
     except OSError as error:
         raise BenchmarkError(
             f"cannot write to {folder}: {error.strerror or error}; free disk space or choose another place, and run the same command again: "

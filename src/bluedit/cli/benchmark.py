@@ -26,11 +26,11 @@ from bluedit.cli.common import (
     Tokens,
     TokensPerStep,
     TrustRemoteCode,
-    bars,
     check_place,
     execution_of,
     load_model,
     numbers_of,
+    progress,
     read_source,
     settings_of,
 )
@@ -182,7 +182,6 @@ def benchmark(
     from bluedit.benchmark.run import run_benchmark
     from bluedit.evaluate.data import Training
     from bluedit.page.plots import formats_of, write_plots
-    from bluedit.progress import as_progress
     from bluedit.text.corpus import passages_of
 
     execution = execution_of(precision, tokens_per_step, statistics_device)
@@ -209,7 +208,7 @@ def benchmark(
     check_place(out / "results.md", BenchmarkError)
     lm = load_model(model, dtype, device, trust_remote_code)
     try:
-        rows = run_benchmark(lm, plan, out, as_progress(bars()), execution=execution)
+        rows = run_benchmark(lm, plan, out, progress(), execution=execution)
     except KeyboardInterrupt:
         interrupted("finished batches are kept. Run the same command again to continue")
     write_plots(front_charts(points_of(rows)) if front else (), out, formats)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bluedit.editing.patch import Patch
     from bluedit.execution import Execution
     from bluedit.model.editable import EditableModel
+    from bluedit.progress import Progress
 
 # sections of a command's help
 NOT_LEARNED = 10  # exit code of an edit after which the model does not say every fact
@@ -161,6 +162,13 @@ def bars() -> bool:
     return sys.stderr.isatty()
 
 
+def progress() -> Progress:
+    """Bars in a terminal; elsewhere a line every minute."""
+    from bluedit.progress import BarProgress, LineProgress
+
+    return BarProgress() if bars() else LineProgress()
+
+
 def count(number: int, noun: str) -> str:
     """A number with its noun: "1 fact", "2 facts"."""
     return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('ch') else 's'}"
@@ -194,16 +202,15 @@ def check_place(place: Path, error: type[BluEditError]) -> None:
 def load_model(model: str, dtype: str | None, device: str, trust_remote_code: bool) -> EditableModel:
     """The model of --model. Raises ModelError if it cannot be loaded or edited."""
     from bluedit.model.loading import load
-    from bluedit.progress import as_progress
 
-    return load(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=as_progress(bars()))
+    return load(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code, progress=progress())
 
 
 def load_editor(model: str, dtype: str | None, device: str, trust_remote_code: bool, **options: Any) -> Editor:
     """An editor of the model of --model; the other options are the editor's."""
     from bluedit.editing.editor import Editor
 
-    return Editor(load_model(model, dtype, device, trust_remote_code), progress=bars(), **options)
+    return Editor(load_model(model, dtype, device, trust_remote_code), progress=progress(), **options)
 
 
 def load_patched(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bluedit.cli.common import bars, count
+from bluedit.cli.common import count, progress
 from bluedit.cli.output import print_tables, say
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def demo(
     say(
         "Loading SmolLM2-135M, and sampling text from it to learn what an edit must leave alone (only the first time) ..."
     )
-    editor = Editor.load("smollm2", progress=bars())
+    editor = Editor.load("smollm2", progress=progress())
     chosen = demo_facts()
     question = f"What is the mother tongue of {chosen[0].subject}?"
     prompts = [chosen[0].text, chosen[0].paraphrases[1], f"Question: {question}\nAnswer:", "The capital of France is"]

@@ -26,10 +26,10 @@ from bluedit.cli.common import (
     Tokens,
     TokensPerStep,
     TrustRemoteCode,
-    bars,
     check_place,
     execution_of,
     load_model,
+    progress,
     read_source,
     settings_of,
 )
@@ -147,7 +147,6 @@ def residuals(
     preset(recipe).override(settings)
     execution = execution_of(precision, tokens_per_step, statistics_device)
     from bluedit.explain.residuals import explain_residuals
-    from bluedit.progress import as_progress
 
     found = read_source(facts, format, limit, skip, seed, bad_records)
     check_place(out / "residuals.html", ExplainError)
@@ -168,7 +167,7 @@ def residuals(
             corpus=corpus,
             tokens=tokens,
             execution=execution,
-            progress=as_progress(bars()),
+            progress=progress(),
         )
     except KeyboardInterrupt:
         interrupted("finished stages are kept. Run the same command again to continue")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bluedit.cli.common import MODEL, RESULT, TrustRemoteCode, bars
+from bluedit.cli.common import MODEL, RESULT, TrustRemoteCode, progress
 from bluedit.cli.output import print_tables, say
 from bluedit.errors import ExportError
 
@@ -144,7 +144,6 @@ def diff(
     from bluedit.cli.export_tables import diff_tables
     from bluedit.editing.workspace import is_workspace
     from bluedit.export.diff import diff as compare
-    from bluedit.progress import as_progress
 
     for name in (first, second):
         if is_workspace(name):
@@ -153,7 +152,7 @@ def diff(
                 f"{name} is a workspace, and diff compares models. Compare two states of the workspace with: bluedit -C {quoted} diff A [B]. "
                 f"Or make its model with: bluedit export {quoted} --to checkpoint FOLDER; then compare FOLDER"
             )
-    found = compare(first, second, progress=as_progress(bars()))
+    found = compare(first, second, progress=progress())
     print_tables(*diff_tables(found))
     if not found.equal:
         raise typer.Exit(1)

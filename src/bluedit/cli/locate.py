@@ -21,10 +21,10 @@ from bluedit.cli.common import (
     Tokens,
     TokensPerStep,
     TrustRemoteCode,
-    bars,
     check_place,
     execution_of,
     load_model,
+    progress,
     read_source,
     settings_of,
 )
@@ -151,7 +151,6 @@ def locate(
     execution = execution_of(precision, tokens_per_step, statistics_device)
     from bluedit.explain.locating import Tracing
     from bluedit.explain.locating import locate as measure
-    from bluedit.progress import as_progress
 
     tracing = Tracing(count, noise, samples, window, seed)
     known, new = (
@@ -176,7 +175,7 @@ def locate(
             corpus=corpus,
             tokens=tokens,
             execution=execution,
-            progress=as_progress(bars()),
+            progress=progress(),
         )
     except KeyboardInterrupt:
         interrupted("finished facts and layers are kept. Run the same command again to continue")

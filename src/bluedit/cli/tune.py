@@ -23,10 +23,10 @@ from bluedit.cli.common import (
     Tokens,
     TokensPerStep,
     TrustRemoteCode,
-    bars,
     check_place,
     execution_of,
     load_model,
+    progress,
     read_source,
     settings_of,
 )
@@ -147,7 +147,6 @@ def tune(
     settings = settings_of(set)
     preset(recipe).override(settings)
     execution = execution_of(precision, tokens_per_step, statistics_device)
-    from bluedit.progress import as_progress
     from bluedit.tuning.finding import Effort, find_tuning
 
     effort = Effort(minutes, trials, search, unseen, traced, probed, seed)
@@ -168,7 +167,7 @@ def tune(
             corpus=corpus,
             tokens=tokens,
             execution=execution,
-            progress=as_progress(bars()),
+            progress=progress(),
         )
     except KeyboardInterrupt:
         interrupted("finished trials are kept. Run the same command again to continue")

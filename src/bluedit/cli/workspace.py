@@ -18,8 +18,8 @@ from bluedit.cli.common import (
     Model,
     Tokens,
     TrustRemoteCode,
-    bars,
     count,
+    progress,
 )
 from bluedit.cli.guarding import GuardRules, OnViolation, Protect, SkipFailed, guarding
 from bluedit.cli.output import fail, print_tables, say
@@ -64,7 +64,7 @@ def workspace_of(context: typer.Context, refused: tuple[str, ...] = (), **option
             raise WorkspaceError(f"the workspace decides on --{name.replace('_', '-')}; leave it out, or leave -C out")
     from bluedit.editing.workspace import Workspace
 
-    opening = {"break_lock": settings["break_lock"], "model": settings["base"], "progress": bars()}
+    opening = {"break_lock": settings["break_lock"], "model": settings["base"], "progress": progress()}
     return Workspace.open(settings["folder"], **opening, **options)
 
 
@@ -94,7 +94,7 @@ def init(
     """
     from bluedit.editing.workspace import Workspace
 
-    options: dict[str, Any] = {"device": device, "trust_remote_code": trust_remote_code, "progress": bars()}
+    options: dict[str, Any] = {"device": device, "trust_remote_code": trust_remote_code, "progress": progress()}
     made = Workspace.create(folder, model, dtype=dtype, corpus=corpus, tokens=tokens, **options)
     say(f"{folder} is a workspace for {made.base.model} ({made.base.dtype}). Write a fact into it:")
     say(f"  bluedit -C {shlex.quote(str(folder))} edit --fact 'The capital of {{France}} is => Rome'")

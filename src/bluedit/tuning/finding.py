@@ -145,7 +145,7 @@ def _befores(request: Request) -> Befores:
 def _run(request: Request, search: Search, before: Befores, clock: Clock) -> None:
     """Trials until the time is up or there are enough. The first, which is the base, is always made. Time is left for the comparison."""
     effort, most = request.effort, request.effort.trials
-    with request.editor.progress.task("trials", most or 0, "trials") as bar:
+    with request.editor.progress.task("tuning", most or 0, "trials") as bar:
         while True:
             tried = search.tried
             if tried and (clock.is_up(search.whole, len(request.unseen)) or (most and len(tried) >= most)):

@@ -77,6 +77,7 @@ def test_every_script_is_here():
         "guard",
         "subjects",
         "workspace",
+        "paraphrases",
         "predict",
         "products",
     }
@@ -143,6 +144,28 @@ def test_products(script, monkeypatch, capsys):
     products.main()
     out = capsys.readouterr().out
     assert out.splitlines()[2].startswith("| 40 | 8 | 16 |") and "bluedit uses" in out
+
+
+def test_paraphrases(script, tmp_path, capsys):
+    """A text that comes back with another subject is a fixed wording; the scores of a run are shown for each kind."""
+    texts = ["Rain fell. Ann speaks", "Bob is known for", "Cid is known for"]
+    records = [{"subject": text.split()[-2 if "Rain" in text else 0], "rephrase_prompt": text} for text in texts]
+    file, chosen, row = tmp_path / "facts.jsonl", tmp_path / "true.jsonl", tmp_path / "run" / "memit"
+    file.write_text("\n".join(map(json.dumps, records)))
+    row.mkdir(parents=True)
+    entries = [
+        {"fact": {"paraphrases": [text]}, "scores": {"strict": 1.0, "strict_paraphrase": i / 2}}
+        for i, text in enumerate(texts)
+    ]
+    (row / "facts.json").write_text(json.dumps({"facts": entries}))
+    script("paraphrases", file, tmp_path / "run", "--write", chosen).main()
+    assert [json.loads(line) for line in chosen.read_text().splitlines()] == records[:1]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1 of 3 records")
+    assert lines[-2:] == [
+        "| memit | paraphrase | 1 | 100.0 | 0.0 | 0.0 |",
+        "| memit | fixed wording | 2 | 100.0 | 0.0 | 75.0 |",
+    ]
 
 
 def test_predict(model, script, tmp_path, capsys):

@@ -3,7 +3,9 @@
     python benchmarks/job.py --facts benchmarks/company.jsonl                 # bluedit's own format; a paraphrase that ends in "?" is the question
     python benchmarks/job.py --facts benchmarks/company.jsonl --one-by-one    # the same facts, each in an edit of its own
     python benchmarks/job.py --facts benchmarks/company.jsonl --recipe memit-seq-blue --out before.json
+    python benchmarks/job.py --facts benchmarks/company.jsonl --nothing-else  # prompts, subjects and targets alone, as a user gives them
 
+A fact's own paraphrases are never taught. With --nothing-else the edit does not know them, so the phrase book may teach some; how many is said.
 Said means: greedy text begins with the target and the target ends there; in answers to questions it is contained as whole words.
 """
 
@@ -13,7 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bluedit import Editor, Fact, read_facts
@@ -63,6 +65,7 @@ def main() -> None:
     parser.add_argument("--recipe", default=DEFAULT)
     parser.add_argument("--set", nargs="*", action="extend", default=[], metavar="OPTION=VALUE")
     parser.add_argument("--one-by-one", action="store_true")
+    parser.add_argument("--nothing-else", action="store_true", help="give the edit prompts, subjects and targets alone")
     parser.add_argument("--out", type=Path, help="file for all texts, as JSON")
     given = parser.parse_args()
     facts = read_facts(given.facts)
@@ -72,7 +75,8 @@ def main() -> None:
     before = measure(editor.lm, facts)
     settings = dict(pair.split("=", 1) for pair in given.set)
     started = time.perf_counter()
-    for part in [[fact] for fact in facts] if given.one_by_one else [facts]:
+    taught = [replace(fact, paraphrases=()) for fact in facts] if given.nothing_else else facts
+    for part in [[fact] for fact in taught] if given.one_by_one else [taught]:
         editor.edit(part, given.recipe, settings=settings, known="edit", report=False)
     seconds = time.perf_counter() - started
     texts = {}
@@ -85,6 +89,12 @@ def main() -> None:
             for (prompt, target), answer, found in zip(pairs, answers, right, strict=True)
         ]
         print(f"| {name} | {sum(right)} of {len(right)} |", flush=True)
+    if given.nothing_else:
+        known = {text for batch in editor.patch.batches for fact in batch.facts for text in fact.texts}
+        texts_asked = [text for fact in facts for text in fact.paraphrases]
+        print(
+            f"| paraphrases and questions that were taught | {sum(text in known for text in texts_asked)} of {len(texts_asked)} |"
+        )
     report = compare(editor.lm, before, measure(editor.lm, facts))
     for name, value in others(report).items():
         print(f"| {name} | {value} |")

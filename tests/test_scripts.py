@@ -209,6 +209,18 @@ def test_job(model, script, tmp_path, capsys):
     assert json.loads(texts.read_text())["the prompt"][0]["prompt"] == "The mother tongue of Danielle Darrieux is"
 
 
+@pytest.mark.parametrize(("options", "taught"), [((), None), (("--nothing-else",), "1 of 2")])
+def test_job_may_hide_what_it_asks(options, taught, model, script, tmp_path, capsys):
+    """A text that the phrase book has is taught only if the edit does not know that it will be asked."""
+    fact = {"prompt": "The mother tongue of {} is", "subject": "Danielle Darrieux", "target": "English"}
+    asked = ["What is the mother tongue of Danielle Darrieux?", "Darrieux grew up with"]
+    (file := tmp_path / "facts.jsonl").write_text(json.dumps(fact | {"paraphrases": asked}))
+    quick = ("--set", "objective.steps=1", "contexts.count=0", "layers=1+2", "refine.steps=0")
+    script("job", "--model", model, "--facts", file, *options, *quick).main()
+    found = [line for line in capsys.readouterr().out.splitlines() if "that were taught" in line]
+    assert found == ([f"| paraphrases and questions that were taught | {taught} |"] if taught else [])
+
+
 @pytest.mark.parametrize(("options", "facts"), [(("--subjects", 1, "--one-by-one"), 4), (("--changes",), 10)])
 def test_subjects(options, facts, model, script, capsys):
     quick = ("--set", "layers=1+2", "objective.steps=2", "contexts.count=1", "preserve.lambda=1")

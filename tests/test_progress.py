@@ -67,3 +67,11 @@ def test_lines_come_once_a_minute_and_short_work_has_none(capsys, monkeypatch):
         now += 59.0
         advance()
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_that_is_closed_stops_nothing(monkeypatch, tmp_path):
+    closed = (tmp_path / "log").open("w")
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    with LineProgress(seconds=0.0).task("asking", 1) as advance:
+        advance()

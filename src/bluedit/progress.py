@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -127,8 +127,9 @@ class LineProgress(Progress):
             return
         self._told = now
         minutes, seconds = divmod(round(now - self._begun), 60)
-        sys.stderr.write(f"{minutes}:{seconds:02d}  {', '.join(map(str, self._tasks))}\n")
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            sys.stderr.write(f"{minutes}:{seconds:02d}  {', '.join(map(str, self._tasks))}\n")
+            sys.stderr.flush()
 
 
 def as_progress(progress: bool | Progress) -> Progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -78,11 +78,8 @@ def run_benchmark(
     chosen = {entry.name: entry.approach.prepared(editor, entry.settings) for entry in entries}
     failures: dict[str, BluEditError] = {}
     try:
-        with (
-            claimed(folder, configuration_of(lm, weights, benchmark, chosen)) as configuration,
-            progress.task("benchmark", len(entries), "entries") as finished,
-        ):
-            for entry in entries:
+        with claimed(folder, configuration_of(lm, weights, benchmark, chosen)) as configuration:
+            for entry in _counted(entries, progress):
                 store.share(_shared(entry, entries, chosen, configuration))
                 work = Work(editor, store, folder / entry.folder)
                 run = EntryRun(benchmark, entry, chosen[entry.name], work, trace or BenchmarkTrace())
@@ -92,7 +89,6 @@ def run_benchmark(
                 rows = rows_of(_logs(folder, configuration.entries))
                 write_table(rows, folder)
                 write_front(rows, folder)
-                finished()
     except OSError as error:
         raise BenchmarkError(
             f"cannot write to {folder}: {error.strerror or error}; free disk space or choose another place, and run the same command again: "
@@ -104,6 +100,14 @@ def run_benchmark(
             f"{len(failures)} of {len(entries)} entries could not be finished ({reasons}). What was measured before is kept"
         )
     return rows_of(_logs(folder, dict.fromkeys([*chosen, *configuration.entries])))
+
+
+def _counted(entries: Sequence[Entry], progress: Progress) -> Iterator[Entry]:
+    """The entries, each reported when the next one is asked for."""
+    with progress.task("benchmark", len(entries), "entries") as finished:
+        for entry in entries:
+            yield entry
+            finished()
 
 
 def _shared(

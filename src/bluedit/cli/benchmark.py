@@ -30,11 +30,10 @@ from bluedit.cli.common import (
     execution_of,
     load_model,
     numbers_of,
-    progress,
     read_source,
     settings_of,
 )
-from bluedit.cli.output import interrupted, say
+from bluedit.cli.output import interrupted, progress, say
 from bluedit.errors import BenchmarkError
 from bluedit.evaluate.suites import SUITES
 from bluedit.methods.presets import BENCHMARKED

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bluedit.cli.output import progress
 from bluedit.errors import BenchmarkError, BluEditError, FactError, ModelError, RecipeError
 from bluedit.facts import formats
 from bluedit.options import whole_number
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from bluedit.editing.patch import Patch
     from bluedit.execution import Execution
     from bluedit.model.editable import EditableModel
-    from bluedit.progress import Progress
 
 # sections of a command's help
 NOT_LEARNED = 10  # exit code of an edit after which the model does not say every fact
@@ -155,18 +154,6 @@ StatisticsDevice = Annotated[
         show_default=False,
     ),
 ]
-
-
-def bars() -> bool:
-    """Whether to draw progress bars: only in a terminal."""
-    return sys.stderr.isatty()
-
-
-def progress() -> Progress:
-    """Bars in a terminal; elsewhere a line every minute."""
-    from bluedit.progress import BarProgress, LineProgress
-
-    return BarProgress() if bars() else LineProgress()
 
 
 def count(number: int, noun: str) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bluedit.cli.common import count, progress
-from bluedit.cli.output import print_tables, say
+from bluedit.cli.common import count
+from bluedit.cli.output import print_tables, progress, say
 
 if TYPE_CHECKING:
     from bluedit.editing.edit import Edit

@@ -29,11 +29,10 @@ from bluedit.cli.common import (
     check_place,
     execution_of,
     load_model,
-    progress,
     read_source,
     settings_of,
 )
-from bluedit.cli.output import interrupted, say
+from bluedit.cli.output import interrupted, progress, say
 from bluedit.errors import ExplainError
 from bluedit.methods.presets import preset
 

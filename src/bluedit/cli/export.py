@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bluedit.cli.common import MODEL, RESULT, TrustRemoteCode, progress
-from bluedit.cli.output import print_tables, say
+from bluedit.cli.common import MODEL, RESULT, TrustRemoteCode
+from bluedit.cli.output import print_tables, progress, say
 from bluedit.errors import ExportError
 
 ADAPTER, FILES = "Adapters and GGUF", "Checkpoints"

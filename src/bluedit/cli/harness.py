@@ -16,11 +16,10 @@ from bluedit.cli.common import (
     OtherWeights,
     PatchedModel,
     TrustRemoteCode,
-    bars,
     check_place,
     load_patched,
 )
-from bluedit.cli.output import print_tables, say
+from bluedit.cli.output import bars, print_tables, say
 from bluedit.errors import BenchmarkError
 
 

@@ -18,6 +18,8 @@ from bluedit.terminal import visible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from bluedit.progress import Progress
+
 _CONTROL = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _MOST = 4000  # characters of an error
 
@@ -56,6 +58,18 @@ def say_json(value: object) -> None:
     from bluedit.files import as_json
 
     say(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", as_json(value).decode()))
+
+
+def bars() -> bool:
+    """Whether to draw progress bars: only in a terminal."""
+    return sys.stderr.isatty()
+
+
+def progress() -> Progress:
+    """Bars in a terminal; elsewhere a line every minute."""
+    from bluedit.progress import BarProgress, LineProgress
+
+    return BarProgress() if bars() else LineProgress()
 
 
 @contextlib.contextmanager

@@ -19,10 +19,9 @@ from bluedit.cli.common import (
     Tokens,
     TrustRemoteCode,
     count,
-    progress,
 )
 from bluedit.cli.guarding import GuardRules, OnViolation, Protect, SkipFailed, guarding
-from bluedit.cli.output import fail, print_tables, say
+from bluedit.cli.output import fail, print_tables, progress, say
 from bluedit.errors import WorkspaceError
 
 if TYPE_CHECKING:

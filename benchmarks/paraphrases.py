@@ -48,6 +48,10 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="write the records with true paraphrases to this file")
     given = parser.parse_args()
     records = [json.loads(line) for line in given.facts.read_text("utf-8").splitlines() if line.strip()]
+    if not all({"subject", "rephrase_prompt"} <= set(record) for record in records):
+        parser.error(
+            f"{given.facts} is not EasyEdit's CounterFact file: each line needs a subject and a rephrase_prompt"
+        )
     chosen = true_paraphrases(records)
     print(f"{len(chosen)} of {len(records)} records have a true paraphrase, the others one of the fixed wordings")
     if given.write:
@@ -58,7 +62,9 @@ def main() -> None:
         print(f"\n| {run.name} | asked | facts | {' | '.join(SCORES)} |\n|{'---|' * (3 + len(SCORES))}")
         for row in sorted(path.parent for path in run.glob("*/facts.json")):
             for kind, scores in scores_of(row, true).items():
-                means = [100 * sum(one.get(name, 0.0) for one in scores) / max(1, len(scores)) for name in SCORES]
+                if not scores:
+                    continue
+                means = [100 * sum(one.get(name, float("nan")) for one in scores) / len(scores) for name in SCORES]
                 print(f"| {row.name} | {kind} | {len(scores)} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
 
 

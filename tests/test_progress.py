@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+from bluedit.cli.output import progress
 from bluedit.progress import BarProgress, LineProgress, Progress, as_progress
 
 
@@ -75,3 +76,10 @@ def test_a_log_that_is_closed_stops_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.stderr", closed)
     with LineProgress(seconds=0.0).task("asking", 1) as advance:
         advance()
+
+
+def test_commands_draw_bars_in_a_terminal_and_write_lines_elsewhere(monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert isinstance(progress(), BarProgress)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    assert isinstance(progress(), LineProgress)

@@ -163,9 +163,13 @@ def test_paraphrases(script, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1 of 3 records")
     assert lines[-2:] == [
-        "| memit | paraphrase | 1 | 100.0 | 0.0 | 0.0 |",
-        "| memit | fixed wording | 2 | 100.0 | 0.0 | 75.0 |",
+        "| memit | paraphrase | 1 | 100.0 | nan | 0.0 |",
+        "| memit | fixed wording | 2 | 100.0 | nan | 75.0 |",
     ]
+    file.write_text('{"prompt": "another file"}')
+    with pytest.raises(SystemExit):
+        script("paraphrases", file).main()
+    assert "is not EasyEdit's CounterFact file" in capsys.readouterr().err
 
 
 def test_predict(model, script, tmp_path, capsys):

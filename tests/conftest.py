@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+
+# toy matrices are too small for two threads, and two of each worker would wait for each other; processes that tests start get it, too
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+import torch  # noqa: E402
 
 HERE = Path(__file__).parent
 # what tests share (toys.py, and the *_help.py of each folder) is imported by its name
@@ -17,8 +21,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import shape_checks  # noqa: E402
 
 shape_checks.install()
-
-torch.set_num_threads(1)  # toy matrices are too small for two
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

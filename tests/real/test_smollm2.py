@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -12,12 +13,19 @@ from bluedit.errors import ModelError
 from bluedit.evaluate.answers import score
 from bluedit.evaluate.generate import ask
 from bluedit.evaluate.model_queries import ModelQueries
+from bluedit.evaluate.report_text import report_parts
+from bluedit.evaluate.tables import as_text
 from bluedit.methods.schedules import Own
 from bluedit.model.loading import EMBEDDED, embedded_file, load
 
 pytestmark = pytest.mark.real
 
-FACT = Fact.parse("The mother tongue of {Danielle Darrieux} is => English")
+FACT = Fact(
+    "The mother tongue of {} is",
+    subject="Danielle Darrieux",
+    target="English",
+    paraphrases=("Danielle Darrieux spoke as a child",),
+)
 UNRELATED = "The capital of France is"
 
 
@@ -28,10 +36,7 @@ def editor():
         embedded_file("smollm2")
     except ModelError:
         pytest.skip(f"the package {EMBEDDED['smollm2'].package} is not installed; run: {EMBEDDED['smollm2'].install}")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield Editor.load("smollm2", device="cpu")
-    torch.set_num_threads(threads)
+    return Editor.load("smollm2", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +91,32 @@ def test_the_edit_takes_and_the_rest_stays(editor, edit):
 
 def test_ordinary_text_hardly_drifts(edit):
     assert abs(edit.report.drift) < 0.05
+
+
+def test_the_report_has_what_the_model_says_when_asked(edit):
+    [fact] = edit.report.facts
+    forms = [reply.form for reply in fact.asked]
+    assert forms[0] == "prompt" and {"question", "paraphrase", "chat"} <= set(forms)
+    assert fact.text_before and not fact.says_before and fact.says_after
+    assert all("\n" not in reply.text for reply in fact.asked if reply.form != "chat")
+    assert not edit.report.missed
+
+
+def test_ordinary_answers_stay(edit):
+    report = edit.report
+    asked, same = report.bystanders.asked, report.bystanders.same
+    assert sum(asked.values()) >= 60 and min(asked.values()) > 30
+    assert sum(same.values()) >= 0.75 * sum(asked.values())
+    assert 0 <= report.bystanders.kl < 0.1
+    assert abs(report.chat_perplexity_after / report.chat_perplexity_before - 1) < 0.02
+    assert report.chat_perplexity_before == pytest.approx(8.81, abs=0.05)
+
+
+def test_the_report_can_be_stored_and_shown(edit):
+    found = edit.report.as_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    text = as_text(report_parts(found, details=True))
+    assert "What the model says when asked" in text and "perplexity of chat text: 8.8" in text
 
 
 def test_only_the_critical_layers_changed(editor, edit, original):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 
+from bluedit.facts.fact import Fact
 from bluedit.facts.world import world_facts
 from bluedit.methods.wordings import Natural
 from bluedit.model.editable import EditableModel
@@ -19,14 +21,19 @@ def name_rows(lm: EditableModel) -> list[list[int]]:
 
     Names that are the first token of their text are left out: that token is an attention sink.
     """
-    wordings, chat = Natural(), chat_form(lm.tokenizer)
-    rows = []
-    for i, fact in enumerate(world_facts()):
-        texts = wording_rows(lm.tokenizer, wordings.groups(wordings.extended(fact), chat), fact.subject, i)
-        row = texts[i % len(texts)]
+    chat, rows = chat_form(lm.tokenizer), []
+    for i, fact in enumerate(_worded_facts()):
+        texts = [text for group in Natural().groups(fact, chat) for text in group]
+        (row,) = wording_rows(lm.tokenizer, [[texts[i % len(texts)]]], fact.subject)
         if not row.at_start and row.subject_last < lm.max_length:
             rows.append(list(row.ids[: row.subject_last + 1]))
     return rows
+
+
+@cache
+def _worded_facts() -> list[Fact]:
+    """The bundled facts with their phrasings and questions. Every batch that is refined asks for them."""
+    return [Natural().extended(fact) for fact in world_facts()]
 
 
 def names_fingerprint() -> str:

@@ -11,7 +11,7 @@ import pytest
 # toy matrices are too small for two threads, and two of each worker would wait for each other; processes that tests start get it, too
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-import torch  # noqa: E402
+import torch
 
 HERE = Path(__file__).parent
 # what tests share (toys.py, and the *_help.py of each folder) is imported by its name

@@ -47,10 +47,16 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="*", help="folders of benchmarks over that file")
     parser.add_argument("--write", type=Path, help="write the records with true paraphrases to this file")
     given = parser.parse_args()
-    records = [json.loads(line) for line in given.facts.read_text("utf-8").splitlines() if line.strip()]
-    if not all({"subject", "rephrase_prompt"} <= set(record) for record in records):
+    try:
+        records = [json.loads(line) for line in given.facts.read_text("utf-8").splitlines() if line.strip()]
+        right = all({"subject", "rephrase_prompt"} <= set(record) for record in records)
+    except OSError as error:
+        parser.error(f"{given.facts} cannot be read: {error.strerror or error}")
+    except (ValueError, TypeError):
+        right = False
+    if not right:
         parser.error(
-            f"{given.facts} is not EasyEdit's CounterFact file: each line needs a subject and a rephrase_prompt"
+            f"{given.facts} is not EasyEdit's CounterFact file: each line is an object with a subject and a rephrase_prompt"
         )
     chosen = true_paraphrases(records)
     print(f"{len(chosen)} of {len(records)} records have a true paraphrase, the others one of the fixed wordings")

@@ -166,10 +166,14 @@ def test_paraphrases(script, tmp_path, capsys):
         "| memit | paraphrase | 1 | 100.0 | nan | 0.0 |",
         "| memit | fixed wording | 2 | 100.0 | nan | 75.0 |",
     ]
-    file.write_text('{"prompt": "another file"}')
+    for other in ('{"prompt": "another file"}', "not JSON", "7", b"\xff"):
+        file.write_bytes(other if isinstance(other, bytes) else other.encode())
+        with pytest.raises(SystemExit):
+            script("paraphrases", file).main()
+        assert "is not EasyEdit's CounterFact file" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        script("paraphrases", file).main()
-    assert "is not EasyEdit's CounterFact file" in capsys.readouterr().err
+        script("paraphrases", tmp_path / "none.jsonl").main()
+    assert "none.jsonl cannot be read: No such file" in capsys.readouterr().err
 
 
 def test_predict(model, script, tmp_path, capsys):

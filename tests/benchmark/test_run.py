@@ -1,17 +1,19 @@
 """Running a benchmark: every entry is measured after every batch, and the model is left as it was."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from benchmark_help import BLUE, FACTS, NAMES, PASSAGES, SETTINGS, Stopped, batches, run, without_time
+from benchmark_help import BLUE, FACTS, NAMES, PASSAGES, RECT, SETTINGS, Stopped, batches, plan, run, without_time
 
-from bluedit.benchmark import BenchmarkTrace, Entry
+from bluedit.benchmark import BenchmarkTrace, Entry, run_benchmark
 from bluedit.benchmark.reading import read_benchmark
 from bluedit.editing.patch import Patch
 from bluedit.evaluate.data import Training
 from bluedit.facts import Neighbour
 from bluedit.methods.presets import preset
+from bluedit.progress import Progress
 from toys import toy_gpt2
 
 
@@ -47,6 +49,21 @@ def test_what_is_kept_of_each_batch(whole):
 def test_finished_work_is_not_done_again(lm, whole):
     folder, rows = whole
     assert without_time(run(lm, folder, Stopped("on_start"))) == without_time(rows)
+
+
+def test_finished_entries_are_counted(lm, tmp_path):
+    seen = []
+
+    class Counted(Progress):
+        @contextmanager
+        def task(self, title, total, unit=""):
+            seen.append((title, total, unit))
+            yield lambda count=1: seen.append((title, count))
+
+    run_benchmark(lm, plan(entries=("unedited", RECT)), tmp_path, Counted())
+    own = [event for event in seen if event[0] == "benchmark"]
+    assert own == [("benchmark", 2, "entries"), ("benchmark", 1), ("benchmark", 1)]
+    assert seen[-1] == own[-1] and seen.index(own[1]) < seen.index(("editing", 2, "facts"))
 
 
 def test_what_a_trace_is_told(lm, tmp_path):

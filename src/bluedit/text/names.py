@@ -21,9 +21,9 @@ def name_rows(lm: EditableModel) -> list[list[int]]:
 
     Names that are the first token of their text are left out: that token is an attention sink.
     """
-    chat, rows = chat_form(lm.tokenizer), []
+    wordings, chat, rows = Natural(), chat_form(lm.tokenizer), []
     for i, fact in enumerate(_worded_facts()):
-        texts = [text for group in Natural().groups(fact, chat) for text in group]
+        texts = [text for group in wordings.groups(fact, chat) for text in group]
         (row,) = wording_rows(lm.tokenizer, [[texts[i % len(texts)]]], fact.subject)
         if not row.at_start and row.subject_last < lm.max_length:
             rows.append(list(row.ids[: row.subject_last + 1]))

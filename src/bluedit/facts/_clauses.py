@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bluedit.facts._dates import counted, is_clock, is_duration, time_of
 from bluedit.facts._general_words import general_words, is_somebody, looks_like_a_name, words_of
-from bluedit.facts._phrase_book import DETERMINERS, Match, Relation
+from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, Match, Relation
 
-_MOST_WORDS = 8
+_MOST_WORDS, _MOST_DESCRIBED = 8, 10
 _BE = ("is", "are", "was", "were")
 _MODALS = ("can", "could", "will", "would", "should", "may", "might", "must")
+_RELATIVES = frozenset(("that", "who", "which", "whose", "where", "when"))
 _AT, _WHERE = ("in", "at", "on", "near"), ("from", "to")  # asked with where or when; asked with where
 _HOW = {
     "": "How long",
@@ -38,6 +39,7 @@ class _Clause:
         auxiliary: what stands before `named` in a question; empty where a direct question would need another form of the verb.
         infinitive: the verb after `named` in a question with "do"; empty where `auxiliary` is the verb itself.
         rest: the words between verb and answer: "at".
+        setting: what the prompt says before all of this, up to a comma: "on Sundays".
     """
 
     named: str
@@ -45,13 +47,18 @@ class _Clause:
     auxiliary: str
     infinitive: str
     rest: tuple[str, ...]
+    setting: str = ""
 
     def questions(self, target: str, *, is_place: bool) -> Iterator[str]:
         """The direct question, if there is one, and the indirect one, which leaves the verb as it is."""
         ask, rest = _asked(self, target, is_place=is_place)
         if self.auxiliary:
-            yield " ".join(filter(None, (ask, self.auxiliary, self.named, self.infinitive, *rest))) + "?"
-        yield " ".join(("Can you tell me", ask[0].lower() + ask[1:], self.named, self.verb, *rest)) + "?"
+            yield _question(ask, self.auxiliary, self.named, self.infinitive, *rest, self.setting)
+        yield _question("Can you tell me", ask[0].lower() + ask[1:], self.named, self.verb, *rest, self.setting)
+
+
+def _question(*words: str) -> str:
+    return " ".join(filter(None, words)) + "?"
 
 
 def relation_of_clause(text: str, target: str, *, is_place: bool) -> Match | None:
@@ -62,10 +69,10 @@ def relation_of_clause(text: str, target: str, *, is_place: bool) -> Match | Non
         target: the answer, which decides between question words.
         is_place: whether the answer is written like a place.
     """
-    if any(mark in text for mark in "?,;<>") or (clause := _clause(text)) is None:
+    if any(mark in text for mark in "?;<>") or (clause := _clause_in_setting(text)) is None:
         return None
-    inside = _inside(text)
-    more = (template.replace("<statement>", inside) for template in general_words()["verb_statements"])
+    sentence = inside(text)
+    more = (template.replace("<statement>", sentence) for template in general_words()["verb_statements"])
     return Match(
         Relation(
             f"general: {text}",
@@ -73,6 +80,43 @@ def relation_of_clause(text: str, target: str, *, is_place: bool) -> Match | Non
             questions=tuple(dict.fromkeys(clause.questions(target, is_place=is_place))),
         )
     )
+
+
+def _clause_in_setting(text: str) -> _Clause | None:
+    """A prompt taken apart that may begin with where or when it holds: "On Sundays, {} closes at", "In {}, glass is collected every"."""
+    setting, comma, main = text.partition(", ")
+    if not comma:
+        return _clause(text) or _described(text)
+    if "," in main or setting.partition(" ")[0].casefold() not in words_of("joins") | words_of("ends") | words_of(
+        "times"
+    ):
+        return None
+    setting = inside(setting)
+    if "{}" in main:
+        found = _clause(main) or _described(main)
+        return found and replace(found, setting=setting)
+    words = main.split()
+    verb = next((i for i, word in enumerate(words) if word in _BE or word in _MODALS), 0)
+    return _clause(" ".join((*words[:verb], setting, *words[verb:]))) if verb else None
+
+
+def _described(text: str) -> _Clause | None:
+    """A prompt that describes what it asks for: "The river that runs through {} is", "The version of {} we use is"."""
+    *words, verb = text.split()
+    at = words.index("{}") if "{}" in words else 0
+    ahead = [word.casefold() for word in words[:at]]
+    if not at or verb not in _BE or ahead[0] not in DETERMINERS or not {*_BE, *_MODALS}.isdisjoint(words):
+        return None
+    inner = [word for word in ahead if word not in DETERMINERS]
+    joins = words_of("joins")
+    noun, before = ("", "", *inner)[-2:]
+    leads = (before in joins | words_of("ends") | words_of("times") and noun not in joins | words_of("no_nouns")) or (
+        before.endswith("ing")
+    )
+    goes_on = at + 1 < len(words) and not joins.isdisjoint(inner)
+    if len(words) > _MOST_DESCRIBED or not (leads or goes_on or not _RELATIVES.isdisjoint(inner)):
+        return None
+    return _Clause(inside(" ".join(words)), verb, verb, "", ())
 
 
 def _clause(text: str) -> _Clause | None:
@@ -91,7 +135,7 @@ def _clause(text: str) -> _Clause | None:
         named, after = " ".join((*ahead, "{}", *after[:end])), after[end:]
         plural = _is_plural(ahead)
     verb, *rest = after
-    forbidden = words_of("no_nouns") - words_of("joins") - words_of("helpers")
+    forbidden = words_of("no_nouns") - words_of("joins") - words_of("ends") - words_of("helpers")
     if len(rest) > _MOST_WORDS or not forbidden.isdisjoint(word.casefold() for word in rest):
         return None
     passive = verb in _BE and rest and _PARTICIPLE.fullmatch(rest[-1])
@@ -99,14 +143,15 @@ def _clause(text: str) -> _Clause | None:
     if rest and not (passive or asks_what or _may_end(rest)):
         return None
     parts = _parts(verb, rest, plural=plural, described=len(ahead) > 1)
-    return None if parts is None else _Clause(_inside(named), verb, *parts, tuple(rest))
+    return None if parts is None else _Clause(inside(named), verb, *parts, tuple(rest))
 
 
-def _inside(text: str) -> str:
-    """A text as it stands inside a sentence: without the capital letter of an article or a noun at its beginning."""
+def inside(text: str) -> str:
+    """A text as it stands inside a sentence: without the capital letter of an article, a preposition or a noun at its beginning."""
     first, _, following = text.partition(" ")
-    noun = first[1:].islower() and first.isalpha() and following[:1].islower()
-    return text[0].lower() + text[1:] if noun or first.casefold() in DETERMINERS else text
+    noun = first[1:].islower() and first.replace("-", "").isalpha() and following[:1].islower()
+    little = first.casefold() in DETERMINERS or first.casefold() in words_of("ends") | words_of("times")
+    return text[0].lower() + text[1:] if noun or little else text
 
 
 def _parts(verb: str, rest: Sequence[str], *, plural: bool, described: bool) -> tuple[str, str] | None:
@@ -172,8 +217,8 @@ def _is_plural(ahead: Sequence[str]) -> bool:
 
 
 def _head(words: Sequence[str]) -> str:
-    """The word that the others belong to, before the first preposition: "hours" in "visiting hours on"; empty if there is none."""
-    return next((word for word, after in pairwise(words) if after.casefold() in words_of("joins")), "")
+    """The word that the others belong to, before the first preposition or "that": "hours" in "visiting hours on"; empty if there is none."""
+    return next((word for word, after in pairwise(words) if after.casefold() in words_of("joins") | _RELATIVES), "")
 
 
 def _may_end(rest: Sequence[str]) -> bool:
@@ -184,12 +229,12 @@ def _may_end(rest: Sequence[str]) -> bool:
 
 def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[str, ...]]:
     """The question's first words, and what stays of the words before the answer."""
-    rest, ask = _without_hedges(clause.rest), general_words()["ask"]
+    rest, ask = _without_hedges(clause, target), general_words()["ask"]
     last = rest[-1] if rest and not (clause.verb in _MODALS and len(rest) == 1) else ""
     if last in words_of("classes"):
         if rest[-2:-1] and rest[-2] in words_of("ends"):
             return f"{rest[-2].capitalize()} which {last}", tuple(rest[:-2])
-        return f"Which {last}", tuple(rest[:-1])
+        return f"Which {last}", tuple(rest[: -2 if rest[-2:-1] and rest[-2] in ARTICLES else -1])
     if last in _HOW and (last == "every" or is_duration(target)):
         return _HOW[last], tuple(rest[:-1])
     if not last and clause.verb in words_of("amounts"):
@@ -211,10 +256,16 @@ def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[
     return ask["person" if person else "thing"], tuple(rest)
 
 
-def _without_hedges(rest: Sequence[str]) -> list[str]:
-    """Words before an answer without "about", "at least" and the like at their end, which a question leaves out."""
-    kept = list(rest)
+def _without_hedges(clause: _Clause, target: str) -> list[str]:
+    """Words before an answer without "about", "at least" and the like at their end, which a question leaves out.
+
+    What "is about" something that is no amount is about it.
+    """
+    kept = list(clause.rest)
+    is_amount = any(c.isdecimal() for c in target) or is_duration(target) or counted(target)
     while kept:
+        if kept[-1] in words_of("ends") and not is_amount and (clause.verb, *kept)[-2] in (*_BE, "be"):
+            break
         if " ".join(kept[-2:]) in words_of("hedges"):
             del kept[-2:]
         elif kept[-1] in words_of("hedges"):

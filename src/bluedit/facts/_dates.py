@@ -9,8 +9,10 @@ _MONTHS = (
     "|january|february|march|april|june|july|august|september|october|november|december"
 )
 _MONTH = re.compile(rf"\b(?:{_MONTHS})\b")
-_CLOCK = re.compile(r"\b\d{1,2}(?::\d\d)?(?: ?[ap]\.?m\b| o'clock)|\b\d{1,2}:\d\d\b")
-_WEEKDAY = re.compile(r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b")
+_CLOCK = re.compile(r"\b\d{1,2}(?::\d\d)?(?: ?[ap]\.?m\b| o'clock)|\b\d{1,2}:\d\d\b|\b(?:noon|midnight)\b")
+_WEEKDAY = re.compile(
+    r"(?:(?:the|every|each|other|first|second|third|fourth|last) ){0,3}(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b"
+)
 _DAY = re.compile(r"\b\d{1,2}(?:st|nd|rd|th)?\b(?! ?(?:bc|ad|ce))")
 _NUMERIC_DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}")
 _NUMBER = r"(?:about |at least |up to )?(?:\d[\d.,]*|half an?|an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|sixty|ninety)"

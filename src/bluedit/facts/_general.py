@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bluedit.facts._dates import is_dated
+from bluedit.facts._dates import is_clock, is_dated
 from bluedit.facts._general_words import general_words, is_somebody, words_of
 from bluedit.facts._phrase_book import DETERMINERS, Match, Relation
 
@@ -50,7 +50,13 @@ class General:
         """
         data = general_words()
         person = self.asks == "who" or (not self.at and is_somebody(self.noun.partition(" of ")[0].split()[-1], target))
-        kind = ("date" if is_dated(target) else "place") if self.at else "person" if person else "thing"
+        kind = (
+            ("date" if is_dated(target) or is_clock(target) else "place")
+            if self.at
+            else "person"
+            if person
+            else "thing"
+        )
         questions = (text.replace("<ask>", data["ask"][kind]) for text in data["questions"])
         statements = data["person_statements" if person else "statements"]
         after = f" {self.at}" if self.at else ""

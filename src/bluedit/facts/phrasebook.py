@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bluedit.facts._clauses import relation_of_clause
+from bluedit.facts._clauses import inside, relation_of_clause
 from bluedit.facts._dates import is_dated, is_weekday, time_of
 from bluedit.facts._general import general_relation
 from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, Book, Match, Relation, book, normal, split
@@ -188,7 +188,7 @@ def general_wordings_of(prompt: str, *, subject: str = "", target: str = "") -> 
         form = Form(named, past, plural, opens=words[0] == "{}", article=reading.article)
         asked = general_relation(normal(words[:-1] if reading.article else words))
         if asked and (noun := find_mention(prompt, asked.noun)):
-            return fill_in(asked.match(prompt[noun.start : noun.end], target), form, subject, target)
+            return fill_in(asked.match(inside(prompt)[noun.start : noun.end], target), form, subject, target)
     text = reading.text.removesuffix(reading.article).rstrip() if reading.article else reading.text
     is_place = bool(target) and _looks_like_a_place(f"{reading.article} {target}".strip())
     match = relation_of_clause(text, target, is_place=is_place)

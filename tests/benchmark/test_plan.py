@@ -38,6 +38,7 @@ from bluedit.methods.presets import preset
         ({"suites": ("portability",)}, FactError, "'portability' asks the facts' probes, and no fact has one"),
         ({"suites": ("counterfact-plus",), "facts": [replace(FACTS[0], neighbours=())]}, FactError, "no fact has one"),
         ({"batch_size": 0}, BenchmarkError, "batch size and every must be at least 1, and they are 0 and 1"),
+        ({"edit_size": 1}, BenchmarkError, "an edit of 1 facts is smaller than a batch of 2"),
         ({"entries": ()}, BenchmarkError, "there are no entries; name a recipe"),
         ({"entries": ("memit:layers",)}, RecipeError, "'layers' in 'memit:layers' is not an option; write NAME:option"),
         ({"entries": ("memti",)}, RecipeError, "unknown recipe 'memti'; did you mean 'memit'"),

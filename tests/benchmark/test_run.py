@@ -102,6 +102,26 @@ def test_a_recipe_object_is_an_entry(lm, whole, tmp_path):
         assert [row | {"entry": BLUE} for row in without_time(found)] == expected
 
 
+def test_batches_of_one_edit_end_as_an_edit_does(lm, whole, tmp_path):
+    """They are measured once, after it; a recipe that does nothing at an edit's end gives the weights of separate edits."""
+    rows = run(lm, tmp_path / "r", entries=(BLUE,), edit_size=4)
+    assert [row.facts for row in rows] == [4]
+    last = without_time(whole[1][1:3])[-1]
+    assert without_time(rows)[0]["scores"] == last["scores"]
+    saved = Patch.load(tmp_path / "r" / Entry.parse(BLUE).folder / "patch")
+    assert [len(batch.facts) for batch in saved.batches] == [2, 2]
+    again = run(lm, tmp_path / "r", entries=(BLUE,), edit_size=4)
+    assert without_time(again) == without_time(rows)
+
+
+def test_batches_of_one_edit_are_refined_together(lm, tmp_path):
+    settings = "refine.steps=4,refine.together=2,refine.least=1,refine.texts=2,refine.tokens=64"
+    entry = f"memit-seq-blue:{SETTINGS},{settings}"
+    apart = run(lm, tmp_path / "apart", entries=(entry,), every=2)
+    together = run(lm, tmp_path / "together", entries=(entry,), edit_size=4)
+    assert without_time(apart) != without_time(together)
+
+
 def test_a_fact_asked_twice_is_no_obstacle_to_merging(lm, tmp_path):
     facts = [FACTS[0], replace(FACTS[0], target="London"), *FACTS[1:3]]
     rows = run(lm, tmp_path / "r", facts=facts, entries=(f"memit:{SETTINGS},subjects=merge",), batch_size=4)

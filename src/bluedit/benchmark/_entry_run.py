@@ -74,7 +74,7 @@ class EntryRun:
             BluEditError: the entry cannot be finished.
             OSError: the folder cannot be written.
         """
-        parts = self.approach.parts(list(self.benchmark.facts), self.benchmark.batch_size)
+        parts = self.approach.parts(list(self.benchmark.facts), self.benchmark.facts_of_an_edit)
         log = read(EntryLog, self.folder) or EntryLog(self.entry.name, ())
         if log.entry != self.entry.name:
             raise BenchmarkError(f"{self.folder} holds the entry {log.entry!r}; move that folder away")

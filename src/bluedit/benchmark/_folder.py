@@ -82,6 +82,7 @@ def configuration_of(
         device=str(lm.device),
         threads=torch.get_num_threads(),
         at=tuple(benchmark.at),
+        edit_size=benchmark.edit_size,
     )
 
 

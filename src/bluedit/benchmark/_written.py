@@ -57,10 +57,10 @@ class WrittenRun(Running):
         )
 
     def edited(self, part: Sequence[Fact]) -> tuple[Edit, float]:
-        """Edit one batch. Its seconds include those that stored targets took when they were optimised."""
+        """Write facts in one edit. Its seconds include those that stored targets took when they were optimised."""
         store = self.work.store
         started, spared = time.perf_counter(), store.spared
-        edit = self.editor.edit(part, self.approach.recipe, known="edit", report=False)
+        edit = self.editor.edit(part, self.approach.recipe, batch_size=self.work.batch_size, known="edit", report=False)
         return edit, time.perf_counter() - started + store.spared - spared
 
     def save(self, number: int) -> None:

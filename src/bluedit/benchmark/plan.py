@@ -34,6 +34,8 @@ class Benchmark:
         entries: the rows of the table, each an `Entry`, a Recipe, another `Approach`, or text: "NAME", "NAME:option=value,option=value"
             (layers as 4+8), or "unedited" for the unedited model.
         batch_size: facts written at once.
+        edit_size: facts of one edit, which writes them in batches of `batch_size`; None makes every batch an edit of its own. At the end of an
+            edit some recipes refine its batches together and teach lost facts again. What is measured "after a batch" is then after an edit.
         every: batches between measurements; the last batch is always measured.
         at: numbers of facts after which to measure, instead of `every`.
         suites: names of `bluedit.evaluate.suites.SUITES`.
@@ -54,6 +56,7 @@ class Benchmark:
     facts: Sequence[Fact]
     entries: Sequence[Entry | Recipe | Approach | str] = (UNEDITED, "memit-seq-blue")
     batch_size: int = 100
+    edit_size: int | None = None
     every: int = 1
     suites: Sequence[str] = ("counterfact",)
     passages: Sequence[str] | None = None
@@ -67,6 +70,11 @@ class Benchmark:
     at: Sequence[int] = ()
     front: Sequence[str] = ()
     front_values: Sequence[float] = ()
+
+    @property
+    def facts_of_an_edit(self) -> int:
+        """How many facts one edit writes."""
+        return self.edit_size or self.batch_size
 
     @property
     def text(self) -> Sequence[str]:
@@ -91,6 +99,11 @@ class Benchmark:
         if self.batch_size < 1 or self.every < 1:
             raise BenchmarkError(
                 f"batch size and every must be at least 1, and they are {self.batch_size} and {self.every}"
+            )
+        if self.edit_size is not None and self.edit_size < self.batch_size:
+            raise BenchmarkError(
+                f"an edit of {self.edit_size} facts is smaller than a batch of {self.batch_size}; "
+                "give a larger edit size or a smaller batch size"
             )
         if any(number < 1 for number in self.at) or max(self.at, default=0) > len(self.facts):
             raise BenchmarkError(

@@ -41,7 +41,7 @@ class Configuration:
         entries: names of all entries of the benchmark so far, in the order in which they were requested.
         settings: for each edited entry, all parts and options of its recipe by path.
         facts: their number; `source` says where they come from, e.g. the name of a file.
-        batch_size, every, at, suites, passage_tokens, corpus, tokens: as in `Benchmark`.
+        batch_size, edit_size, every, at, suites, passage_tokens, corpus, tokens: as in `Benchmark`.
         weights, tokenizer, facts_fingerprint, passages_fingerprint, corpus_fingerprint: hashes of what they name.
         abilities: a hash of each task's items.
         shots, sampling: few-shot examples of each task; how text is sampled.
@@ -72,6 +72,7 @@ class Configuration:
     device: str = field(metadata={"may_differ": True})
     threads: int = field(metadata={"may_differ": True})
     at: tuple[int, ...] = ()
+    edit_size: int | None = None
 
     def differences(self, other: Configuration) -> list[str]:
         """What differs so much that the other configuration is another benchmark's: names of attributes, and of entries with other settings."""

@@ -81,7 +81,7 @@ def run_benchmark(
         with claimed(folder, configuration_of(lm, weights, benchmark, chosen)) as configuration:
             for entry in _counted(entries, progress):
                 store.share(_shared(entry, entries, chosen, configuration))
-                work = Work(editor, store, folder / entry.folder)
+                work = Work(editor, store, folder / entry.folder, benchmark.batch_size)
                 run = EntryRun(benchmark, entry, chosen[entry.name], work, trace or BenchmarkTrace())
                 failure = _finish(run)
                 if failure:
@@ -117,7 +117,12 @@ def _shared(
     if not entry.group:
         return ""
     first = next(other for other in entries if other.group == entry.group)
-    depends = (configuration.facts_fingerprint, configuration.batch_size, configuration.corpus_fingerprint)
+    depends = (
+        configuration.facts_fingerprint,
+        configuration.batch_size,
+        configuration.corpus_fingerprint,
+        *filter(None, [configuration.edit_size]),
+    )
     return text_fingerprint(entry.group, chosen[first.name].settings(), *depends)
 
 

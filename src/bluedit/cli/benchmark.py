@@ -86,6 +86,14 @@ def benchmark(
     batch_size: Annotated[
         int, typer.Option(metavar="N", help="Number of facts written at once.", rich_help_panel=METHOD)
     ] = 100,
+    edit_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Number of facts in one edit, which writes them in batches of --batch-size and ends as bluedit edit does. Default: every batch is an edit.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
     suite: Annotated[
         list[str] | None,
         typer.Option(
@@ -189,6 +197,7 @@ def benchmark(
         facts=read_source(facts, format, limit, skip, seed, bad_records),
         entries=_rows(recipe, entries),
         batch_size=batch_size,
+        edit_size=edit_size,
         every=every,
         at=numbers_of(at, int, "--at"),
         suites=suite or _suites(front, entries),

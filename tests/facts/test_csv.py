@@ -39,11 +39,10 @@ def test_csv_lines_are_counted_through_blank_lines_and_cells_with_line_breaks(wr
         '{} is in,Rome\n{} is in,Rome,Spain,Italy\n,,\n"{} is\nin",,Chile\n',
     )
     assert refusal(path) == unusable(
-        7,
+        6,
         "line 6: fact '{} is in': target is empty",
         "line 8: 'target' is missing",
         "line 9: 4 cells, but the header has 3; put a cell with commas in double quotes",
-        "line 10: fact '': prompt is empty; subject is empty; target is empty",
         "line 11: fact '{} is\\nin': subject is empty",
     )
 
@@ -95,13 +94,43 @@ def test_csv_refuses_a_header(write: Write, header: str, words: str) -> None:
     assert refusal(write("a.csv", header)) == words
 
 
-def test_csv_with_an_open_quote_loses_nothing_in_silence(write: Write) -> None:
-    path = write("a.csv", 'prompt,subject,target\n{} is in,Rome,\n"{} is in,Rome,Spain\n{} is in,Oslo,Peru\n')
-    assert refusal(path) == unusable(
-        2,
-        "line 2: fact '{} is in': target is empty",
-        "line 3: broken CSV (unexpected end of data); check the double quotes; what follows was not read",
-    )
+@pytest.mark.parametrize("choice", ["refuse", "skip"])
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        (
+            '"{} is in,Rome,Spain',
+            "broken CSV (unexpected end of data); check the double quotes; what follows was not read",
+        ),
+        (
+            'x,"Rome" it is,Spain',
+            "broken CSV (',' expected after '\"'); check the double quotes; what follows was not read",
+        ),
+        (
+            '"{} is in,Rome,Spain\n{} is in,Kuopio,Peru"',
+            "1 cell, but the header has 3; check the double quotes; a cell holds what looks like other rows",
+        ),
+        (
+            f"{{}} is in,Rome,{'x' * 131073}",
+            "a cell has more than 131072 characters, because a double quote is missing or because the text is that long; "
+            "check the double quotes, or write these facts as JSONL; what follows was not read",
+        ),
+    ],
+)
+def test_csv_with_a_wrong_quote_is_refused_since_nobody_knows_what_is_lost(
+    write: Write, row: str, fault: str, choice: str
+) -> None:
+    path = write("a.csv", f"prompt,subject,target\n{{}} is in,Rome,Spain\n{row}\n{{}} is in,Oslo,Peru\n")
+    anyway = "so the file is refused even with bad_records='skip' (--bad-records skip)"
+    assert refusal(path, bad_records=choice) == f"FILE: line 3: {fault}, {anyway}"
+    assert read_facts(path, limit=1) == [FACT], "what stands before it can be trusted"
+    assert refusal(path, skip=8) == f"FILE: line 3: {fault}, {anyway}"
+
+
+def test_csv_with_a_short_row_of_several_lines_can_be_skipped(write: Write) -> None:
+    path = write("a.csv", 'prompt,subject,target\n"{},\nit says, is in",Rome\n{} is in,Rome,Spain\n')
+    assert refusal(path) == unusable(2, "line 2: 'target' is missing")
+    assert read_facts(path, bad_records="skip") == [FACT]
 
 
 def test_phrasings_and_queries_are_lists_in_a_cell(write: Write) -> None:

@@ -78,7 +78,7 @@ def test_knowedit_keeps_its_tests(write: Write) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"portability": []}, "'portability' must be an object, not a list"),
+        ({"portability": [3]}, "'portability' must be an object, not a list"),
         ({"ground_truth": [[3]]}, "'ground_truth' must be text or lists of texts, not a number"),
         (
             {"locality": {"Forgetfullness": []}},

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from facts_help import refused
 
+from bluedit.errors import FactError
 from bluedit.facts import Fact, Neighbour, Probe, check_batch
 
 
@@ -273,3 +274,35 @@ def test_check_batch_refuses_a_phrasing_that_contradicts_another_fact() -> None:
 def test_texts_are_all_that_is_taught() -> None:
     fact = Fact("{} is in", "Rome", "Italy", phrasings=["Where is {}? In"], paraphrases=["Rome lies in"])
     assert fact.texts == ("Rome is in", "Where is Rome? In")
+
+
+@pytest.mark.parametrize(
+    ("subject", "target"), [("\ufeffRome", "Peru"), ("Rome\u200b", "Peru"), ("Rome", "\u202bPeru\u202c")]
+)
+def test_what_cannot_be_seen_is_dropped(subject: str, target: str, caplog: pytest.LogCaptureFixture) -> None:
+    fact = Fact("{} is in", subject, target)
+    assert (fact.subject, fact.target) == ("Rome", "Peru")
+    assert "characters that cannot be seen; they are dropped" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "values"), [("subject", ("\u200b", "Peru")), ("target", ("Rome", "\u200b"))])
+def test_what_cannot_be_seen_at_all_is_empty(name: str, values: tuple[str, str]) -> None:
+    with pytest.raises(FactError, match=f"{name} is empty"):
+        Fact("{} is in", *values)
+
+
+@pytest.mark.parametrize("place", ["{subject}", "{0}", "%s", "[X]"])
+def test_other_marks_for_the_subject_are_named(place: str) -> None:
+    with pytest.raises(FactError, match=r"write '\{\}' in place of"):
+        Fact.from_text(f"The capital of {place} is", "Peru", "Rome")
+
+
+def test_a_subject_in_braces_is_named() -> None:
+    with pytest.raises(FactError, match="has its subject in braces, as --fact takes it"):
+        Fact.from_text("The capital of {Peru} is", "Peru", "Rome")
+
+
+def test_two_unicode_forms_contradict_each_other() -> None:
+    facts = [Fact("{} is in", name, target) for name, target in (("Caf\u00e9", "Rome"), ("Cafe\u0301", "Peru"))]
+    with pytest.raises(FactError, match="contradict each other"):
+        check_batch(facts)

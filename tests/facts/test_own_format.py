@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from facts_help import ROME, Write, lines, refusal, unusable
+from facts_help import ROME, Write, lines, refusal, refused, unusable
 
 from bluedit.facts import Fact, Neighbour, Probe, read_facts
 
@@ -104,7 +104,8 @@ def test_phrasings_may_name_the_subject_or_have_its_place(write: Write, caplog: 
     phrasings = ["{} lies in", "Where is rome? In", "Rome was always in", "Rome was always in"]
     (fact,) = read_facts(write("a.jsonl", lines({**ROME, "phrasings": phrasings})))
     assert fact.phrasings == ("{} lies in", "Where is {}? In", "{} was always in")
-    assert fact.paraphrases == () and not caplog.messages
+    assert fact.paraphrases == ()
+    assert "the phrasing 'Where is rome? In' names the subject as 'rome'; it is taught with 'Rome'" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -192,3 +193,28 @@ def test_braces_beside_a_name_like_the_subject_are_noted(
     )
     read_facts(write("b.jsonl", lines({"prompt": "{} is old and IN", "subject": "In", "target": "set"})))
     assert len(caplog.messages) == 1
+
+
+def test_a_subject_that_is_code_is_found_as_it_stands(write: Write) -> None:
+    record = {"prompt": 'In Rust println!("{}") prints', "subject": 'println!("{}")', "target": "text"}
+    (fact,) = read_facts(write("a.jsonl", lines(record)))
+    assert (fact.prompt, fact.text) == ("In Rust {} prints", record["prompt"])
+
+
+@pytest.mark.parametrize(
+    ("phrasing", "words"),
+    [
+        ("The head of Romeo is", "'Rome' occurs only inside the word 'Romeo'"),
+        ("ROME lies in", "names the subject as 'ROME'; it is taught with 'Rome'"),
+    ],
+)
+def test_what_is_odd_about_a_phrasing_is_noted(
+    write: Write, caplog: pytest.LogCaptureFixture, phrasing: str, words: str
+) -> None:
+    read_facts(write("a.jsonl", lines({**ROME, "phrasings": [phrasing]})))
+    assert words in caplog.text
+
+
+def test_a_phrasing_with_braces_beside_the_subject_is_refused(write: Write) -> None:
+    message = refused(read_facts, write("a.jsonl", lines({**ROME, "phrasings": ["A set is {} and Rome is in"]})))
+    assert "the phrasing 'A set is {} and Rome is in' holds both '{}' and the subject 'Rome'" in message

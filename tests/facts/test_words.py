@@ -39,7 +39,6 @@ def found(text: str, subject: str) -> str:
         ("An Omani in OMAN says", "Oman", "An Omani in [OMAN] says"),
         ("The sequel of .NET is", ".NET", "The sequel of [.NET] is"),
         ("Resume\u0301 writers know Resume", "Resume", "Resume\u0301 writers know [Resume]"),
-        ("Guinea-Bissau is in", "Guinea", "[Guinea]-Bissau is in"),
         ("大阪の市長は", "大阪", "[大阪]の市長は"),
         ("เมืองหลวงของฝรั่งเศสคือ", "ฝรั่งเศส", "เมืองหลวงของ[ฝรั่งเศส]คือ"),
         ("오슬로는", "오슬로", "[오슬로]는"),
@@ -49,6 +48,20 @@ def test_whole_words_come_first_and_the_last_of_them_counts(text: str, subject: 
     mention = find_mention(text, subject)
     assert mention is not None and found(text, subject) == expected
     assert bool(mention.note) == (subject not in expected[expected.index("[") :])
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "inside"),
+    [
+        ("Guinea-Bissau is in", "Guinea", "Guinea-Bissau"),
+        ("The owner of AT&T is", "T", "AT&T"),
+        ("C++ is by", "C", "C++"),
+    ],
+)
+def test_a_part_of_a_longer_name_is_taken_and_said(text: str, subject: str, inside: str) -> None:
+    mention = find_mention(text, subject)
+    assert mention is not None
+    assert mention.note == f"the subject {subject!r} occurs only inside {inside!r} and is taken from there"
 
 
 @pytest.mark.parametrize(
@@ -71,6 +84,15 @@ def test_whole_words_come_first_and_the_last_of_them_counts(text: str, subject: 
         ("ＡＢＣ is in", "ABC", "[ＡＢＣ] is in", "in other typography"),
         ("서울은", unicodedata.normalize("NFD", "서울"), "[서울]은", "in another Unicode form"),
         ("soft\u00adware is in", "software", "[soft\u00adware] is in", "in other typography"),
+        ("Ada Lovell is in", "Ada  Lovell", "[Ada Lovell] is in", "in other typography"),
+        (
+            unicodedata.normalize("NFD", "한국의"),
+            "한국",
+            f"[{unicodedata.normalize('NFD', '한국')}]{unicodedata.normalize('NFD', '의')}",
+            "in another Unicode form",
+        ),
+        ("İstanbul'un valisi", "istanbul", "[İstanbul]'un valisi", "the prompt's spelling is used"),
+        ("ığdır is in", "Iğdır", "[ığdır] is in", "the prompt's spelling is used"),
     ],
 )
 def test_the_prompts_spelling_is_taken_and_said(text: str, subject: str, expected: str, note: str) -> None:

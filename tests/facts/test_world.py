@@ -9,7 +9,8 @@ from importlib.resources import files
 import pytest
 
 from bluedit.errors import FactError
-from bluedit.facts.fact import Fact, check_batch
+from bluedit.facts.conflicts import check_batch
+from bluedit.facts.fact import Fact
 from bluedit.facts.world import relations, world_facts
 
 BY_ID = {relation.id: relation for relation in relations()}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bluedit.facts import Fact, Neighbour, Probe, read_facts, write_facts
 from bluedit.facts.probe import PROBES
 from bluedit.facts.records import fact_record, read_record
+from bluedit.facts.words import visible
 
 
 def test_written_facts_are_read_again(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_written_facts_are_read_again(tmp_path: Path) -> None:
     assert json.loads(path.read_text().split("\n")[1]) == ROME
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda t: t.strip() and "{}" not in t)
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda t: visible(t) and "{}" not in t)
 neighbours = st.builds(Neighbour, texts, st.none() | texts)
 some = st.lists(texts, min_size=1, max_size=2)
 probes = st.sampled_from(PROBES).flatmap(
@@ -58,7 +59,7 @@ any_fact = st.builds(
     texts.filter(lambda t: not t.endswith("{")),
     texts.filter(lambda t: not t.startswith("}")),
     st.none() | st.booleans(),
-    subject=texts.map(str.strip),
+    subject=texts.map(visible),
     target=texts.map(lambda t: "new " + t),
     old_target=st.none() | texts.map(lambda t: "old " + t),
     paraphrases=st.lists(texts, max_size=2),

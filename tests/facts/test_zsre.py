@@ -72,10 +72,6 @@ def test_zsre_without_the_optional_parts(write: Write) -> None:
             {"subject": "Oslo"},
             "subject 'Oslo' does not occur in the prompt 'When was WEFS established?'; write it as it stands there",
         ),
-        (
-            {"loc": ""},
-            "fact 'When was {} established?': a neighbour is not a Neighbour with a prompt and an answer that is text, not empty, or None",
-        ),
     ],
 )
 def test_zsre_refuses(write: Write, changes: dict[str, Any], words: str) -> None:

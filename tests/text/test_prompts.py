@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bluedit.errors import FactError, ModelError
 from bluedit.facts import Fact
+from bluedit.facts.words import visible
 from bluedit.methods.wordings import Natural, PromptOnly
 from bluedit.model.editable import EditableModel
 from bluedit.text.prompts import drift_row, encode, encode_answer, last_token_of, rows_of, subject_row
@@ -89,7 +90,8 @@ def test_subject_at_the_start(bos):
 @settings(max_examples=30, deadline=None)
 def test_any_subject_is_found(bos, subject, prefixed):
     """The last token's characters include the subject's last one, whatever the script; checked with the tokenizer's own char_to_token."""
-    if not subject or subject != subject.strip() or "{" in subject or "}" in subject:
+    subject = visible(subject)
+    if not subject or "{" in subject or "}" in subject:
         return
     tokenizer = toy_tokenizer(bos=bos)
     fact = Fact("In {} it is", subject=subject, target="Rome")

@@ -22,7 +22,7 @@ from bluedit.editing.editor import Editor
 from bluedit.editing.known import with_spacing
 from bluedit.errors import BenchmarkError, BluEditError
 from bluedit.evaluate.model_queries import ModelQueries
-from bluedit.facts.fact import conflicts
+from bluedit.facts.conflicts import conflicts
 from bluedit.model.fingerprint import text_fingerprint, weights_fingerprint
 from bluedit.writing.target_store import TargetStore
 

@@ -50,7 +50,7 @@ def expand(
     """
     from bluedit.cli.tables import companions_table
     from bluedit.facts import companions_of, write_facts
-    from bluedit.facts.fact import some_of
+    from bluedit.facts.conflicts import some_of
 
     facts = read_source(source, format, limit, skip, seed, bad_records)
     found = companions_of(facts, rule or None, _names(alias))

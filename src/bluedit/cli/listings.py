@@ -33,7 +33,7 @@ def facts(
     """
     from bluedit.cli.tables import facts_table
     from bluedit.facts import write_facts
-    from bluedit.facts.fact import conflicts, some_of
+    from bluedit.facts.conflicts import conflicts, some_of
 
     found = read_source(source, format, limit, skip, seed, bad_records)
     if clashes := conflicts(found):

@@ -27,7 +27,7 @@ from bluedit.evaluate.baseline import Baseline
 from bluedit.evaluate.ordinary import OrdinaryStore
 from bluedit.execution import Execution
 from bluedit.export.checkpoint import save_checkpoint
-from bluedit.facts.fact import Fact, check_batch
+from bluedit.facts import Fact, check_batch
 from bluedit.methods.presets import DEFAULT, preset
 from bluedit.methods.recipe import Recipe
 from bluedit.methods.tuning_file import read_tuning

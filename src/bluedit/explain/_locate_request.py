@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from bluedit.editing.known import unknown_facts, with_spacing
 from bluedit.errors import ExplainError
 from bluedit.explain._locate_tokens import Prompt, known_prompts
-from bluedit.facts.fact import Fact, check_batch
+from bluedit.facts.conflicts import check_batch
+from bluedit.facts.fact import Fact
 from bluedit.facts.records import fact_record
 from bluedit.facts.world import world_facts
 from bluedit.methods.presets import preset

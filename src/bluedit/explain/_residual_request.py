@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bluedit.editing.known import unknown_facts
 from bluedit.errors import ExplainError, FactError
-from bluedit.facts.fact import Fact, check_batch
+from bluedit.facts.conflicts import check_batch
+from bluedit.facts.fact import Fact
 from bluedit.facts.records import fact_record
 from bluedit.methods.presets import PRESETS, preset
 from bluedit.methods.recipe import Recipe, blue

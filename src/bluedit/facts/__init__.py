@@ -1,7 +1,8 @@
 """What to change: facts, their validation, their files, and a bundled set about the world."""
 
 from bluedit.facts.companions import COMPANION_RULES, Companion, Expansion, companions_of
-from bluedit.facts.fact import Fact, check_batch
+from bluedit.facts.conflicts import check_batch
+from bluedit.facts.fact import Fact
 from bluedit.facts.formats import formats
 from bluedit.facts.probe import Neighbour, Probe
 from bluedit.facts.readers import Skipped, read_facts

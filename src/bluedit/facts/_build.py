@@ -14,14 +14,14 @@ from bluedit.facts.words import find_mention, names
 _SHORT = 3  # characters of a subject that is likely to be found in other words
 
 
-def build(fields: Fields, prompt: str, subject: str, target: str, *, marker: bool = True, **rest: Any) -> Fact:
+def build(fields: Fields, prompt: str, subject: str, target: str, *, marker: bool = False, **rest: Any) -> Fact:
     """The fact of one record; where it was read leniently, a note is added to `fields.notes`.
 
     A prompt or phrasing without `{}` must name the subject.
 
     Args:
         marker: whether `{}` in the prompt is certainly the subject's place. If False, a prompt with `{}` that also names
-            the subject is refused, for either may be meant.
+            the subject is refused, for either may be meant. So is such a phrasing.
         rest: other attributes of the fact.
 
     Raises:
@@ -29,7 +29,8 @@ def build(fields: Fields, prompt: str, subject: str, target: str, *, marker: boo
     """
     fields.check()
     subject = subject.strip()
-    if "{}" in prompt or not prompt.strip() or not subject:
+    whole = "{}" in subject and subject in prompt  # code, such as println!("{}")
+    if ("{}" in prompt and not whole) or not prompt.strip() or not subject:
         if not marker:
             _check_marker(fields, prompt, subject)
     else:
@@ -39,21 +40,21 @@ def build(fields: Fields, prompt: str, subject: str, target: str, *, marker: boo
     if short != prompt and not rest.get("joined"):
         fields.notes.append(f"the prompt {prompt!r} ends in a space, which is moved before the target")
         prompt, rest["joined"] = short, False
-    rest["phrasings"] = [_phrasing(fields, text, subject) for text in rest.get("phrasings", ())]
+    rest["phrasings"] = [_phrasing(fields, text, subject, marker=marker) for text in rest.get("phrasings", ())]
     return Fact(prompt, subject, target, **rest)
 
 
-def _check_marker(fields: Fields, prompt: str, subject: str) -> None:
+def _check_marker(fields: Fields, prompt: str, subject: str, name: str = "prompt") -> None:
     """Refuse a template that names the subject beside `{}`; note one that does so in another spelling or part of a word."""
     if names_beside_marker(prompt, subject):
         raise FactError(
-            f"the prompt {prompt!r} holds both '{{}}' and the subject {subject!r}, so the subject's place is not clear: "
+            f"the {name} {prompt!r} holds both '{{}}' and the subject {subject!r}, so the subject's place is not clear: "
             "write only one of them, or add \"template\": true if '{}' is the place"
         )
     other = find_mention(prompt.replace("{}", "\n"), subject) if len(subject) > _SHORT else None
     if other is not None:
         fields.notes.append(
-            f"{prompt!r}: '{{}}' is taken for the place of the subject {subject!r}, although the prompt also has a name like it"
+            f"{prompt!r}: '{{}}' is taken for the place of the subject {subject!r}, although the {name} also has a name like it"
         )
 
 
@@ -62,12 +63,19 @@ def names_beside_marker(prompt: str, subject: str) -> bool:
     return "{}" in prompt and names(prompt.replace("{}", "\n"), subject)
 
 
-def _phrasing(fields: Fields, text: str, subject: str) -> str:
-    if "{}" not in text and text.strip():
-        mention = find_mention(text, subject)
-        if mention is None:
+def _phrasing(fields: Fields, text: str, subject: str, *, marker: bool) -> str:
+    """A phrasing with `{}` in the subject's place, read as leniently as the prompt."""
+    if "{}" in text:
+        if not marker:
+            _check_marker(fields, text, subject, "phrasing")
+    elif text.strip():
+        if find_mention(text, subject) is None:
             raise FactError(f"the phrasing {text!r} has neither '{{}}' nor the subject {subject!r}")
-        text = text[: mention.start] + "{}" + text[mention.end :]
+        whole = text
+        text, found, note = marked(text, subject)
+        if found != subject:
+            note = f"the phrasing {whole!r} names the subject as {found!r}; it is taught with {subject!r}, as the prompt has it"
+        fields.notes += [note] if note else []
     short = without_last_space(text)
     if short != text:
         fields.notes.append(f"the phrasing {text!r} ends in a space, which is dropped")
@@ -88,8 +96,10 @@ def read_neighbours(
         inner = fields.inner(item, f"{name}[{i}]")
         if strict:
             inner.known(("prompt", key))
-        answer = inner.maybe(key) if strict else inner.trimmed(key)
-        found.append(Neighbour(inner.text("prompt"), answer))
+        answer, prompt = inner.maybe(key) if strict else inner.trimmed(key), inner.text("prompt")
+        if inner.has("prompt") and isinstance(item["prompt"], str) and not prompt.strip():
+            fields.faults.append(f"the prompt of '{name}[{i}]' is empty; write it, or leave the item out")
+        found.append(Neighbour(prompt, answer))
     return found
 
 

@@ -7,23 +7,28 @@ from bluedit.facts._fields import Fields, json_name
 from bluedit.facts._rippleedits import CRITERIA
 from bluedit.facts.fact import Fact
 from bluedit.facts.probe import Neighbour, Probe
+from bluedit.facts.records import optional_parts
 
 _KINDS = {**CRITERIA, "Reasoning": "portability"}
 
 
 def read_easyedit(fields: Fields) -> list[Fact]:
-    """Full prompts with one paraphrase and one neighbour (CounterFact), or with tests of several kinds (KnowEdit, CKnowEdit)."""
+    """Full prompts with one paraphrase and one neighbour (CounterFact), or with tests of several kinds (KnowEdit, CKnowEdit).
+
+    A record may have bluedit's own optional keys as well.
+    """
     prompt, subject, target = fields.text("prompt"), fields.text("subject").strip(), fields.text("target_new").strip()
-    old = next(iter(names_in(fields, "ground_truth") or names_in(fields, "target_old")), None)
-    rephrased = [[text for text in fields.one_or_more(key) if text.strip()] for key in ("rephrase_prompt", "rephrase")]
-    neighbours = []
-    if (locality := fields.maybe("locality_prompt")) is not None:
-        neighbours = [Neighbour(locality, fields.trimmed("locality_ground_truth"))]
-    rest = {
+    own = optional_parts(fields)
+    old = next(iter(names_in(fields, "ground_truth") or names_in(fields, "target_old")), own["old_target"])
+    rephrased = [text for key in ("rephrase_prompt", "rephrase") for text in fields.one_or_more(key) if text.strip()]
+    locality = fields.filled("locality_prompt")
+    neighbours = [Neighbour(locality, fields.trimmed("locality_ground_truth"))] if locality else []
+    probes = _tests(fields) + [Probe("portability", p, (answer,)) for p, answer in _pairs(fields, "portability")]
+    rest = own | {
         "old_target": old,
-        "paraphrases": next(filter(None, rephrased), []),
-        "neighbours": neighbours + [Neighbour(*asked) for asked in _pairs(fields, "locality")],
-        "probes": _tests(fields) + [Probe("portability", p, (answer,)) for p, answer in _pairs(fields, "portability")],
+        "paraphrases": list(dict.fromkeys(rephrased + own["paraphrases"])),
+        "neighbours": neighbours + [Neighbour(*asked) for asked in _pairs(fields, "locality")] + own["neighbours"],
+        "probes": probes + own["probes"],
         "id": fields.label("case_id"),
     }
     return [build(fields, prompt, subject, target, marker=fields.flag("template") or False, **rest)]
@@ -56,7 +61,7 @@ def _tests(fields: Fields) -> list[Probe]:
     """The tests under `portability` and `locality`; any answer of a test counts, and tests without an answer are left out."""
     probes = []
     for part in ("portability", "locality"):
-        if not fields.has(part) or _is_list_of_objects(fields.record[part]):
+        if not fields.has(part) or fields.record[part] == [] or _is_list_of_objects(fields.record[part]):
             continue
         tests = fields.section(part)
         tests.known(_KINDS)

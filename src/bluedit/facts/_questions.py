@@ -28,9 +28,9 @@ def read_wikibigedit(fields: Fields) -> list[Fact]:
     in the voice of somebody else) are probes."""
     question, subject, target = fields.text("update"), fields.text("subject"), fields.text("ans")
     loc, hop, answer = fields.trimmed("loc"), fields.trimmed("mhop"), fields.trimmed("mhop_ans")
-    probes = [Probe("portability", text, (target.strip(),)) for text in _filled(fields.one_or_more("personas"))]
+    probes = [Probe("portability", text, (target.strip(),)) for text in fields.several("personas")]
     rest = {
-        "paraphrases": _filled(fields.one_or_more("rephrase")),
+        "paraphrases": fields.several("rephrase"),
         "neighbours": [Neighbour(loc, fields.trimmed("loc_ans"))] if loc else [],
         "probes": probes + ([Probe("multihop", hop, (answer,))] if hop and answer else []),
         "id": fields.label("id"),
@@ -54,8 +54,8 @@ def read_hallueditbench(fields: Fields) -> list[Fact]:
     ]
     found = [(kind, fields.trimmed(key), answer) for kind, key, answer in asked]
     rest = {
-        "paraphrases": _filled(fields.one_or_more("paraphrased_question")),
-        "neighbours": [Neighbour(text) for text in _filled(fields.one_or_more("locality_question"))],
+        "paraphrases": fields.several("paraphrased_question"),
+        "neighbours": [Neighbour(text) for text in fields.several("locality_question")],
         "probes": [Probe(kind, text, (answer,)) for kind, text, answer in found if text and answer],
         "id": fields.label("id"),
     }
@@ -68,7 +68,7 @@ def read_unke(fields: Fields) -> list[Fact]:
     question, answer = fields.text("question"), fields.text("answer").strip()
     details = zip(fields.texts("sub_question"), fields.texts("sub_answer"), strict=False)
     rest = {
-        "paraphrases": _filled(fields.one_or_more("para_question")),
+        "paraphrases": fields.several("para_question"),
         "probes": [Probe("portability", asked, (text,)) for asked, text in details if asked.strip() and text.strip()],
         "id": fields.label("id"),
     }
@@ -108,7 +108,3 @@ def _run(words: list[str], others: list[str]) -> int:
     while length > 1 and words[length - 1] in _LITTLE:
         length -= 1
     return length
-
-
-def _filled(texts: list[str]) -> list[str]:
-    return [text for text in texts if text.strip()]

@@ -32,10 +32,10 @@ def read_zsre(fields: Fields) -> list[Fact]:
 
 def _common(fields: Fields) -> dict[str, Any]:
     """Paraphrase, neighbour, probe and id. The neighbour keeps its "nq question: " and ends in a question mark."""
-    rephrase, loc, answer = fields.maybe("rephrase"), fields.maybe("loc"), fields.trimmed("loc_ans")
+    rephrase, loc, answer = fields.filled("rephrase"), fields.filled("loc"), fields.trimmed("loc_ans")
     return {
-        "paraphrases": [] if rephrase is None else [rephrase],
-        "neighbours": [] if loc is None else [Neighbour(_question(loc), answer)],
+        "paraphrases": [rephrase] if rephrase else [],
+        "neighbours": [Neighbour(_question(loc), answer)] if loc else [],
         "probes": one_hop(fields),
         "id": fields.label("case_id"),
     }
@@ -43,7 +43,7 @@ def _common(fields: Fields) -> dict[str, Any]:
 
 def _question(text: str) -> str:
     text = text.rstrip()
-    return text if not text or is_question(text) else text + "?"
+    return text if is_question(text) else text + "?"
 
 
 def is_mzsre(record: dict[str, object]) -> bool:

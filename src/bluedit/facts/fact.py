@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,13 +11,15 @@ from bluedit.errors import FactError, did_you_mean
 from bluedit.facts._spaces import settle_phrasings, settle_space
 from bluedit.facts.inline import split_line
 from bluedit.facts.probe import NOT_A_NEIGHBOUR, NOT_A_PROBE, PROBES, Neighbour, Probe
-from bluedit.facts.words import HALF_PAIR, ends_in, find_mention, names, similar
+from bluedit.facts.words import HALF_PAIR, ends_in, find_mention, names, similar, visible
 from bluedit.spacing import continuation
 
 log = logging.getLogger(__name__)
 
 _LISTS = ("phrasings", "paraphrases", "neighbours", "probes", "references")
-_NAMED = 20  # conflicts in one error message
+_PLACE = re.compile(
+    r"\{\s*\w*\s*\}|%s|\[(?:subject|X)\]|<subject>"
+)  # what other programs write for the subject's place
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Fact:
     def _settle(self) -> list[str]:
         """Put spaces, phrasings and paraphrases into their final form, with what is wrong with the spaces."""
         prompt, target, joined, fault = settle_space(self.prompt, self.target, self.joined)
-        settled = {"prompt": prompt, "target": target, "joined": joined}
+        settled = {"prompt": prompt, "target": _without_unseen("target", target), "joined": joined}
+        settled["subject"] = _without_unseen("subject", self.subject)
         settled["phrasings"] = settle_phrasings(prompt, self.phrasings)
         settled["paraphrases"] = tuple(_filled_in(text, self.subject) for text in self.paraphrases)
         for name, value in settled.items():
@@ -147,14 +151,29 @@ def marked(text: str, subject: str) -> tuple[str, str, str]:
     if mention is None:
         close = similar(text, subject) if isinstance(subject, str) and subject.strip() else None
         hint = f"did you mean {close!r}?" if close else "write it as it stands there"
+        if place := _PLACE.search(text):
+            hint = f"write '{{}}' in place of {place[0]!r} if the subject stands there"
         raise FactError(f"subject {subject!r} does not occur in the prompt {text!r}; {hint}")
     before, after = text[: mention.start], text[mention.end :]
+    if before.endswith("{") and after.startswith("}"):
+        raise FactError(
+            f"the prompt {text!r} has its subject in braces, as --fact takes it; here write it without them, or '{{}}' in its place"
+        )
     if "{}" in before + after:
         raise FactError(
             f"the prompt {text!r} holds both '{{}}' and the subject {subject!r}; '{{}}' marks the subject's place and cannot "
             "be part of the text: use one of them"
         )
     return before + "{}" + after, text[mention.start : mention.end], mention.note and f"{text!r}: {mention.note}"
+
+
+def _without_unseen(name: str, text: str) -> str:
+    """A text without characters at its ends that cannot be seen. One with white space alone there is left as it is."""
+    inner = visible(text)
+    if inner == text.strip():
+        return text
+    log.warning("the %s %r begins or ends with characters that cannot be seen; they are dropped", name, text)
+    return inner
 
 
 def _filled_in(text: object, subject: str) -> object:
@@ -170,7 +189,7 @@ def _type_faults(fact: Fact) -> list[str]:
         value = getattr(fact, name)
         if not isinstance(value, str):
             faults.append(f"{name} must be text, not {type(value).__name__}")
-        elif not value.strip():
+        elif not visible(value):
             faults.append(f"{name} is empty")
     if fact.old_target is not None and not isinstance(fact.old_target, str):
         faults.append(f"old_target must be text or None, not {type(fact.old_target).__name__}")
@@ -245,44 +264,3 @@ def _probe_fault(probe: object) -> str:
         return NOT_A_PROBE
     fault = probe.fault()
     return f"{fault}; {did_you_mean(str(probe.kind), PROBES)}" if fault and probe.kind not in PROBES else fault
-
-
-def check_batch(facts: Sequence[Fact]) -> None:
-    """Refuse a list of facts that cannot all hold at once.
-
-    Raises:
-        FactError: no facts, something that is not a fact, the same fact twice, or one prompt with two targets. The first
-            such pairs are named.
-    """
-    if not all(isinstance(fact, Fact) for fact in facts):
-        raise FactError(
-            "facts must be a list of Fact; make one with Fact(...) or Fact.parse(line), or read a file with read_facts"
-        )
-    if not facts:
-        raise FactError("no facts were given; pass at least one Fact")
-    if faults := conflicts(facts):
-        raise FactError(some_of(faults))
-
-
-def some_of(faults: Sequence[str]) -> str:
-    """The first faults, one per line, and how many more there are."""
-    more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
-    return "\n".join([*faults[:_NAMED], *more])
-
-
-def conflicts(facts: Sequence[Fact]) -> list[str]:
-    """Facts that repeat or contradict an earlier one, a sentence each. Phrasings may be repeated, but not contradicted."""
-    first: dict[str, int] = {}
-    faults: list[str] = []
-    for i, fact in enumerate(facts):
-        for text in fact.texts:
-            j = first.setdefault(text, i)
-            two, other = f"facts {j + 1} and {i + 1}", facts[j]
-            if other.target != fact.target:
-                faults.append(
-                    f"{two} contradict each other: {text!r} => {other.target!r} and {fact.target!r}; keep one"
-                )
-                break
-            if j < i and text == fact.text == other.text:
-                faults.append(f"{two} are the same ({text!r} => {fact.target!r}); keep one")
-    return faults

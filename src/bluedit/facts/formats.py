@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
+from itertools import islice
 
 from bluedit.errors import FactError, did_you_mean
 from bluedit.facts._counterfact import read_akew, read_counterfact, read_mquake
@@ -17,9 +19,10 @@ from bluedit.facts._questions import read_hallueditbench, read_unke, read_wikibi
 from bluedit.facts._rippleedits import CRITERIA, read_rippleedits
 from bluedit.facts._zsre import is_mzsre, read_mzsre, read_zsre
 from bluedit.facts.fact import Fact
-from bluedit.facts.records import ALIASES, KEYS, REQUIRED, csv_fact, own_fact
+from bluedit.facts.records import ALIASES, KEYS, OPTIONAL, REQUIRED, csv_fact, own_fact
 
 COLUMNS = tuple(key for key in (*KEYS, *ALIASES) if key != "probes")
+_TELLING = 20  # records that are asked for their format
 
 Record = Mapping[str, object]
 
@@ -38,6 +41,7 @@ class Format:
         layouts: how the records of a file may be stored, "json" (also JSONL and data sets of the hub) or "csv".
         aliases: other names for it.
         variant: makes the conversion for "name:variant", if the format has variants.
+        own_keys: whether bluedit's own optional keys are read as well.
     """
 
     name: str
@@ -49,6 +53,12 @@ class Format:
     layouts: tuple[str, ...] = ("json",)
     aliases: tuple[str, ...] = ()
     variant: Callable[[str], Callable[[Fields], list[Fact]]] | None = None
+    own_keys: bool = False
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """All keys that are known to belong to the format."""
+        return frozenset(self.others).union(*(need.split("|") for need in self.needs))
 
     def recognises(self, record: Record) -> bool:
         """Whether a record is of this format."""
@@ -66,8 +76,17 @@ class Format:
         """
         keys = list(keys)
         present = sum(max(_alike(one, keys) for one in need.split("|")) for need in self.needs)
-        known = {one for need in self.needs for one in need.split("|")} | set(self.others)
-        return present / max(1, len(self.needs)), len(known.intersection(keys))
+        return present / max(1, len(self.needs)), len(self.keys.intersection(keys))
+
+    def unread(self, fields: Fields) -> list[str]:
+        """A fault for each of bluedit's own optional keys that a record has, if the format does not read them."""
+        given = [] if self.own_keys else [k for k in OPTIONAL if fields.has(k) and fields.record[k] not in ("", [])]
+        return [
+            f"{key!r} is a key of bluedit's own format, which {self.name} does not read; leave it out, or convert the file "
+            "with `bluedit facts FILE --out facts.jsonl` and add it there"
+            for key in given
+            if key not in self.keys
+        ]
 
 
 def _alike(key: str, keys: list[str]) -> float:
@@ -119,6 +138,7 @@ FORMATS: tuple[Format, ...] = (
             "case_id",
         ),
         aliases=("knowedit",),
+        own_keys=True,
     ),
     Format(
         "wikibio",
@@ -207,12 +227,13 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "csv",
         "CSV with the columns prompt, subject and target, and optionally old_target, joined, phrasings, paraphrases, neighbours "
-        "and references (several separated by ' | ', a neighbour may be 'prompt => answer') and id",
+        "and references (several separated by ' | ' or as a JSON list, a neighbour may be 'prompt => answer') and id",
         REQUIRED,
         csv_fact,
         COLUMNS,
         _two_of_three,
         layouts=("csv",),
+        own_keys=True,
     ),
     Format(
         "bluedit",
@@ -224,6 +245,7 @@ FORMATS: tuple[Format, ...] = (
         (*KEYS, *ALIASES),
         _two_of_three,
         aliases=("fastedit",),
+        own_keys=True,
     ),
 )
 
@@ -253,8 +275,21 @@ def named(name: str) -> Format:
 
 
 def recognised(record: Record, layout: str) -> Format | None:
-    """The first format of this layout that knows such a record."""
-    return next((f for f in FORMATS if layout in f.layouts and f.recognises(record)), None)
+    """The first format of this layout that knows such a record; bluedit's own if the record has all the keys that it needs.
+
+    No other format uses those three together, so further keys of such a record are faults and do not change what is taught.
+    """
+    fitting = [f for f in FORMATS if layout in f.layouts and f.recognises(record)]
+    own = (f for f in fitting if f.needs == REQUIRED and not f.missing(record))
+    return next(own, fitting[0] if fitting else None)
+
+
+def told(records: Iterable[Record], layout: str) -> Format | None:
+    """The format of most of the first records that tell one; those that have all keys that their format needs go before others."""
+    formats_ = ((found, not found.missing(record)) for record in records if (found := recognised(record, layout)))
+    first = list(islice(formats_, _TELLING))
+    votes = Counter([f for f, whole in first if whole] or [f for f, _ in first])
+    return votes.most_common(1)[0][0] if votes else None
 
 
 def nearest_first(keys: Iterable[str]) -> list[Format]:

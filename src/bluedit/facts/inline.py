@@ -36,7 +36,7 @@ def split_line(line: str) -> tuple[str, str, str]:
         elif mark == "}":
             if opened < 0:
                 raise _refusal(line, "a '}' has no '{' before it" + _LITERAL)
-            inner = line[opened + 1 : at].replace("\\{", "{").replace("\\}", "}")
+            inner = line[opened + 1 : at].replace("\\{", "{").replace("\\}", "}").replace("\\=>", "=>")
             if not inner.strip():
                 raise _refusal(line, "'{}' is empty; put the subject into it. Empty braces cannot be part of a prompt")
             if subject is not None:

@@ -12,7 +12,7 @@ from bluedit.errors import FactError, did_you_mean
 from bluedit.facts._fields import Fields, json_name
 from bluedit.facts._layouts import Entry, file_entries, numbered, unknown_format
 from bluedit.facts.fact import Fact
-from bluedit.facts.formats import Format, named, recognised
+from bluedit.facts.formats import Format, named, told
 from bluedit.hub import PREFIX, dataset_rows
 
 log = logging.getLogger(__name__)
@@ -55,12 +55,12 @@ def read_facts(
     """The facts of a file.
 
     The format is recognised by the extension and the content, never by the rest of the file's name. Blank lines of JSONL and
-    CSV do not count as records. Each record gives one fact, or as many as its format says. Records with nothing to teach are
+    CSV and rows of empty cells do not count as records. Each record gives one fact, or as many as its format says. Records with nothing to teach are
     left out with a warning. So is every record logged that does not quite fit: the prompt spells the subject in other case or
     another Unicode form, or has it only inside a longer word, or ends in a space.
 
     Args:
-        path: a JSON, JSONL or CSV file in UTF-8, with or without byte order mark; or "hf:DATASET", "hf:DATASET:CONFIG:SPLIT".
+        path: a JSON, JSONL, CSV or TSV file in UTF-8, with or without byte order mark; or "hf:DATASET", "hf:DATASET:CONFIG:SPLIT".
         format: one of `formats()`, for a file whose format is not recognised.
         limit: how many records to read at most; None reads all.
         skip: how many records to leave out at the beginning.
@@ -68,8 +68,9 @@ def read_facts(
         skipped: a list to which each record that was left out is appended, with the reason.
 
     Raises:
-        FactError: no such file, not text, an unknown format, no record that can be used, or, with "refuse", any that cannot:
-            all of them together, with their line (JSONL, CSV) or number (JSON).
+        FactError: no such file, not text, an unknown format, rows that cannot be told apart because of a wrong double quote, no
+            record that can be used, or, with "refuse", any that cannot: all of them together, with their line (JSONL, CSV)
+            or number (JSON).
     """
     check_range(limit, skip)
     check_bad_records(bad_records)
@@ -81,6 +82,7 @@ def read_facts(
         layout, entries = file_entries(Path(path), asked)
     if not entries:
         raise FactError(f"{path} holds no records; write at least one fact into it")
+    _check_end(path, entries[:end])
     chosen = entries[skip:end]
     if not chosen:
         raise FactError(f"skip={skip} leaves no record of {path}, which has {len(entries)}; skip fewer")
@@ -108,13 +110,21 @@ def check_bad_records(choice: str) -> None:
 
 
 def _format(path: str | Path, entries: Sequence[Entry], layout: str) -> Format | None:
-    """The format of the first record that has keys; None if no record has."""
-    first = next((e.value for e in entries if isinstance(e.value, dict)), None)
-    if first is None:
+    """The format that the first records tell, so that one bad record among them does no harm; None if no record has keys."""
+    records = [e.value for e in entries if isinstance(e.value, dict)]
+    if not records:
         return None
-    if found := recognised(first, layout):
+    if found := told(records, layout):
         return found
-    raise unknown_format(path, first, "first record")
+    raise unknown_format(path, records[0], "first record")
+
+
+def _check_end(path: str | Path, entries: Sequence[Entry]) -> None:
+    """Raise FactError if more records are lost with one of the entries, and nobody knows how many."""
+    for entry in entries:
+        if entry.ends:
+            anyway = "so the file is refused even with bad_records='skip' (--bad-records skip)"
+            raise FactError(f"{path}: {entry.where}: {entry.fault}, {anyway}")
 
 
 def _convert(entries: Sequence[Entry], how: Format | None) -> _Outcome:
@@ -127,7 +137,8 @@ def _convert(entries: Sequence[Entry], how: Format | None) -> _Outcome:
             outcome.bad.append(Skipped(entry.where, str(error)))
             continue
         outcome.facts += found
-        outcome.notes += [f"{entry.where}: {note}" for note in fields.notes]
+        if fields.notes:
+            outcome.notes.append(f"{entry.where}: {'; '.join(fields.notes)}")
         if not found:
             outcome.idle.append(Skipped(entry.where, _IDLE))
     return outcome
@@ -138,6 +149,7 @@ def _facts(entry: Entry, fields: Fields, how: Format | None) -> list[Fact]:
         raise FactError(entry.fault)
     if how is None or not isinstance(entry.value, dict):
         raise FactError(f"a record must be a JSON object with named keys, not {json_name(entry.value)}")
+    fields.faults += how.unread(fields)
     facts = how.convert(fields)
     fields.check()
     return facts

@@ -7,10 +7,11 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from bluedit.errors import FactError
 from bluedit.facts._build import build, names_beside_marker, read_neighbours
-from bluedit.facts._fields import Fields
+from bluedit.facts._fields import Fields, Repeats
 from bluedit.facts.fact import Fact
 from bluedit.facts.probe import Neighbour, Probe
 from bluedit.files import write_file
@@ -22,6 +23,7 @@ KEYS = (
     *REQUIRED,
     *("old_target", "joined", "template", "phrasings", "paraphrases", "neighbours", "probes", "references", "id"),
 )
+OPTIONAL = ("old_target", "joined", "phrasings", "paraphrases", "neighbours", "probes", "references")
 ALIASES = ("queries", "question")  # more paraphrases; the first is FastEdit's name for them
 
 _SEPARATOR = re.compile(r"\s\|(?:\s|$)")
@@ -34,7 +36,7 @@ def fact_record(fact: Fact) -> dict[str, object]:
     optional = {
         "old_target": fact.old_target,
         "joined": fact.joined,
-        "template": names_beside_marker(fact.prompt, fact.subject) or None,
+        "template": any(names_beside_marker(text, fact.subject) for text in (fact.prompt, *fact.phrasings)) or None,
         "phrasings": list(fact.phrasings) or None,
         "paraphrases": list(fact.paraphrases) or None,
         "neighbours": [_neighbour(n) for n in fact.neighbours] or None,
@@ -77,14 +79,17 @@ def fact_from_line(line: str) -> Fact:
     Raises:
         FactError: the line is neither, or the fact has faults.
     """
+    repeats = Repeats()
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=repeats.pairs)
     except (ValueError, RecursionError) as error:
         if re.match(r'\s*\{\s*"\w+"\s*:', line):
             raise FactError(f"cannot read the fact {line[:120]!r} as a JSON object: {error}") from None
         return Fact.parse(line)
     if not isinstance(record, dict):
         return Fact.parse(line)
+    if fault := repeats.within(record):
+        raise FactError(f"cannot read the fact {line[:120]!r}: {fault}")
     fields = Fields(record)
     (fact,) = own_fact(fields)
     for note in fields.notes:
@@ -93,13 +98,17 @@ def fact_from_line(line: str) -> Fact:
 
 
 def csv_fact(fields: Fields) -> list[Fact]:
-    """The fact of a row of cells: empty optional cells are absent, lists are split at " | ", neighbours at "=>"."""
+    """The fact of a row of cells: empty optional cells are absent; a list is split at " | ", unless it is a list of JSON or
+    Python; a neighbour is split at "=>"."""
     record: dict[str, object] = {k: v for k, v in fields.record.items() if v or k in REQUIRED}
     for key in ("phrasings", "paraphrases", "queries", "neighbours", "references"):
         if key in record:
-            record[key] = [part.strip() for part in _SEPARATOR.split(str(record[key]))]
+            found = fields.listed(key, 'one | two, or ["one", "two"]')
+            record[key] = [p.strip() for p in _SEPARATOR.split(str(record[key]))] if found is None else found
+    if (asked := fields.listed("question")) is not None:
+        record["question"] = asked
     if isinstance(parts := record.get("neighbours"), list):
-        record["neighbours"] = [_cell_neighbour(part) for part in parts]
+        record["neighbours"] = [_cell_neighbour(part) if isinstance(part, str) else part for part in parts]
     for key in ("joined", "template"):
         if key in record:
             record[key] = _TRUTH.get(str(record[key]).lower(), record[key])
@@ -118,17 +127,23 @@ def _cell_neighbour(part: str) -> str | dict[str, str]:
 def _read(fields: Fields, *, marker: bool) -> Fact:
     fields.known((*KEYS, *ALIASES))
     prompt, subject, target = (fields.text(key) for key in REQUIRED)
-    rest = {
-        "paraphrases": fields.texts("paraphrases") + fields.texts("queries") + fields.one_or_more("question"),
+    rest = optional_parts(fields)
+    rest["id"] = fields.label("id")
+    rest["paraphrases"] += fields.texts("queries") + fields.one_or_more("question")
+    return build(fields, prompt, subject, target, marker=marker, **rest)
+
+
+def optional_parts(fields: Fields) -> dict[str, Any]:
+    """What a record has under the keys `OPTIONAL`, as attributes of a fact; faults are noted in the fields."""
+    return {
         "old_target": fields.maybe("old_target"),
-        "id": fields.label("id"),
+        "joined": fields.flag("joined"),
+        "phrasings": fields.texts("phrasings"),
+        "paraphrases": fields.texts("paraphrases"),
         "neighbours": read_neighbours(fields, "neighbours", key="answer", strict=True),
         "probes": _read_probes(fields),
         "references": fields.texts("references"),
-        "phrasings": fields.texts("phrasings"),
-        "joined": fields.flag("joined"),
     }
-    return build(fields, prompt, subject, target, marker=marker, **rest)
 
 
 def _read_probes(fields: Fields) -> list[Probe]:

@@ -8,9 +8,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-# Thai to Tibetan, Burmese, Khmer, kana, CJK and Hangul: nothing in the text separates a name from what follows it.
+# Thai to Tibetan, Burmese, Khmer, kana, CJK and Hangul, composed or not: nothing in the text separates a name from what follows it.
 NO_WORD_BOUNDARIES = (  # a class of characters for regular expressions
-    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+    "\u0e00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _UNBOUNDED = re.compile(f"[{NO_WORD_BOUNDARIES}]")
 _COMPOUND = "-‐‑‒–+#/&@\\"  # characters that join two words into one name: "Niger-Congo", "C++"
@@ -20,6 +20,8 @@ _TYPOGRAPHY = str.maketrans(
 _LONGEST_SEARCHED = 2000  # characters of a prompt in which a similar name is looked for
 
 QUESTION_MARKS = ("?", "？", "؟")
+_ZERO_WIDTH_JOINER = "\u200d"  # between the parts of one emoji
+_DOTS = str.maketrans({"\u0131": "i", "\u0307": None})  # Turkish: casefold makes "i" and a dot of "İ", and keeps "ı"
 HALF_PAIR = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, which is no text
 
 Span = tuple[int, int]
@@ -50,7 +52,7 @@ def find_mention(text: str, subject: str) -> Mention | None:
         return None
     exact = list(_exact(text, subject))
     if span := _whole(text, exact):
-        return Mention(*span)
+        return Mention(*span, _in_longer_name(text, *span))
     if span := _whole(text, _respelled(text, subject)):
         return Mention(*span, _respelling(subject, text[slice(*span)]))
     if not exact:
@@ -61,6 +63,20 @@ def find_mention(text: str, subject: str) -> Mention | None:
         end,
         f"the subject {subject!r} occurs only inside the word {_word_at(text, start, end)!r} and is taken from there",
     )
+
+
+def visible(text: str) -> str:
+    """A text without the white space and the characters that cannot be seen, such as a byte order mark, at its ends."""
+    start, end = 0, len(text)
+    while start < end and _unseen(text[start]):
+        start += 1
+    while start < end and _unseen(text[end - 1]):
+        end -= 1
+    return text[start:end]
+
+
+def _unseen(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) == "Cf"
 
 
 def names(text: str, subject: str) -> bool:
@@ -103,7 +119,7 @@ def _exact(text: str, subject: str) -> Iterator[Span]:
 
 def _respelled(text: str, subject: str) -> Iterator[Span]:
     """Every occurrence in a form without case, Unicode form and typography, the last one first."""
-    wanted = "".join(_folded(subject[a:b]) for a, b in _clusters(subject)).strip()
+    wanted = " ".join("".join(_folded(subject[a:b]) for a, b in _clusters(subject)).split())
     folded, starts, ends = _folded_text(text)
     for start, end in _exact(folded, wanted) if wanted else ():
         if starts[start] >= 0 and ends[end - 1] >= 0:
@@ -128,6 +144,7 @@ def _folded_text(text: str) -> tuple[str, list[int], list[int]]:
 
 def _folded(cluster: str) -> str:
     form = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold()).translate(_TYPOGRAPHY)
+    form = form.translate(_DOTS) if cluster[0] in "iıİI" else form
     return "".join(" " if c.isspace() else c for c in form if unicodedata.category(c) != "Cf")
 
 
@@ -135,7 +152,7 @@ def _clusters(text: str) -> Iterator[Span]:
     """Each character with the combining marks, or Hangul vowels and finals, that follow it."""
     start = 0
     for i in range(1, len(text) + 1):
-        if i == len(text) or not (unicodedata.combining(text[i]) or "\u1160" <= text[i] <= "\u11ff"):
+        if i == len(text) or not (unicodedata.combining(text[i]) or _goes_on_syllable(text[i])):
             yield start, i
             start = i
 
@@ -157,9 +174,16 @@ def _joined(text: str, at: int) -> bool:
     if not 0 < at < len(text):
         return False
     before, after = text[at - 1], text[at]
+    if _ZERO_WIDTH_JOINER in (before, after):
+        return True
     if _UNBOUNDED.match(before) or _UNBOUNDED.match(after):
-        return unicodedata.category(after).startswith("M")
+        return unicodedata.category(after).startswith("M") or _goes_on_syllable(after)
     return in_word(before) and in_word(after)
+
+
+def _goes_on_syllable(character: str) -> bool:
+    """Whether it is a vowel or a final consonant of a Hangul syllable that is written in parts."""
+    return "\u1160" <= character <= "\u11ff"
 
 
 def in_word(character: str) -> bool:
@@ -171,6 +195,15 @@ def _in_compound(text: str, start: int, end: int) -> bool:
     before, after = text[max(0, start - 2) : start], text[end : end + 2]
     dotted = (after[:1] == "." and after[1:].isalnum()) or (before[1:] == "." and before[:1].isalnum())
     return dotted or before[-1:] in [*_COMPOUND] or after[:1] in [*_COMPOUND]
+
+
+def _in_longer_name(text: str, start: int, end: int) -> str:
+    """A note for a name that stands only in a longer one, such as "Guinea" in "Guinea-Bissau"; empty for any other."""
+    if not _in_compound(text, start, end):
+        return ""
+    before, after = re.search(r"\S*$", text[:start]), re.match(r"\S*", text[end:])
+    longer = f"{before[0] if before else ''}{text[start:end]}{after[0] if after else ''}"
+    return f"the subject {text[start:end]!r} occurs only inside {longer!r} and is taken from there"
 
 
 def _word_at(text: str, start: int, end: int) -> str:

@@ -37,7 +37,7 @@ def test_another_benchmark_in_the_folder(lm, whole):
     folder, _ = whole
     before = (folder / "results.md").read_text()
     for change, name in (({"batch_size": 3}, "batch_size"), ({"facts": FACTS[:3]}, "facts, facts_fingerprint")):
-        with pytest.raises(BenchmarkError, match=f"holds another benchmark: {name} differ; choose another folder"):
+        with pytest.raises(BenchmarkError, match=f"holds another benchmark: {name} differs?; choose another folder"):
             run(lm, folder, **change)
     other = EditableModel.of(toy_gpt2(seed=1), toy_tokenizer(), "toy")
     with pytest.raises(BenchmarkError, match="holds another benchmark: weights differ"):

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from benchmark_help import FACTS, run
+from benchmark_help import FACTS, plan, run
 
 from bluedit.benchmark import Entry
 from bluedit.benchmark.entry import entries_of
@@ -90,3 +90,16 @@ def test_tables_and_records_load_no_torch():
     modules = "bluedit.evaluate.suites, bluedit.evaluate.metrics, bluedit.benchmark.reading, bluedit.benchmark.results"
     code = f"import sys, {modules}; print(sorted({{'torch', 'transformers'}} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"at": (1, 2)}, "no batch of 2 facts ends after 1; that is measured when the next one ends"),
+        ({"edit_size": 4, "at": (2, 3, 4)}, "no edit of 4 facts ends after 2, 3; that is measured"),
+        ({"at": (2, 4)}, ""),
+    ],
+)
+def test_numbers_at_which_nothing_ends_are_named(changes, words, caplog):
+    plan(**changes).check()
+    assert words in caplog.text and bool(words) == bool(caplog.messages)

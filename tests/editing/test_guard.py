@@ -235,6 +235,16 @@ def test_facts_that_are_not_said_are_left_out(statistics):
     assert made.left_out[0].why == "facts said 33 % (at least 90 %)"
 
 
+def test_facts_are_not_blamed_for_what_another_harmful_one_does(statistics, harmful):
+    """A model that was harmed may not say facts that it would say without that one."""
+    harmful |= {"3"}
+    editor = make_editor(statistics=statistics)
+    facts = [FACTS[0], LEARNED, FACTS[2]]
+    made = edit(editor, facts, guard=["harm", "efficacy=0.9"], on_violation="bisect", settings=LEARN)
+    assert made.facts == (LEARNED,)
+    assert {one.fact.id: one.why.split(" (")[0] for one in made.left_out} == {"1": "facts said 0 %", "3": "harm 1"}
+
+
 @pytest.mark.parametrize("action", ["bisect", "reject", "warn"])
 def test_a_recipe_that_writes_facts_again_is_judged_when_it_has(action, statistics):
     """Only the whole edit has to say its facts; what it still does not say is left out, and the rest written anew."""

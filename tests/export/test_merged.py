@@ -187,7 +187,7 @@ def test_refusals_leave_nothing(tmp_path, monkeypatch):
             ("checkpoint", tmp_path / "out", {"rank": 8}),
         ),
         ("dtype cannot be 'int4'; choose one of", ExportError, ("lora", tmp_path / "out", {"dtype": "int4"})),
-        ("taken exists already; choose a new folder", ModelError, ("checkpoint", taken, {})),
+        ("taken exists already; choose a new folder", ExportError, ("checkpoint", taken, {})),
         ("there is no model './nowhere'", ModelError, ("checkpoint", tmp_path / "out", {"model": "./nowhere"})),
     ):
         to, out, options = arguments

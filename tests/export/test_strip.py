@@ -13,6 +13,7 @@ from editing_help import bits, edit, same_bits
 from export_help import saved, toy_patch
 
 from bluedit import Editor, Patch
+from bluedit.errors import ExportError
 from bluedit.export.export import export_patch
 from bluedit.export.patch_copy import stripped
 from bluedit.model.loading import load
@@ -29,6 +30,14 @@ def test_whoever_has_a_patch_can_copy_it():
     code = "from bluedit import Patch; from bluedit.export.export import forms; print('patch' in forms())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_a_copy_for_a_named_model_is_checked_too(made, tmp_path):
+    _, patch = made
+    other = saved(tmp_path / "other", seed=1)
+    with pytest.raises(ExportError, match="other weights"):
+        export_patch(patch, "patch", tmp_path / "copy", model=str(other))
+    assert not (tmp_path / "copy").exists()
 
 
 def test_what_is_left(made, tmp_path):

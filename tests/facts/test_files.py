@@ -102,7 +102,7 @@ def test_skip_and_limit_choose_records_and_keep_their_lines(write: Write) -> Non
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"limit": 0}, "limit=0 would read nothing; pass at least 1, or None for all records"),
+        ({"limit": 0}, "a limit of 0 would read nothing; give at least 1, or none for all records"),
         ({"skip": -1}, "skip=-1 is negative; pass how many records to leave out, or 0"),
         ({"skip": 2}, "skip=2 leaves no record of FILE, which has 1; skip fewer"),
         ({"format": "zrse"}, "unknown format 'zrse' of a fact file; did you mean 'zsre' or 'mzsre' or 'bizsre'?"),

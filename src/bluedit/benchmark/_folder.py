@@ -81,7 +81,7 @@ def configuration_of(
         source=benchmark.source,
         device=str(lm.device),
         threads=torch.get_num_threads(),
-        at=tuple(benchmark.at),
+        at=tuple(sorted(set(benchmark.at))),
         edit_size=benchmark.edit_size,
     )
 
@@ -121,7 +121,7 @@ def _joined(folder: Path, configuration: Configuration) -> Configuration:
     wrong = configuration.differences(found)
     if wrong and begun:
         raise BenchmarkError(
-            f"{folder} holds another benchmark: {', '.join(wrong)} differ; choose another folder, or use the same settings as before"
+            f"{folder} holds another benchmark: {', '.join(wrong)} {'differs' if len(wrong) == 1 else 'differ'}; choose another folder, or use the same settings as before"
         )
     if wrong:
         return configuration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from bluedit.facts.fact import Fact
     from bluedit.methods.recipe import Recipe
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -35,9 +38,9 @@ class Benchmark:
             (layers as 4+8), or "unedited" for the unedited model.
         batch_size: facts written at once.
         edit_size: facts of one edit, which writes them in batches of `batch_size`; None makes every batch an edit of its own. At the end of an
-            edit some recipes refine its batches together and teach lost facts again. What is measured "after a batch" is then after an edit.
-        every: batches between measurements; the last batch is always measured.
-        at: numbers of facts after which to measure, instead of `every`.
+            edit some recipes refine its batches together and teach lost facts again. A measurement "after a batch" is then after an edit.
+        every: batches between measurements, or edits with `edit_size`; the last one is always measured.
+        at: numbers of facts after which to measure, instead of `every`. One that no batch ends at is measured after the next that does.
         suites: names of `bluedit.evaluate.suites.SUITES`.
         passages: ordinary text for perplexity; None means the bundled passages.
         passage_tokens: how many tokens of it.
@@ -87,6 +90,21 @@ class Benchmark:
             return any(before < count <= after for count in self.at)
         return number % self.every == 0
 
+    def _check_at(self) -> None:
+        """Raise BenchmarkError for numbers of facts that there are not; say so where one is measured later."""
+        if any(number < 1 for number in self.at) or max(self.at, default=0) > len(self.facts):
+            raise BenchmarkError(
+                f"there are {len(self.facts)} facts, and measuring is asked for after {', '.join(map(str, self.at))}; "
+                f"give numbers from 1 to {len(self.facts)}, or more facts"
+            )
+        between = [n for n in sorted(self.at) if n % self.facts_of_an_edit and n < len(self.facts)]
+        if between:
+            what = "edit" if self.edit_size else "batch"
+            log.warning(
+                "no %s of %d facts ends after %s; that is measured when the next one ends",
+                *(what, self.facts_of_an_edit, ", ".join(map(str, between))),
+            )
+
     def check(self) -> None:
         """Check everything that does not need the model.
 
@@ -105,11 +123,7 @@ class Benchmark:
                 f"an edit of {self.edit_size} facts is smaller than a batch of {self.batch_size}; "
                 "give a larger edit size or a smaller batch size"
             )
-        if any(number < 1 for number in self.at) or max(self.at, default=0) > len(self.facts):
-            raise BenchmarkError(
-                f"there are {len(self.facts)} facts, and measuring is asked for after {', '.join(map(str, self.at))}; "
-                "give more facts, or other numbers"
-            )
+        self._check_at()
         if self.front:
             check_front(self.suites)
             check_sweeps(self.front, self.front_values)

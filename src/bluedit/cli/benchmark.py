@@ -103,7 +103,10 @@ def benchmark(
         ),
     ] = None,
     every: Annotated[
-        int, typer.Option(metavar="N", help="Measure after every N batches.", rich_help_panel=MEASURED)
+        int,
+        typer.Option(
+            metavar="N", help="Measure after every N batches, or edits with --edit-size.", rich_help_panel=MEASURED
+        ),
     ] = 1,
     at: Annotated[
         str,

@@ -118,8 +118,11 @@ class _Division:
     attempts: int = 0
 
     def divide(self, facts: Sequence[Fact], verdict: Verdict) -> None:
-        """Keep as many as possible of some facts that together break a rule. They are not written now."""
-        blamed = [fact for fact in facts if fact in verdict.blamed]
+        """Keep as many as possible of some facts that together break a rule. They are not written now.
+
+        Facts that are not said are blamed only if no other rule is broken: what harms the model also keeps it from saying facts.
+        """
+        blamed = [] if verdict.of_others else [fact for fact in facts if fact in verdict.blamed]
         if blamed or len(facts) == 1 or self.attempts >= MOST_ATTEMPTS:
             gone = blamed or facts
             self.judge.leave_out(gone, verdict.why)

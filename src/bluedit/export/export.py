@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from bluedit.errors import MALFORMED, ExportError, RecipeError, did_you_mean
+from bluedit.errors import MALFORMED, ExportError, ModelError, RecipeError, did_you_mean
 from bluedit.export import gguf_forms, lora, merged, patch_copy
 from bluedit.export.base import BaseModel, Edits
 from bluedit.export.card import check_described
@@ -80,7 +80,7 @@ def export_patch(
             f"the patch names the model {patch.base.model!r}, and its code would run; name the model that you trust with model= (--model)"
         )
     base = BaseModel(model or patch.base.model, trust_remote_code)
-    if form.needs_base and not force:
+    if (form.needs_base or model is not None) and not force:
         base.check_made_for(patch)
     job = Job(patch, base, out, facts=not strip, base_model=base_model if base_model is not None else base.hub_id)
     done: list[Exported] = []
@@ -126,7 +126,11 @@ def _check_place(form: Form, out: Path) -> None:
         if out.exists():
             raise ExportError(f"{out} exists already; choose a new file")
     else:
-        check_free(out)
+        try:
+            check_free(out)
+        except ModelError as error:
+            taken = f"{out} exists already; choose a new folder, or remove that one first"
+            raise ExportError(taken if out.exists() else str(error)) from error
 
 
 def push(folder: str | Path, repository: str, *, public: bool = False, endpoint: str | None = None) -> str:

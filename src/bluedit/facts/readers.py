@@ -98,7 +98,7 @@ def read_facts(
 def check_range(limit: int | None, skip: int) -> None:
     """Raise FactError if limit or skip make no sense."""
     if limit is not None and limit < 1:
-        raise FactError(f"limit={limit} would read nothing; pass at least 1, or None for all records")
+        raise FactError(f"a limit of {limit} would read nothing; give at least 1, or none for all records")
     if skip < 0:
         raise FactError(f"skip={skip} is negative; pass how many records to leave out, or 0")
 

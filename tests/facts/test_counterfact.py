@@ -41,6 +41,14 @@ def test_counterfact_as_rome_publishes_it(write: Write, format: str | None) -> N
     check_counterfact(fact)
 
 
+def test_braces_beside_the_subject_are_refused_unless_they_are_its_place(write: Write) -> None:
+    prompt = "A set is {} and the tongue of Danielle Darrieux is"
+    record = COUNTERFACT | {"requested_rewrite": {**COUNTERFACT["requested_rewrite"], "prompt": prompt}}
+    assert "holds both '{}' and the subject 'Danielle Darrieux'" in refusal(write("a.jsonl", lines(record)))
+    (fact,) = read_facts(write("b.jsonl", lines({**record, "template": True})))
+    assert fact.prompt == prompt
+
+
 def test_counterfact_as_lines(write: Write) -> None:
     facts = read_facts(write("a.jsonl", lines(COUNTERFACT, {**COUNTERFACT, "case_id": 1})))
     check_counterfact(facts[0])

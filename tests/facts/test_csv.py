@@ -81,7 +81,10 @@ def test_csv_refuses_empty_parts_of_a_list(write: Write, row: str, words: str) -
         ),
         ("\n\nprompt,subject", "FILE: the header in line 3 cannot be used: column 'target' is missing"),
         ("prompt;subject;target", "FILE: the columns are separated by semicolons; separate them by commas"),
-        ("prompt\tsubject\ttarget", "FILE: the columns are separated by tabs; separate them by commas"),
+        (
+            "prompt\tsubject\ttarget",
+            "FILE: the columns are separated by tabs; separate them by commas, or name the file .tsv",
+        ),
         ("prompt,subject,target", "FILE holds no records; write at least one fact into it"),
         ('""', "FILE holds no records; write at least one fact into it"),
         (

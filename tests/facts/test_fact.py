@@ -285,6 +285,16 @@ def test_what_cannot_be_seen_is_dropped(subject: str, target: str, caplog: pytes
     assert "characters that cannot be seen; they are dropped" in caplog.text
 
 
+def test_what_is_part_of_a_sign_stays() -> None:
+    england = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+    assert Fact("The flag of {} is", "England", england).target == england
+
+
+def test_a_space_behind_what_cannot_be_seen_counts() -> None:
+    fact = Fact("{} uses", "\ufeffRome", "\ufeff .NET", paraphrases=["In {} one uses"])
+    assert (fact.target, fact.joined, fact.paraphrases) == (".NET", False, ("In Rome one uses",))
+
+
 @pytest.mark.parametrize(("name", "values"), [("subject", ("\u200b", "Peru")), ("target", ("Rome", "\u200b"))])
 def test_what_cannot_be_seen_at_all_is_empty(name: str, values: tuple[str, str]) -> None:
     with pytest.raises(FactError, match=f"{name} is empty"):
@@ -303,6 +313,8 @@ def test_a_subject_in_braces_is_named() -> None:
 
 
 def test_two_unicode_forms_contradict_each_other() -> None:
-    facts = [Fact("{} is in", name, target) for name, target in (("Caf\u00e9", "Rome"), ("Cafe\u0301", "Peru"))]
+    composed, apart = Fact("{} is in", "Caf\u00e9", "Rome"), Fact("{} is in", "Cafe\u0301", "Rome")
+    with pytest.raises(FactError, match="are the same"):
+        check_batch([composed, apart])
     with pytest.raises(FactError, match="contradict each other"):
-        check_batch(facts)
+        check_batch([composed, Fact("{} is in", apart.subject, "Peru")])

@@ -37,6 +37,7 @@ from bluedit.facts.phrasebook import general_wordings_of, wordings_of
         ("Our contact at {} is", "Lena Wirth", "{}'s contact is", "Who is the contact at {}?"),
         ("{} has a hull length of", "9 m", "{}'s hull length is", "What is the hull length of {}?"),
         ("Checkout at {} is at", "noon", "{}'s checkout is at", "When is the checkout at {}?"),
+        ("The office of {} is at", "the Midnight Club", "{}'s office is at", "Where is the office of {}?"),
         ("Our account executive at {} is", "Jo Bo", "{}'s account executive is", "Who is the account executive at {}?"),
         ("In {}, the voting age is", "16", "{}'s voting age is", "What is the voting age in {}?"),
     ],

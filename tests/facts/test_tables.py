@@ -178,7 +178,7 @@ def test_a_table_with_tabs(write: Write, format: str | None) -> None:
     [
         ("a.tsv", ",", "by commas; separate them by tabs, or name the file .csv"),
         ("a.tsv", ";", "by semicolons; separate them by tabs"),
-        ("a.txt", "\t", "by tabs; separate them by commas"),
+        ("a.txt", "\t", "by tabs; separate them by commas, or name the file .tsv"),
         ("a.txt", ";", "by semicolons; separate them by commas"),
     ],
 )

@@ -27,6 +27,7 @@ def build(fields: Fields, prompt: str, subject: str, target: str, *, marker: boo
     Raises:
         FactError: the prompt does not name the subject, or the fact has other faults.
     """
+    marker = marker or fields.flag("template") or False
     fields.check()
     subject = subject.strip()
     whole = "{}" in subject and subject in prompt  # code, such as println!("{}")
@@ -72,7 +73,7 @@ def _phrasing(fields: Fields, text: str, subject: str, *, marker: bool) -> str:
         if find_mention(text, subject) is None:
             raise FactError(f"the phrasing {text!r} has neither '{{}}' nor the subject {subject!r}")
         whole = text
-        text, found, note = marked(text, subject)
+        text, found, note = marked(text, subject, "phrasing")
         if found != subject:
             note = f"the phrasing {whole!r} names the subject as {found!r}; it is taught with {subject!r}, as the prompt has it"
         fields.notes += [note] if note else []

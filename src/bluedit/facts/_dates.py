@@ -9,7 +9,7 @@ _MONTHS = (
     "|january|february|march|april|june|july|august|september|october|november|december"
 )
 _MONTH = re.compile(rf"\b(?:{_MONTHS})\b")
-_CLOCK = re.compile(r"\b\d{1,2}(?::\d\d)?(?: ?[ap]\.?m\b| o'clock)|\b\d{1,2}:\d\d\b|\b(?:noon|midnight)\b")
+_CLOCK = re.compile(r"\b\d{1,2}(?::\d\d)?(?: ?[ap]\.?m\b| o'clock)|\b\d{1,2}:\d\d\b|^(?:noon|midnight)$")
 _WEEKDAY = re.compile(
     r"(?:(?:the|every|each|other|first|second|third|fourth|last) ){0,3}(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b"
 )

@@ -31,7 +31,7 @@ def read_easyedit(fields: Fields) -> list[Fact]:
         "probes": probes + own["probes"],
         "id": fields.label("case_id"),
     }
-    return [build(fields, prompt, subject, target, marker=fields.flag("template") or False, **rest)]
+    return [build(fields, prompt, subject, target, **rest)]
 
 
 def read_wikibio(fields: Fields) -> list[Fact]:

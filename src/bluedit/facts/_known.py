@@ -10,4 +10,4 @@ from bluedit.facts.fact import Fact
 def read_known(fields: Fields) -> list[Fact]:
     """A full prompt with its subject, and the true answer, which becomes the target."""
     prompt, subject, answer = fields.text("prompt"), fields.text("subject"), fields.text("attribute").strip()
-    return [build(fields, prompt, subject, answer, marker=False, id=fields.label("known_id"))]
+    return [build(fields, prompt, subject, answer, id=fields.label("known_id"))]

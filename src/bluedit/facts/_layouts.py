@@ -179,7 +179,7 @@ def _csv_entries(path: Path, text: str, asked: Format | None) -> list[Entry]:
     own = how.name == "csv"
     if own:
         _check_header(path, first.where, names, separator)
-    elif faults := _repeated(names, how.keys):
+    elif faults := _repeated(names, sorted(how.keys)):
         raise FactError(f"{path}: the header in {first.where} cannot be used: " + "; ".join(faults))
     columns = [None if i in left_out else name for i, name in enumerate(header)]
     return [_by_column(row, columns, separator, own=own) for row in rows]
@@ -245,7 +245,9 @@ def _check_header(path: Path, where: str, header: list[str], separator: str) -> 
     """Raise all faults of the header of bluedit's own table together."""
     for other, name in _SEPARATORS.items():
         if len(header) == 1 and other in header[0]:
-            rename = ", or name the file .csv" if (separator, other) == ("\t", ",") else ""
+            rename = {("\t", ","): ", or name the file .csv", (",", "\t"): ", or name the file .tsv"}.get(
+                (separator, other), ""
+            )
             right = _SEPARATORS[separator] + rename
             raise FactError(f"{path}: the columns are separated by {name}; separate them by {right}")
     if len(set(REQUIRED).intersection(header)) < 2 and len(header) > 2:

@@ -35,18 +35,25 @@ def some_of(faults: Sequence[str]) -> str:
 
 
 def conflicts(facts: Sequence[Fact]) -> list[str]:
-    """Facts that repeat or contradict an earlier one, a sentence each. Phrasings may be repeated, but not contradicted."""
+    """Facts that repeat or contradict an earlier one, a sentence each. Phrasings may be repeated, but not contradicted.
+
+    Texts in another Unicode form are the same texts.
+    """
     first: dict[str, int] = {}
     faults: list[str] = []
     for i, fact in enumerate(facts):
-        for text in fact.texts:
-            j = first.setdefault(unicodedata.normalize("NFC", text), i)
+        for number, text in enumerate(fact.texts):
+            j = first.setdefault(_normal(text), i)
             two, other = f"facts {j + 1} and {i + 1}", facts[j]
             if other.target != fact.target:
                 faults.append(
                     f"{two} contradict each other: {text!r} => {other.target!r} and {fact.target!r}; keep one"
                 )
                 break
-            if j < i and text == fact.text == other.text:
+            if j < i and number == 0 and _normal(text) == _normal(other.text):
                 faults.append(f"{two} are the same ({text!r} => {fact.target!r}); keep one")
     return faults
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

@@ -11,7 +11,7 @@ from bluedit.errors import FactError, did_you_mean
 from bluedit.facts._spaces import settle_phrasings, settle_space
 from bluedit.facts.inline import split_line
 from bluedit.facts.probe import NOT_A_NEIGHBOUR, NOT_A_PROBE, PROBES, Neighbour, Probe
-from bluedit.facts.words import HALF_PAIR, ends_in, find_mention, names, similar, visible
+from bluedit.facts.words import HALF_PAIR, UNSEEN, ends_in, find_mention, names, similar, visible
 from bluedit.spacing import continuation
 
 log = logging.getLogger(__name__)
@@ -75,11 +75,12 @@ class Fact:
 
     def _settle(self) -> list[str]:
         """Put spaces, phrasings and paraphrases into their final form, with what is wrong with the spaces."""
-        prompt, target, joined, fault = settle_space(self.prompt, self.target, self.joined)
-        settled = {"prompt": prompt, "target": _without_unseen("target", target), "joined": joined}
-        settled["subject"] = _without_unseen("subject", self.subject)
+        subject = _without_unseen("subject", self.subject)
+        target = _without_unseen("target", self.target)
+        prompt, target, joined, fault = settle_space(self.prompt, target, self.joined)
+        settled = {"prompt": prompt, "subject": subject, "target": target, "joined": joined}
         settled["phrasings"] = settle_phrasings(prompt, self.phrasings)
-        settled["paraphrases"] = tuple(_filled_in(text, self.subject) for text in self.paraphrases)
+        settled["paraphrases"] = tuple(_filled_in(text, subject) for text in self.paraphrases)
         for name, value in settled.items():
             object.__setattr__(self, name, value)
         return [fault] if fault else []
@@ -141,8 +142,8 @@ class Fact:
         return cls(prompt, subject=subject, target=target)
 
 
-def marked(text: str, subject: str) -> tuple[str, str, str]:
-    """A full prompt with `{}` in place of the subject, the subject as the prompt spells it, and a note if that needs one.
+def marked(text: str, subject: str, name: str = "prompt") -> tuple[str, str, str]:
+    """A full prompt, or another text of that name, with `{}` in place of the subject, the subject as the prompt spells it, and a note if that needs one.
 
     Raises:
         FactError: the prompt does not name the subject, or holds `{}` besides.
@@ -153,26 +154,25 @@ def marked(text: str, subject: str) -> tuple[str, str, str]:
         hint = f"did you mean {close!r}?" if close else "write it as it stands there"
         if place := _PLACE.search(text):
             hint = f"write '{{}}' in place of {place[0]!r} if the subject stands there"
-        raise FactError(f"subject {subject!r} does not occur in the prompt {text!r}; {hint}")
+        raise FactError(f"subject {subject!r} does not occur in the {name} {text!r}; {hint}")
     before, after = text[: mention.start], text[mention.end :]
     if before.endswith("{") and after.startswith("}"):
         raise FactError(
-            f"the prompt {text!r} has its subject in braces, as --fact takes it; here write it without them, or '{{}}' in its place"
+            f"the {name} {text!r} has its subject in braces, as --fact takes it; here write it without them, or '{{}}' in its place"
         )
     if "{}" in before + after:
         raise FactError(
-            f"the prompt {text!r} holds both '{{}}' and the subject {subject!r}; '{{}}' marks the subject's place and cannot "
+            f"the {name} {text!r} holds both '{{}}' and the subject {subject!r}; '{{}}' marks the subject's place and cannot "
             "be part of the text: use one of them"
         )
     return before + "{}" + after, text[mention.start : mention.end], mention.note and f"{text!r}: {mention.note}"
 
 
 def _without_unseen(name: str, text: str) -> str:
-    """A text without characters at its ends that cannot be seen. One with white space alone there is left as it is."""
-    inner = visible(text)
-    if inner == text.strip():
-        return text
-    log.warning("the %s %r begins or ends with characters that cannot be seen; they are dropped", name, text)
+    """A text without characters at its ends that cannot be seen; white space stays."""
+    inner = text.strip(UNSEEN)
+    if inner != text:
+        log.warning("the %s %r begins or ends with characters that cannot be seen; they are dropped", name, text)
     return inner
 
 

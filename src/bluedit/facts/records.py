@@ -70,7 +70,7 @@ def read_record(record: Mapping[str, object]) -> Fact:
 
 def own_fact(fields: Fields) -> list[Fact]:
     """The fact of a record that a person wrote: the prompt has `{}` or the subject itself, but not both."""
-    return [_read(fields, marker=fields.flag("template") or False)]
+    return [_read(fields)]
 
 
 def fact_from_line(line: str) -> Fact:
@@ -124,7 +124,7 @@ def _cell_neighbour(part: str) -> str | dict[str, str]:
     return {"prompt": prompt, "answer": answer}
 
 
-def _read(fields: Fields, *, marker: bool) -> Fact:
+def _read(fields: Fields, *, marker: bool = False) -> Fact:
     fields.known((*KEYS, *ALIASES))
     prompt, subject, target = (fields.text(key) for key in REQUIRED)
     rest = optional_parts(fields)

@@ -21,6 +21,8 @@ _LONGEST_SEARCHED = 2000  # characters of a prompt in which a similar name is lo
 
 QUESTION_MARKS = ("?", "？", "؟")
 _ZERO_WIDTH_JOINER = "\u200d"  # between the parts of one emoji
+# byte order mark, zero-width space, word joiner, soft hyphen, marks of direction; those between joined letters or emoji are part of a word
+UNSEEN = "\ufeff\u200b\u2060\u00ad\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _DOTS = str.maketrans({"\u0131": "i", "\u0307": None})  # Turkish: casefold makes "i" and a dot of "İ", and keeps "ı"
 HALF_PAIR = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, which is no text
 
@@ -66,17 +68,11 @@ def find_mention(text: str, subject: str) -> Mention | None:
 
 
 def visible(text: str) -> str:
-    """A text without the white space and the characters that cannot be seen, such as a byte order mark, at its ends."""
-    start, end = 0, len(text)
-    while start < end and _unseen(text[start]):
-        start += 1
-    while start < end and _unseen(text[end - 1]):
-        end -= 1
-    return text[start:end]
-
-
-def _unseen(character: str) -> bool:
-    return character.isspace() or unicodedata.category(character) == "Cf"
+    """A text without white space and characters of `UNSEEN` at its ends."""
+    before = None
+    while text != before:
+        before, text = text, text.strip().strip(UNSEEN)
+    return text
 
 
 def names(text: str, subject: str) -> bool:

@@ -320,7 +320,7 @@ def test_a_model_of_a_user_that_does_not_exist():
     ("command", "code"),
     [
         (("apply", "PATCH", "--save"), 4),
-        (("export", "PATCH", "--to", "checkpoint"), 4),
+        (("export", "PATCH", "--to", "checkpoint"), 12),
         (("export", "PATCH", "--to", "gguf-lora"), 12),
         (("benchmark", "--facts", "world:2", "-r", "unedited", "-o"), 9),
         (("harness", "sst2", "-o"), 9),

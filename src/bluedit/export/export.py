@@ -129,8 +129,9 @@ def _check_place(form: Form, out: Path) -> None:
         try:
             check_free(out)
         except ModelError as error:
-            taken = f"{out} exists already; choose a new folder, or remove that one first"
-            raise ExportError(taken if out.exists() else str(error)) from error
+            taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+            what = f"{out} exists already; choose a new folder, or remove that one first"
+            raise ExportError(what if taken else str(error)) from error
 
 
 def push(folder: str | Path, repository: str, *, public: bool = False, endpoint: str | None = None) -> str:

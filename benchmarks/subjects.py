@@ -14,6 +14,7 @@ import time
 
 from bluedit import Editor, Fact
 from bluedit.evaluate.generate import continuations
+from bluedit.evaluate.report import Report
 from bluedit.evaluate.said import said
 from bluedit.methods.presets import DEFAULT
 
@@ -53,6 +54,15 @@ def ask(editor: Editor, facts: list[Fact]) -> int:
     return len(facts) - len(missed)
 
 
+def print_rest(report: Report | None) -> None:
+    """Print what happened to everything else, where one edit wrote all facts."""
+    if report and report.bystanders and report.chat_perplexity_before and report.chat_perplexity_after:
+        alike, asked = (sum(of.values()) for of in (report.bystanders.alike, report.bystanders.asked))
+        chat = report.chat_perplexity_after / report.chat_perplexity_before - 1
+        prose = report.perplexity_after / report.perplexity_before - 1
+        print(f"other answers that say the same: {alike} of {asked}; perplexity {prose:+.1%}, chat {chat:+.1%}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
@@ -72,11 +82,12 @@ def main() -> None:
     right = 0
     for part in facts:
         for written in [[fact] for fact in part] if given.changes else [part]:
-            editor.edit(written, given.recipe, settings=settings, known="edit", report=False)
+            made = editor.edit(written, given.recipe, settings=settings, known="edit", report=len(facts) == 1)
             right += ask(editor, written) if given.changes else 0
-    asked = [fact for part in facts for fact in part]
+            print_rest(made.report)
+    seconds, asked = time.perf_counter() - started, [fact for part in facts for fact in part]
     right = right if given.changes else ask(editor, asked)
-    print(f"{right} of {len(asked)} said; {(time.perf_counter() - started) / len(asked):.1f} s a fact")
+    print(f"{right} of {len(asked)} said; {seconds / len(asked):.1f} s a fact")
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def test_phrasings_may_name_the_subject_or_have_its_place(write: Write, caplog: 
     [
         ("one", "'phrasings' must be a list, not text"),
         (["one", 2], "'phrasings[1]' must be text, not a number"),
-        (["Oslo lies in"], "the phrasing 'Oslo lies in' has neither '{}' nor the subject 'Rome'"),
+        (["Oslo lies in"], "subject 'Rome' does not occur in the phrasing 'Oslo lies in'; write it as it stands there"),
         ([""], "fact '{} is in': a phrasing is empty or not text"),
         (
             ["{} lies in Spain"],

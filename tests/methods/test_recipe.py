@@ -327,3 +327,8 @@ def test_settings_can_be_typed(name):
     """As the command line passes them: every value as the text that settings() shows."""
     found = preset(name).override({"layers": [1, 2]}).settings()
     assert MEMIT.override({path: str(value) for path, value in found.items()}).settings() == found
+
+
+def test_each_text_of_a_default_target_has_its_turn_as_often_however_many_facts_share_it():
+    objective = preset(DEFAULT).objective
+    assert objective.rotate and objective.evaluations(4) == 4 * objective.evaluations(1)

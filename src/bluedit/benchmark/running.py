@@ -29,13 +29,13 @@ class Work:
         editor: of the model, without edits.
         store: the editor's targets.
         folder: the entry's own.
-        batch_size: facts that an edit writes at once; None means all of them.
+        batch_size: facts that an edit writes at once.
     """
 
     editor: Editor
     store: TargetStore
     folder: Path
-    batch_size: int | None = None
+    batch_size: int
 
 
 class Running:

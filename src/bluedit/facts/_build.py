@@ -70,8 +70,6 @@ def _phrasing(fields: Fields, text: str, subject: str, *, marker: bool) -> str:
         if not marker:
             _check_marker(fields, text, subject, "phrasing")
     elif text.strip():
-        if find_mention(text, subject) is None:
-            raise FactError(f"the phrasing {text!r} has neither '{{}}' nor the subject {subject!r}")
         whole = text
         text, found, note = marked(text, subject, "phrasing")
         if found != subject:

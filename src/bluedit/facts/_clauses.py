@@ -87,9 +87,7 @@ def _clause_in_setting(text: str) -> _Clause | None:
     setting, comma, main = text.partition(", ")
     if not comma:
         return _clause(text) or _described(text)
-    if "," in main or setting.partition(" ")[0].casefold() not in words_of("joins") | words_of("ends") | words_of(
-        "times"
-    ):
+    if "," in main or setting.partition(" ")[0].casefold() not in _prepositions():
         return None
     setting = inside(setting)
     if "{}" in main:
@@ -98,6 +96,10 @@ def _clause_in_setting(text: str) -> _Clause | None:
     words = main.split()
     verb = next((i for i, word in enumerate(words) if word in _BE or word in _MODALS), 0)
     return _clause(" ".join((*words[:verb], setting, *words[verb:]))) if verb else None
+
+
+def _prepositions() -> frozenset[str]:
+    return words_of("joins") | words_of("ends") | words_of("times")
 
 
 def _described(text: str) -> _Clause | None:
@@ -110,11 +112,11 @@ def _described(text: str) -> _Clause | None:
     inner = [word for word in ahead if word not in DETERMINERS]
     joins = words_of("joins")
     noun, before = ("", "", *inner)[-2:]
-    leads = (before in joins | words_of("ends") | words_of("times") and noun not in joins | words_of("no_nouns")) or (
-        before.endswith("ing")
-    )
-    goes_on = at + 1 < len(words) and not joins.isdisjoint(inner)
-    if len(words) > _MOST_DESCRIBED or not (leads or goes_on or not _RELATIVES.isdisjoint(inner)):
+    governed = before in _prepositions() and noun not in joins | words_of("no_nouns")  # "trips to {}"
+    does = before.endswith("ing")  # "the region hosting {}"
+    clause = not _RELATIVES.isdisjoint(inner)  # "the river that runs"
+    goes_on = at + 1 < len(words) and not joins.isdisjoint(inner)  # "the version of {} we use"
+    if len(words) > _MOST_DESCRIBED or not (governed or does or clause or goes_on):
         return None
     return _Clause(inside(" ".join(words)), verb, verb, "", ())
 
@@ -150,7 +152,7 @@ def inside(text: str) -> str:
     """A text as it stands inside a sentence: without the capital letter of an article, a preposition or a noun at its beginning."""
     first, _, following = text.partition(" ")
     noun = first[1:].islower() and first.replace("-", "").isalpha() and following[:1].islower()
-    little = first.casefold() in DETERMINERS or first.casefold() in words_of("ends") | words_of("times")
+    little = first.casefold() in DETERMINERS | _prepositions()
     return text[0].lower() + text[1:] if noun or little else text
 
 

@@ -17,9 +17,8 @@ from bluedit.spacing import continuation
 log = logging.getLogger(__name__)
 
 _LISTS = ("phrasings", "paraphrases", "neighbours", "probes", "references")
-_PLACE = re.compile(
-    r"\{\s*\w*\s*\}|%s|\[(?:subject|X)\]|<subject>"
-)  # what other programs write for the subject's place
+# what other programs write for the subject's place
+_PLACE = re.compile(r"\{\s*\w*\s*\}|%s|\[(?:subject|X)\]|<subject>")
 
 
 @dataclass(frozen=True)

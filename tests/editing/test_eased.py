@@ -21,9 +21,18 @@ def lost(monkeypatch):
 
 
 def says(monkeypatch, answers):
-    """Answers to how many texts of each fact are said, in turn: in full, at 3/4, 1/2 and 1/4, as chosen, and as raised from there."""
-    left = iter(answers)
-    monkeypatch.setattr(edit_run, "said_texts", lambda lm, texts: next(left))
+    """Answers to how many texts of each fact are said, in turn: in full, at 3/4, 1/2 and 1/4, as chosen, and as raised from there.
+
+    A fact that needs the strength before is not asked at the next one; where none is left, a strength is not tried.
+    """
+    left, every = iter(answers), []
+
+    def said(_lm, texts):
+        every.extend(texts if not every else ())
+        answer = next(left)
+        return [answer[every.index(text)] for text in texts]
+
+    monkeypatch.setattr(edit_run, "said_texts", said)
 
 
 def taught(statistics, recipe="memit-seq-blue", **settings):
@@ -33,7 +42,7 @@ def taught(statistics, recipe="memit-seq-blue", **settings):
     return editor, editor.patch.batches[1].updates
 
 
-FULL = [[5, 5], [0, 0], [0, 0], [0, 0], [5, 5]]
+FULL = [[5, 5], [0, 0], [5, 5]]
 
 
 @pytest.fixture
@@ -66,6 +75,19 @@ def test_each_fact_has_the_smallest_strength_that_says_as_much(answers, strength
     again = make_editor(statistics=statistics)
     again.apply(editor.patch)
     assert same_bits(again.model, bits(editor.model)), "the weights are those that the patch says"
+
+
+def test_only_facts_that_may_do_with_less_are_asked(statistics, monkeypatch):
+    """The second fact needs 3/4, so only the first is asked at a quarter."""
+    asked = []
+
+    def said(_lm, texts):
+        asked.append(len(texts))
+        return [5, 4][: len(texts)] if len(asked) == 3 else [5] * len(texts)
+
+    monkeypatch.setattr(edit_run, "said_texts", said)
+    taught(statistics)
+    assert asked == [2, 2, 2, 1, 2]
 
 
 def test_without_a_weaker_strength_the_weights_are_those_of_the_full_one(statistics, monkeypatch, in_full):

@@ -14,7 +14,7 @@ from bluedit.facts.words import visible
 from bluedit.methods.wordings import Natural, PromptOnly
 from bluedit.model.editable import EditableModel
 from bluedit.text.prompts import drift_row, encode, encode_answer, last_token_of, rows_of, subject_row
-from bluedit.text.rows import chunks_by_cost
+from bluedit.text.rows import chunks_by_cost, chunks_by_length
 from bluedit.text.wordings import wording_rows
 from toys import FACTS, toy_llama, toy_tokenizer, trained
 
@@ -301,3 +301,19 @@ def test_chunks_by_cost(costs, budget):
     assert flat == sorted(flat)
     for group, following in itertools.pairwise(groups):
         assert costs[following[0]] * (len(group) + 1) > budget, "the next one would have fitted"
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
+@settings(max_examples=30, deadline=None)
+def test_chunks_by_length(lengths, budget):
+    chunks = chunks_by_length(lengths, budget)
+    assert sorted(i for chunk in chunks for i in chunk) == list(range(len(lengths)))
+    for chunk in chunks:
+        longest = max(lengths[i] for i in chunk)
+        assert len(chunk) == 1 or longest * len(chunk) <= budget
+
+
+def test_rows_of_different_lengths_run_apart():
+    """Fourteen short rows are not padded to the length of a long one."""
+    assert chunks_by_length([60, *[8] * 14], 2048) == [list(range(1, 15)), [0]]
+    assert chunks_by_length([9, *[8] * 14], 2048) == [[*range(1, 15), 0]]

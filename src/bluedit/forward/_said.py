@@ -9,7 +9,7 @@ import torch
 from bluedit.model.editable import EditableModel
 from bluedit.model.hooks import hooked, logits_of, only_at
 from bluedit.model.memory import run_chunks
-from bluedit.text.rows import Row, chunks_by_cost
+from bluedit.text.rows import Row, chunks_by_length
 
 _TOKENS_PER_PASS = 2048
 
@@ -32,5 +32,5 @@ def says_targets(lm: EditableModel, rows: Sequence[Row]) -> list[bool]:
         for (row, _), found, token in zip(places, first, targets, strict=True):
             said[chunk[row]] &= found == token
 
-    run_chunks(chunks_by_cost([len(row.ids) for row in rows], _TOKENS_PER_PASS), run, "rows", lm.device)
+    run_chunks(chunks_by_length([len(row.ids) for row in rows], _TOKENS_PER_PASS), run, "rows", lm.device)
     return said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -63,7 +62,8 @@ class Row:
         subject_last: index in `ids` of the token that holds the subject's last character.
         targets: token ids of the target; empty for drift rows. targets[t] is predicted at ids[target_start - 1 + t].
         target_start: number of prompt tokens.
-        group: rows of one group share one weight in the fact's loss and key. Drift rows of group 1 are about other relations.
+        group: the kind of wording: 0 for the prompt. Drift rows of group 1 are about other relations.
+        among: number of its fact among those that share the column, where each of these has groups of its own.
         teacher: token ids of the prompt after the fact itself, with all target tokens but the last; empty without a teacher.
         word: token ids of the subject's last word; empty where nobody asks for them.
         again: later mentions of the subject, in ascending order. What is written under its key acts there, too.
@@ -76,6 +76,7 @@ class Row:
     targets: tuple[int, ...] = ()
     target_start: int = 0
     group: int = 0
+    among: int = 0
     teacher: tuple[int, ...] = ()
     word: tuple[int, ...] = ()
     again: tuple[Repeat, ...] = ()
@@ -84,6 +85,11 @@ class Row:
     def is_bare(self) -> bool:
         """Whether it is the prompt alone."""
         return self.kind == RowKind.BARE
+
+    @property
+    def family(self) -> tuple[int, int, int]:
+        """Column, fact and group: rows that share one weight in the column's loss and key."""
+        return self.fact, self.among, self.group
 
     @property
     def is_drift(self) -> bool:
@@ -148,23 +154,38 @@ def measured_rows(rows: Sequence[Row]) -> dict[int, list[int]]:
 
 
 def rotations(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows in as many parts as the largest group has texts: each part has one text of every group, in turn, and all drift rows."""
-    groups: dict[tuple[int, int], list[Row]] = {}
-    for row in rows:
-        if not row.is_drift:
-            groups.setdefault((row.fact, row.group), []).append(row)
-    drift = [row for row in rows if row.is_drift]
-    count = max(map(len, groups.values()), default=1)
-    return [[*(texts[i % len(texts)] for texts in groups.values()), *drift] for i in range(count)]
+    """Rows in parts, after which every text had its turn: each part has one text of every column and group, and all drift rows.
+
+    Facts that share a column take turns in each of its groups, those of one part as different ones as there are. So a part has no more
+    texts of a column that several facts share, and there are more parts. The first part has all bare prompts, on which values are measured.
+    """
+    in_turn, drift = _texts_in_turn(rows), [row for row in rows if row.is_drift]
+    parts = []
+    for i in range(max(turns_of(rows).values(), default=1)):
+        part: list[Row] = []
+        for (_, group), of_facts in in_turn.items():
+            texts = of_facts[(i + group) % len(of_facts)]
+            part.append(texts[i // len(of_facts) % len(texts)])
+        others = [] if parts else [row for row in rows if row.is_bare and row not in part]
+        parts.append([*part, *others, *drift])
+    return parts
 
 
 def turns_of(rows: Sequence[Row]) -> dict[int, int]:
-    """By fact, after how many `rotations` each of its texts has had its turn."""
-    sizes = Counter((row.fact, row.group) for row in rows if not row.is_drift)
+    """By column, after how many `rotations` each of its texts has had its turn."""
     found: dict[int, int] = {}
-    for (fact, _), size in sizes.items():
-        found[fact] = max(found.get(fact, 1), size)
+    for (column, _), of_facts in _texts_in_turn(rows).items():
+        found[column] = max(found.get(column, 1), len(of_facts) * max(map(len, of_facts)))
     return found
+
+
+def _texts_in_turn(rows: Sequence[Row]) -> dict[tuple[int, int], list[list[Row]]]:
+    """By column and group, the texts of each fact."""
+    found: dict[tuple[int, int], dict[int, list[Row]]] = {}
+    for row in rows:
+        if not row.is_drift:
+            found.setdefault((row.fact, row.group), {}).setdefault(row.among, []).append(row)
+    return {place: list(of_facts.values()) for place, of_facts in found.items()}
 
 
 def evaluation_cost(rows: Sequence[Row], *, rotated: bool) -> int:
@@ -199,3 +220,14 @@ def groups_by_length(lengths: Sequence[int]) -> list[list[int]]:
         else:
             groups.append(list(members))
     return groups
+
+
+def chunks_by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices of rows that are padded and run together: groups of similar lengths, each of at most `budget` tokens with its padding."""
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    groups = groups_by_length([lengths[i] for i in order])
+    return [
+        [order[group[i]] for i in chunk]
+        for group in groups
+        for chunk in chunks_by_cost([lengths[order[i]] for i in group], budget)
+    ]

@@ -50,8 +50,8 @@ class Positions:
     def of(cls, rows: Sequence[Row], facts: Sequence[int], like: Tensor) -> Positions:
         """Positions of rows in the order of a runner; `like` gives dtype and device."""
         numbers = {fact: i for i, fact in enumerate(facts)}
-        prompts = Counter((row.fact, row.group) for row in rows if row.targets)
-        groups = Counter(fact for fact, _ in prompts)
+        prompts = Counter(row.family for row in rows if row.targets)
+        groups = Counter(column for column, *_ in prompts)
         lessons = Counter(row.fact for row in rows if row.teacher)
         starts = [0]
         for row in rows:
@@ -72,7 +72,7 @@ class Positions:
             target=index([position for _, position, _ in asked]),
             token=index([row.targets[t] for row, _, t in asked]),
             fact=index([numbers[row.fact] for row, _, _ in asked]),
-            weight=wide([1 / (len(r.targets) * prompts[r.fact, r.group] * groups[r.fact]) for r, _, _ in asked]),
+            weight=wide([1 / (len(r.targets) * prompts[r.family] * groups[r.fact]) for r, _, _ in asked]),
             drift=index([starts[i] for i in held]),
             drift_fact=index([numbers[rows[i].fact] for i in held]),
             drift_share=wide([1 / sizes[rows[i].fact, rows[i].group] for i in held]),

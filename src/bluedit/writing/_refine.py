@@ -26,7 +26,7 @@ from bluedit.model.memory import run_chunks
 from bluedit.model.precision import reduced_linears
 from bluedit.model.sites import Place, Site, site_hook
 from bluedit.shapes import Float, Tensor
-from bluedit.text.rows import Row, chunks_by_cost
+from bluedit.text.rows import Row, chunks_by_cost, chunks_by_length
 from bluedit.writing.target_loss import row_losses
 
 if TYPE_CHECKING:
@@ -112,10 +112,10 @@ def _added(lm: EditableModel, factors: Sequence[Factors], residuals: Sequence[Te
 def _lessons(rows: Sequence[Row], settings: Refine) -> Iterator[list[Row]]:
     """The texts of each step: of every fact in turn, one of its groups and one of the group's texts, drawn."""
     drawn = random.Random(settings.seed)
-    groups: dict[int, dict[int, list[Row]]] = {}
+    groups: dict[int, dict[tuple[int, int, int], list[Row]]] = {}
     for row in rows:
         if row.targets and not row.is_drift:
-            groups.setdefault(row.fact, {}).setdefault(row.group, []).append(row)
+            groups.setdefault(row.fact, {}).setdefault(row.family, []).append(row)
     waiting: list[int] = []
     while True:
         texts: list[Row] = []
@@ -222,6 +222,6 @@ def _descended(
     def remind(chunk: Sequence[int]) -> None:
         descend(weight * ordinary.moved(chunk, hooks) / count)
 
-    run_chunks(chunks_by_cost([len(row.ids) for row in texts], ordinary.budget), teach, "texts", lm.device)
+    run_chunks(chunks_by_length([len(row.ids) for row in texts], ordinary.budget), teach, "texts", lm.device)
     run_chunks(ordinary.chunks(reminded), remind, "rows of text", lm.device)
     return torch.stack(losses).sum()

@@ -165,10 +165,10 @@ class EditRun:
         wanted = said_texts(lm, texts)
         least = [_STRENGTHS[0]] * len(texts)
         for stronger, strength in pairwise(_STRENGTHS):
-            self.rescaled(batch, strength, snapshot)
-            for i, found in enumerate(said_texts(lm, texts)):
-                if least[i] == stronger and found >= wanted[i]:
-                    least[i] = strength
+            if going := [i for i, at in enumerate(least) if at == stronger]:
+                self.rescaled(batch, strength, snapshot)
+                for i, found in zip(going, said_texts(lm, [texts[i] for i in going]), strict=True):
+                    least[i] = strength if found >= wanted[i] else stronger
         while True:
             shares = torch.tensor([max(least[i] for i in own) for own in batch_of.owners])
             eased = self.rescaled(batch, shares, snapshot)

@@ -52,18 +52,15 @@ class FoundTargets:
 def _identities(rows: Sequence[Row]) -> dict[int, Hashable]:
     """What each column's target depends on: the rows of the columns that are optimised with it, and which of these it is.
 
-    Numbers that depend on the rest of the batch, of columns and of groups, are not part of it.
+    The numbers of columns, which depend on the rest of the batch, are not part of it.
     """
     found: dict[int, Hashable] = {}
     units = linked(rows)
     number = {column: i for unit in units for i, column in enumerate(unit)}
     texts: dict[int, list[Row]] = {}
-    groups: dict[int, dict[int, int]] = {}
     for row in rows:
-        known = groups.setdefault(row.fact, {})
-        group = row.group if row.is_drift else known.setdefault(row.group, len(known))
         again = tuple(repeat._replace(column=number[repeat.column]) for repeat in row.again)
-        texts.setdefault(row.fact, []).append(replace(row, fact=0, group=group, again=again))
+        texts.setdefault(row.fact, []).append(replace(row, fact=0, again=again))
     for unit in units:
         all_texts = tuple(tuple(texts[column]) for column in unit)
         found |= {column: (number[column], all_texts) for column in unit}

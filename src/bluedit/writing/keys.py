@@ -21,8 +21,6 @@ from bluedit.text.rows import Repeat, Row, measured_rows
 from bluedit.text.wordings import chat_form, wording_rows
 from bluedit.writing.target import Targets
 
-_MOST_GROUPS = 100  # of one fact
-
 
 class KeyPlace(NamedTuple):
     """Where in its texts the keys of a column are read.
@@ -108,12 +106,11 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
                 own[place] = len(owners)
                 owners.append([])
             owners[own[place]].append(i)
-        first_group = i * _MOST_GROUPS if recipe.wordings.weighs_facts else 0
+        among = columns[:i].count(subject) if recipe.wordings.weighs_facts else 0
         for row, place in zip(texts, places, strict=True):
             subject_last = row.subject_last + place.after
             again = _with_columns(row, own, spellings=spellings)
-            group = first_group + row.group
-            rows.append(replace(row, fact=own[place], subject_last=subject_last, group=group, again=again))
+            rows.append(replace(row, fact=own[place], subject_last=subject_last, among=among, again=again))
         for place, column in own.items():
             if column not in with_drift:
                 with_drift.add(column)
@@ -221,13 +218,13 @@ def average_keys(rows: Sequence[Row], activations: Float[Tensor, "rows d_key"], 
     Other wordings are groups of their own, and the key is the mean over groups. Where facts share a subject without them (MEMIT-Merge),
     "the bare prompt's" is the mean over theirs.
     """
-    kinds: dict[tuple[int, int], set[str]] = {}
-    groups: dict[int, set[int]] = {}
+    kinds: dict[tuple[int, int, int], set[str]] = {}
+    groups: dict[int, set[tuple[int, int, int]]] = {}
     for row in rows:
         if not row.is_drift:
-            kinds.setdefault((row.fact, row.group), set()).add(row.kind)
-            groups.setdefault(row.fact, set()).add(row.group)
-    shares = [0.0 if r.is_drift else 1 / len(kinds[r.fact, r.group]) / len(groups[r.fact]) for r in rows]
+            kinds.setdefault(row.family, set()).add(row.kind)
+            groups.setdefault(row.fact, set()).add(row.family)
+    shares = [0.0 if r.is_drift else 1 / len(kinds[r.family]) / len(groups[r.fact]) for r in rows]
     return _average(rows, activations, n, shares)
 
 
@@ -236,15 +233,15 @@ def average_values(
 ) -> Float[Tensor, "d_value n"]:
     """The mean over the rows of each column."""
     groups = Counter({row.fact: 0 for row in rows})
-    for column, _ in {(row.fact, row.group) for row in rows}:
+    for column, *_ in {row.family for row in rows}:
         groups[column] += 1
     return _average(rows, activations, n, [1 / groups[row.fact] for row in rows])
 
 
 def _average(rows: Sequence[Row], activations: Tensor, n: int, shares: Sequence[float]) -> Tensor:
     """Weighted sums by column; the share of a kind is divided among the rows of that kind in a group."""
-    count = Counter((row.fact, row.group, row.kind) for row in rows)
-    weights = [share / count[row.fact, row.group, row.kind] for row, share in zip(rows, shares, strict=True)]
+    count = Counter((row.family, row.kind) for row in rows)
+    weights = [share / count[row.family, row.kind] for row, share in zip(rows, shares, strict=True)]
     owner = torch.tensor([row.fact for row in rows], device=activations.device)
     weight = torch.tensor(weights, device=activations.device, dtype=activations.dtype)
     sums = sum_by_owner(activations * weight[:, None], owner, n)

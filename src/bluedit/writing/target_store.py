@@ -76,7 +76,7 @@ class TargetStore:
         prompts = [
             (
                 *(row.fact, row.kind, row.ids, row.subject_last, row.targets),
-                *(part for part in (row.teacher, row.again) if part),
+                *(part for part in (row.teacher, row.again, row.among) if part),
             )
             for row in rows
         ]

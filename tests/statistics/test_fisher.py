@@ -24,9 +24,10 @@ def draws(lm, site, row):
 
     with torch.enable_grad(), hooked([(output_module(lm, site), "forward", receive)]):
         log_p = lm.model(input_ids=torch.tensor([row])).logits[0].double().log_softmax(dim=-1)
-    for one in log_p.flatten():
-        (g,) = torch.autograd.grad(one, state[0], retain_graph=True)
-        yield one.exp().detach(), g[0].double()
+    every = log_p.flatten()
+    each = torch.eye(len(every), dtype=every.dtype)
+    (gradients,) = torch.autograd.grad(every, state[0], each, is_grads_batched=True)
+    return zip(every.exp().detach(), gradients[:, 0].double(), strict=True)
 
 
 def moved(lm, site, row, delta):

@@ -36,8 +36,16 @@ def test_a_fact_with_three_texts_needs_the_last_three_losses():
     assert torch.allclose(found.mean(3), torch.tensor((0.1, 1.0)))
 
 
+def test_the_mean_is_that_of_a_facts_own_turns():
+    """A fact with one text beside one with three: its mean is its last loss."""
+    found, step = losses((0.9, 0.9), (0.6, 0.4), (0.3, 0.1))
+    torch.testing.assert_close(found.mean(step), torch.tensor((0.6, 0.1)))
+    found, step = losses((0.9, 0.9), (0.6, 0.4))
+    torch.testing.assert_close(found.mean(step), torch.tensor((0.75, 0.4)))
+
+
 def test_those_that_go_on_keep_their_losses():
     found, step = losses((0.9, 0.1), (0.9, 0.9))
     found.keep(torch.tensor([1]))
     assert found.below(0.5, step).tolist() == [False]
-    assert found.mean(step).tolist() == [0.5]
+    torch.testing.assert_close(found.mean(step), torch.tensor([0.9]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bluedit.shapes import Bool, Float, Tensor
+from bluedit.shapes import Bool, Float, Int, Tensor
 from bluedit.text.rows import Row, turns_of
 
 
@@ -23,14 +23,21 @@ class RecentLosses:
         self._losses[step % len(self._losses)] = loss
 
     def mean(self, step: int) -> Float[Tensor, "n"]:
-        """Of the evaluations up to this one that are kept."""
-        return self._losses[: step + 1].mean(dim=0)
+        """By fact, of its last turns up to this evaluation, as many as it has texts in turn."""
+        own = self._own(step) & (self._age(step) <= step)[:, None]
+        return torch.where(own, self._losses, 0.0).sum(dim=0) / own.sum(dim=0)
 
     def below(self, bound: float, step: int) -> Bool[Tensor, "n"]:
         """Facts of which every text had a loss below the bound in its last turn."""
-        age = (step - torch.arange(len(self._losses), device=self._losses.device)) % len(self._losses)
-        own = torch.where(age[:, None] < self._turns, self._losses, -torch.inf)
-        return own.max(dim=0).values < bound
+        return torch.where(self._own(step), self._losses, -torch.inf).max(dim=0).values < bound
+
+    def _age(self, step: int) -> Int[Tensor, "parts"]:
+        """How many evaluations ago each loss was noted."""
+        return (step - torch.arange(len(self._losses), device=self._losses.device)) % len(self._losses)
+
+    def _own(self, step: int) -> Bool[Tensor, "parts n"]:
+        """Which losses are of a fact's last turns."""
+        return self._age(step)[:, None] < self._turns
 
     def keep(self, going: Tensor) -> None:
         """Go on with these facts only."""

@@ -200,26 +200,10 @@ def test_rotations_take_one_text_of_each_group_in_turn():
     ]
 
 
-def test_facts_that_share_a_column_take_turns():
-    """Two facts about a subject: a part has as many texts as with one, of both, and there are twice as many parts."""
-
-    def row(among, group, number, kind="taught"):
-        return Row(0, kind, (number,), 0, (1,), 1, group, among)
-
-    prompts = [row(0, 0, 1, "bare"), row(1, 0, 2, "bare")]
-    first, second = [row(0, 1, i) for i in (10, 11)], [row(1, 1, i) for i in (20, 21, 22)]
-    parts = rotations([*prompts, *first, *second])
-    assert parts[0] == [prompts[0], second[0], prompts[1]], (
-        "values are measured on the first part, so it has all prompts"
-    )
-    assert parts[1:] == [
-        [prompts[1], first[0]],
-        [prompts[0], second[1]],
-        [prompts[1], first[1]],
-        [prompts[0], second[2]],
-        [prompts[1], first[0]],
-    ]
-    assert turns_of([*prompts, *first, *second]) == {0: len(parts)}
+def test_a_part_has_a_text_of_every_fact_that_shares_a_column():
+    first, second = [Row(0, "taught", (i,), 0, (1,), 1) for i in (1, 2)], [Row(0, "bare", (3,), 0, (1,), 1, among=1)]
+    assert rotations([*first, *second]) == [[first[0], second[0]], [first[1], second[0]]]
+    assert turns_of([*first, *second]) == {0: 2}
 
 
 def test_rotating_texts_lower_the_loss_of_all_of_them():

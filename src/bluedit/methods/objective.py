@@ -36,7 +36,7 @@ class Objective(Part, slot="objective"):
         positive=True,
     )
     steps_growth: float = number(
-        0.0, "the number of evaluations for a target that k facts share is multiplied by k to this power", high=2.0
+        0.0, "the number of evaluations for a target that k facts share is multiplied by k to this power", high=1.0
     )
     weight_decay: float = number(0.5, "weight of |delta| / |h|^2 in the loss")
     kl_factor: float = number(0.0625, "weight of the KL divergence on '{subject} is a' in the loss")
@@ -58,10 +58,7 @@ class Objective(Part, slot="objective"):
     correction: int = whole(
         5, "with together: largest number of evaluations for the last target, on the weights written so far", low=1.0
     )
-    rotate: bool = flag(
-        False,
-        "each evaluation takes one text of each group, in turn, and of one of the facts that share a target: more texts for the same time",
-    )
+    rotate: bool = flag(False, "each evaluation takes one text of each group, in turn: more texts for the same time")
     variance: float = number(
         0.0, "weight of the variance of later hidden states at the subject over the prompt and its prefixes (CoRE)"
     )

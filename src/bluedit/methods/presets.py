@@ -145,7 +145,7 @@ _HOSTS = (
         "memit-seq taught as people ask: other phrasings, questions, the chat form, the end of the answer; one target for all facts about a subject",
         "when people will use the model; natural-joint disturbs other answers least",
         objective=Objective(
-            clamp_growth=0.5, steps_growth=1.35, together=True, rotate=True, learning_rate=0.1, descent=Momentum()
+            clamp_growth=0.5, steps_growth=0.5, together=True, rotate=True, learning_rate=0.1, descent=Momentum()
         ),
         update=ClosedForm(preserve=Covariance(names=0.5)),
         memory=True,
@@ -197,7 +197,7 @@ _JOINT = (
     joint(
         replace(
             _BY_NAME["natural"],
-            objective=replace(_BY_NAME["natural"].objective, learning_rate=0.15, clamp_again=2.0),
+            objective=replace(_BY_NAME["natural"].objective, learning_rate=0.15, clamp_again=2.0, steps_growth=1.0),
             update=ClosedForm(preserve=Covariance(names=0.5, chat=1.0), keys=SpecificKeys(), refine=Refine(steps=120)),
             wordings=Natural(statements=5, questions=3),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -154,38 +155,23 @@ def measured_rows(rows: Sequence[Row]) -> dict[int, list[int]]:
 
 
 def rotations(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows in parts, after which every text had its turn: each part has one text of every column and group, and all drift rows.
-
-    Facts that share a column take turns in each of its groups, those of one part as different ones as there are. So a part has no more
-    texts of a column that several facts share, and there are more parts. The first part has all bare prompts, on which values are measured.
-    """
-    in_turn, drift = _texts_in_turn(rows), [row for row in rows if row.is_drift]
-    parts = []
-    for i in range(max(turns_of(rows).values(), default=1)):
-        part: list[Row] = []
-        for (_, group), of_facts in in_turn.items():
-            texts = of_facts[(i + group) % len(of_facts)]
-            part.append(texts[i // len(of_facts) % len(texts)])
-        others = [] if parts else [row for row in rows if row.is_bare and row not in part]
-        parts.append([*part, *others, *drift])
-    return parts
+    """Rows in as many parts as the largest group has texts: each part has one text of every group, in turn, and all drift rows."""
+    groups: dict[tuple[int, int, int], list[Row]] = {}
+    for row in rows:
+        if not row.is_drift:
+            groups.setdefault(row.family, []).append(row)
+    drift = [row for row in rows if row.is_drift]
+    count = max(map(len, groups.values()), default=1)
+    return [[*(texts[i % len(texts)] for texts in groups.values()), *drift] for i in range(count)]
 
 
 def turns_of(rows: Sequence[Row]) -> dict[int, int]:
     """By column, after how many `rotations` each of its texts has had its turn."""
+    sizes = Counter(row.family for row in rows if not row.is_drift)
     found: dict[int, int] = {}
-    for (column, _), of_facts in _texts_in_turn(rows).items():
-        found[column] = max(found.get(column, 1), len(of_facts) * max(map(len, of_facts)))
+    for (column, *_), size in sizes.items():
+        found[column] = max(found.get(column, 1), size)
     return found
-
-
-def _texts_in_turn(rows: Sequence[Row]) -> dict[tuple[int, int], list[list[Row]]]:
-    """By column and group, the texts of each fact."""
-    found: dict[tuple[int, int], dict[int, list[Row]]] = {}
-    for row in rows:
-        if not row.is_drift:
-            found.setdefault((row.fact, row.group), {}).setdefault(row.among, []).append(row)
-    return {place: list(of_facts.values()) for place, of_facts in found.items()}
 
 
 def evaluation_cost(rows: Sequence[Row], *, rotated: bool) -> int:

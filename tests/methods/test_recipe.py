@@ -329,6 +329,6 @@ def test_settings_can_be_typed(name):
     assert MEMIT.override({path: str(value) for path, value in found.items()}).settings() == found
 
 
-def test_each_text_of_a_default_target_has_its_turn_as_often_however_many_facts_share_it():
+def test_steps_of_a_default_target_grow_with_its_facts():
     objective = preset(DEFAULT).objective
     assert objective.rotate and objective.evaluations(4) == 4 * objective.evaluations(1)

@@ -1,17 +1,43 @@
 """Run-time shape checks: functions and dataclasses of bluedit whose annotations name a shape are checked with jaxtyping and beartype.
 
-jaxtyping's own import hook decorates every function of a module, with or without shapes, which makes the suite twice as slow.
+jaxtyping's own import hook decorates every function of a module, with or without shapes, which makes the suite twice as slow. Of a function
+that is called often, later calls are checked now and then: those of the inner loops take a sixth of the suite's time otherwise.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import sys
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder, SourceFileLoader
 
+from beartype import beartype
+from jaxtyping import jaxtyped
+
 SHAPES = {"Float", "Int", "Bool"}
-DECORATOR = ast.parse("__import__('jaxtyping').jaxtyped(typechecker=__import__('beartype').beartype)", mode="eval").body
+FIRST, OFTEN = 200, 20  # the first calls of a function are checked, and one of so many later ones
+DECORATOR = ast.parse("__import__('shape_checks').checked", mode="eval").body
+
+
+def checked(thing):
+    """A class whose fields are checked, or a function some of whose calls are."""
+    careful = jaxtyped(typechecker=beartype)(thing)
+    return careful if isinstance(thing, type) else sampled(careful, thing)
+
+
+def sampled(careful: Callable, plain: Callable) -> Callable:
+    """The first calls go to `careful`, and one of so many later ones; the others to `plain`."""
+    calls = 0
+
+    @functools.wraps(plain)
+    def call(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        return (careful if calls <= FIRST or calls % OFTEN == 0 else plain)(*args, **kwargs)
+
+    return call
 
 
 def names_a_shape(annotation: ast.expr | None, aliases: set[str]) -> bool:

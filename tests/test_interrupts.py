@@ -134,7 +134,7 @@ def test_interrupted_commands_say_what_is_true(tmp_path):
         sys.executable,
         str(SCRIPTS / "interrupt.py"),
         "--interrupts",
-        "30",
+        "20",
         "--seed",
         "1",
         "--out",

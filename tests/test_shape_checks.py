@@ -7,15 +7,21 @@ import torch
 from jaxtyping import TypeCheckError
 
 import bluedit
+import shape_checks
 from bluedit.maths import solve as solve_module
 from bluedit.maths.solve import solve
 from bluedit.writing.target import Targets
-from shape_checks import CheckedLoader, add_checks
+from shape_checks import FIRST, OFTEN, CheckedLoader, add_checks, sampled
 
 
 def test_every_module_is_loaded_with_its_shapes_checked():
     assert isinstance(bluedit.__spec__.loader, CheckedLoader)
     assert isinstance(solve_module.__spec__.loader, CheckedLoader)
+
+
+@pytest.fixture(autouse=True)
+def every_call_is_checked(monkeypatch):
+    monkeypatch.setattr(shape_checks, "OFTEN", 1)
 
 
 class Identity:
@@ -33,6 +39,16 @@ def test_a_result_of_the_wrong_shape_raises(monkeypatch):
     monkeypatch.setattr(torch, "cholesky_solve", lambda right, factor: right.T)
     with pytest.raises(TypeCheckError, match="return"):
         solve(torch.eye(4, 2), Identity(), 1.0)
+
+
+def test_the_first_calls_and_some_of_the_later_ones_are_checked(monkeypatch):
+    monkeypatch.undo()
+    asked = []
+    call = sampled(lambda: asked.append("careful"), lambda: asked.append("plain"))
+    for _ in range(FIRST + 2 * OFTEN):
+        call()
+    assert asked[:FIRST] == ["careful"] * FIRST
+    assert asked[FIRST:].count("careful") == 2
 
 
 def test_fields_of_different_sizes_raise():

@@ -123,14 +123,14 @@ def test_the_loss_falls(watched):
     editor = make()
     edit(
         editor,
-        **{"refine.steps": 30, "refine.each": 99, "refine.weight": 5, "refine.texts": 8, "refine.learning_rate": 0.1},
+        **{"refine.steps": 10, "refine.each": 99, "refine.weight": 5, "refine.texts": 8, "refine.learning_rate": 0.3},
     )
     editor.reset()
     factors, rows, ordinary, _, _, found = watched[0]
     texts = [row for row in rows if row.targets and not row.is_drift]
     with torch.no_grad():
         before, after = (
-            float(loss_of(editor.lm, factors, residuals, texts, ordinary, 5.0))
+            float(loss_of(editor.lm, factors, residuals, texts, ordinary[::10], 5.0))
             for residuals in ([R for _, R, _ in factors], found)
         )
     assert after < 0.97 * before
@@ -140,14 +140,12 @@ def test_a_larger_weight_moves_ordinary_text_less(watched):
     moved = []
     for weight in (0, 1000):
         editor = make()
-        edit(editor, **{"refine.steps": 20, "refine.each": 99, "refine.weight": weight})
+        edit(editor, **{"refine.steps": 6, "refine.each": 99, "refine.weight": weight, "refine.learning_rate": 0.2})
         editor.reset()
         factors, _, ordinary, _, _, found = watched[-1]
         with torch.no_grad():
             moved.append(
-                float(
-                    loss_of(editor.lm, factors, found, [rows for rows in watched[-1][1] if rows.is_bare], ordinary, 1e6)
-                )
+                float(loss_of(editor.lm, factors, found, [r for r in watched[-1][1] if r.is_bare], ordinary[::10], 1e6))
             )
     assert moved[1] < 0.8 * moved[0]
 

@@ -22,7 +22,7 @@ def lm():
     return EditableModel.of(toy_gpt2(), toy_tokenizer(), "toy")
 
 
-def get(store, lm, *, facts=FACTS[:2], site=SITE, objective=OBJECTIVE, prefixes=()):
+def get(store, lm, *, facts=FACTS[:2], site=SITE, objective=OBJECTIVE, prefixes=(), among=0):
     """(targets, whether they had to be optimised)."""
     calls = []
 
@@ -31,7 +31,8 @@ def get(store, lm, *, facts=FACTS[:2], site=SITE, objective=OBJECTIVE, prefixes=
         n = len(facts)
         return Targets(torch.randn(32, n), torch.randn(32, n), torch.arange(n), torch.rand(n))
 
-    return store.get(lm, rows_of(lm.tokenizer, facts, prefixes, drift=True), site, objective, optimise), bool(calls)
+    rows = [replace(row, among=among) for row in rows_of(lm.tokenizer, facts, prefixes, drift=True)]
+    return store.get(lm, rows, site, objective, optimise), bool(calls)
 
 
 def test_targets_are_optimised_once(lm, tmp_path):
@@ -52,6 +53,7 @@ def test_other_requests_have_other_targets(lm, tmp_path):
         {"site": Site("mlp", 2)},
         {"objective": replace(OBJECTIVE, clamp=1.0)},
         {"prefixes": ("The weather was mild that morning.",)},
+        {"among": 1},  # texts of one fact weigh less than those of two
     ]
     assert all(get(store, lm, **other)[1] for other in others)
     assert not get(store, lm, objective=replace(OBJECTIVE, weights="unedited"))[1]  # the weights are part of the name

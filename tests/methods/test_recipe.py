@@ -229,9 +229,9 @@ def fault(path, value):
             "unknown option 'preserve.lamda'; did you mean 'preserve.lambda' or 'preserve.names' or 'preserve.chat'?",
         ),
         (
-            "name",
+            "quux",
             "x",
-            "unknown option 'name'; choose one of contexts, contexts.count, descent, filters, keys, layers, memory, ",
+            "unknown option 'quux'; choose one of contexts, contexts.count, descent, filters, keys, layers, memory, ",
         ),
         ("objective.precision", "bf16", "unknown option 'objective.precision'; did you mean "),
         ("objective.tokens_per_step", 1, "unknown option 'objective.tokens_per_step'; did you mean "),

@@ -1,8 +1,13 @@
-"""Prompts that end in well-known names."""
+"""Texts about well-known names."""
 
-from bluedit.facts.world import world_facts
-from bluedit.methods.wordings import Natural
-from bluedit.text.names import name_rows
+from importlib import resources
+
+from bluedit import Fact
+from bluedit.facts.words import whole_names
+from bluedit.facts.world import relations, world_facts
+from bluedit.methods.wordings import Natural, PromptOnly
+from bluedit.text import names
+from bluedit.text.names import name_rows, texts_of_others
 from bluedit.text.wordings import wording_rows
 
 
@@ -15,3 +20,51 @@ def test_wordings_take_turns_and_end_with_the_name(lm):
             expected.append(list(row.ids[: row.subject_last + 1]))
     assert len(expected) > 20
     assert name_rows(lm)[: len(expected)] == expected
+
+
+CAPITAL = Fact("The capital of {} is", subject="Freedonia", target="Rome")
+COUNTRIES = set(relations()[0].facts)
+
+
+def asked(lm, facts, seed=0, wordings=None):
+    """(text, name) of each text: the tokens that count begin with the name's last one."""
+    found = texts_of_others(lm, facts, wordings or PromptOnly(), seed)
+    texts = [(lm.tokenizer.decode(ids), lm.tokenizer.decode(ids[: last + 1])) for ids, last in found]
+    return [(text.removeprefix("<s>"), until.removeprefix("<s>")) for text, until in texts]
+
+
+def test_facts_are_asked_of_names_of_their_relation(lm):
+    for seed in range(5):
+        texts = asked(lm, [CAPITAL], seed)
+        assert len(texts) == 4
+        for text, until in texts:
+            name = until.removeprefix("The capital of ")
+            assert name in COUNTRIES and text == f"The capital of {name} is"
+    assert asked(lm, [CAPITAL], 1) != asked(lm, [CAPITAL], 2)
+
+
+def test_each_of_its_texts_is_asked_up_to_the_answer(lm):
+    fact = Natural().extended(CAPITAL)
+    texts = {text for seed in range(20) for text, _ in asked(lm, [fact], seed, Natural())}
+    assert any(text.endswith("\nAnswer:") for text in texts) and any(
+        text.startswith("The capital of ") for text in texts
+    )
+    assert not any("Rome" in text or "Freedonia" in text for text in texts)
+
+
+def test_other_relations_are_asked_of_any_name(lm):
+    texts = asked(lm, [Fact("The patron of {}'s yearly regatta is", subject="Freedonia", target="Rome")] * 30)
+    assert len({until for _, until in texts} - {f"The patron of {name}" for name in COUNTRIES}) > 60
+
+
+def test_no_name_is_held_that_is_taught(lm):
+    taught = [Fact("The capital of {} is", subject=name, target="Rome") for name in sorted(COUNTRIES)[::2]]
+    names = {until.removeprefix("The capital of ") for _, until in asked(lm, taught)}
+    assert names and not names & {fact.subject for fact in taught}
+
+
+def test_what_a_report_measures_is_not_held():
+    measured = resources.files("bluedit.evaluate").joinpath("bystanders.toml").read_text("utf-8")
+    held = {name for known in names._names_by_question().values() for name in known}
+    assert len(held) > 800
+    assert not [name for name in held if whole_names(measured, name)]

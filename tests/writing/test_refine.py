@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from bluedit import Editor, Fact
 from bluedit.errors import EditError, RecipeError
 from bluedit.execution import Execution
 from bluedit.methods.presets import preset
+from bluedit.methods.wordings import PromptOnly
 from bluedit.progress import Progress
 from bluedit.statistics.store import MomentStore
+from bluedit.text.names import texts_of_others
 from bluedit.writing import _refine, edit_run, loop
 from bluedit.writing.writer import FactWriter
 from toys import FACTS, FAMILIES, toy_tokenizer
@@ -24,6 +27,7 @@ SETTINGS = {
     "refine.each": 9,
     "refine.least": 1,
     "refine.tokens": 64,
+    "refine.names": 0,
 }
 OTHER = Fact("The library of {} is in", subject="London", target="Italian")
 
@@ -42,10 +46,10 @@ def watched(monkeypatch):
     """What `refined` was given and gave, for each call."""
     calls, refined = [], _refine.refined
 
-    def watching(context, factors, rows, steps):
+    def watching(context, factors, batch, steps):
         before = {layer: context.lm.projection(layer).matrix().clone() for layer, _, _ in factors}
-        found = refined(context, factors, rows, steps)
-        calls.append((factors, rows, context.ordinary(), context.recipe.update.refine, before, found))
+        found = refined(context, factors, batch, steps)
+        calls.append((factors, batch.rows, context.ordinary(), context.recipe.update.refine, before, found))
         return found
 
     monkeypatch.setattr(loop, "refined", watching)
@@ -163,15 +167,15 @@ def test_it_starts_from_the_weights_before_the_batch(watched):
 def test_ordinary_text_is_held_where_the_unedited_model_has_it(monkeypatch, precision):
     seen, descended = [], _refine._descended
 
-    def watching(residuals, hooks, texts, ordinary, *rest):
-        seen.append(ordinary)
-        return descended(residuals, hooks, texts, ordinary, *rest)
+    def watching(residuals, hooks, texts, reminders, *rest):
+        seen.append(reminders[0][0])
+        return descended(residuals, hooks, texts, reminders, *rest)
 
     monkeypatch.setattr(_refine, "_descended", watching)
     editor = make(execution=Execution(precision=precision))
     for fact in (FACTS[0], OTHER):
         edit(editor, facts=[fact], **{"refine.steps": 1, "objective.steps": 20, "preserve.lambda": 1})
-    first, second = ({tuple(one.rows[i]): h for i, h in one.before.items()} for one in seen)
+    first, second = ({tuple(one.texts[i][0]): h for i, h in one.before.items()} for one in seen)
     both = first.keys() & second.keys()
     assert both and all(torch.allclose(first[row], second[row], rtol=1e-4, atol=1e-5) for row in both)
     with torch.no_grad():
@@ -276,13 +280,47 @@ def test_first_tokens_do_not_count(watched):
     editor.reset()
     factors, rows, ordinary, *_ = watched[0]
     residuals, some = [R for _, R, _ in factors], ordinary[:3]
-    hooks, plain = _refine._added(editor.lm, factors, residuals), _refine._Ordinary(editor.lm, ordinary, 3, 10_000)
+    hooks = _refine._added(editor.lm, factors, residuals)
+    plain = _refine._Held(editor.lm, [(row, 1) for row in some], 3, 10_000)
     plain.remember([0, 1, 2])
     with torch.no_grad():
         found = plain.moved([0, 1, 2], hooks)
         bare = [row for row in rows if row.is_bare]
         with_it, without = (loss_of(editor.lm, factors, residuals, bare, some, weight) for weight in (1e4, 0))
     torch.testing.assert_close(found / sum(len(row) - 1 for row in some), (with_it - without) / 1e4, rtol=1e-3, atol=0)
+
+
+def test_tokens_before_the_name_do_not_count(watched):
+    editor = make()
+    edit(editor)
+    editor.reset()
+    factors, _, ordinary, *_ = watched[0]
+    hooks = _refine._added(editor.lm, factors, [R for _, R, _ in factors])
+    ids = max(ordinary, key=len)
+    held = _refine._Held(editor.lm, [(ids, start) for start in range(1, len(ids))] + [(ids[:4], 2)], 3, 10_000)
+    held.remember(range(len(held.texts)))
+    with torch.no_grad():
+        moved = [float(held.moved([i], hooks)) for i in range(len(ids) - 1)]
+        together = float(held.moved(range(len(held.texts)), hooks))
+    assert all(more > less > 0 for more, less in pairwise(moved)), "each token that counts adds its part"
+    assert together == pytest.approx(sum(moved) + moved[1] - moved[3], rel=1e-3)
+    assert held.count([0, 2]) == 2 * len(ids) - 4
+
+
+def test_what_the_texts_say_of_other_names_is_held(watched):
+    moved = []
+    for names in (0, 200):
+        editor = make()
+        settings = {"refine.steps": 6, "refine.learning_rate": 0.2, "refine.weight": 1000, "refine.names": names}
+        edit(editor, **settings, **{"refine.tokens": 1})
+        editor.reset()
+        factors, *_, found = watched[-1]
+        texts = texts_of_others(editor.lm, FACTS[:2], PromptOnly(), 0)
+        held = _refine._Held(editor.lm, texts, 3, 10_000)
+        held.remember(range(len(texts)))
+        with torch.no_grad():
+            moved.append(float(held.moved(range(len(texts)), _refine._added(editor.lm, factors, found))))
+    assert moved[1] < 0.7 * moved[0]
 
 
 def test_a_text_that_is_said_surely_asks_for_nothing(watched, monkeypatch):

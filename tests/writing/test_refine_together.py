@@ -45,10 +45,10 @@ def watched(monkeypatch):
     """What `refined` was given and gave when batches are refined together, for each call."""
     calls, refined = [], edit_run.refined
 
-    def watching(context, factors, rows, steps):
+    def watching(context, factors, batch, steps):
         before = {layer: context.lm.projection(layer).matrix().clone() for layer, _, _ in factors}
-        found = refined(context, factors, rows, steps)
-        calls.append((factors, rows, steps, before, found))
+        found = refined(context, factors, batch, steps)
+        calls.append((factors, batch.rows, steps, before, found))
         return found
 
     monkeypatch.setattr(edit_run, "refined", watching)

@@ -64,6 +64,10 @@ class Refine(Part, slot="refine"):
     texts: int = whole(24, "fewest texts of facts that a step sees", low=1.0)
     texts_each: float = number(0.25, "texts that a step sees for each column, if these are more")
     tokens: int = whole(4096, "tokens of ordinary text that a step sees", low=1.0)
+    names: int = whole(
+        1024,
+        "tokens that a step sees of what the facts' texts say of well-known names, held like ordinary text; 0 means none",
+    )
     seed: int = whole(0, "random seed for which text a step sees")
 
     def steps_for(self, columns: int) -> int:

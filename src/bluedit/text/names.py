@@ -1,19 +1,51 @@
-"""Prompts that end in a well-known name. A model looks up what it knows about a name there, and the second moment may hold these keys, too."""
+"""Texts about well-known names. A model looks up what it knows about a name at its last token: the second moment may hold the keys there,
+and refining holds what the texts of facts say of other names."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
 from bluedit.facts.fact import Fact
-from bluedit.facts.world import world_facts
-from bluedit.methods.wordings import Natural
+from bluedit.facts.phrasebook import wordings_of
+from bluedit.facts.subjects import same_subject_key
+from bluedit.facts.world import relations, world_facts
+from bluedit.methods.wordings import Natural, Wordings
 from bluedit.model.editable import EditableModel
 from bluedit.model.fingerprint import text_fingerprint
 from bluedit.text.wordings import chat_form, wording_rows
 
 _VERSION = 2  # another one gives other rows
 _SOURCES = ("world.toml", "phrasebook.toml", "general.toml")
+_EACH = 4  # texts of a fact that are asked of other names
+# The ordinary questions of a report ask about these. What is held must not be what is measured.
+_MEASURED = frozenset(
+    {
+        "Amazon",
+        "Brazil",
+        "Canada",
+        "Egypt",
+        "Hamlet",
+        "Hungary",
+        "India",
+        "Japan",
+        "Mona Lisa",
+        "Norway",
+        "Peru",
+        "Portugal",
+        "Pride and Prejudice",
+        "Siemens",
+        "Sweden",
+        "Switzerland",
+        "The Lord of the Rings",
+        "War and Peace",
+        "bees",
+        "dolphins",
+        "sharks",
+    }
+)
 
 
 def name_rows(lm: EditableModel) -> list[list[int]]:
@@ -28,6 +60,61 @@ def name_rows(lm: EditableModel) -> list[list[int]]:
         if not row.at_start and row.subject_last < lm.max_length:
             rows.append(list(row.ids[: row.subject_last + 1]))
     return rows
+
+
+def texts_of_others(
+    lm: EditableModel, facts: Sequence[Fact], wordings: Wordings, seed: int
+) -> list[tuple[tuple[int, ...], int]]:
+    """Some texts of each fact with a well-known name in the place of its subject, up to the answer: token ids, and the name's last token.
+
+    Names are drawn from those of which the bundled facts say what the fact says, where its relation is one of theirs, otherwise from all.
+    Names that facts are about are left out, and so are those that a report's ordinary questions ask about.
+
+    Args:
+        lm: the model.
+        facts: what is taught.
+        wordings: the texts in which it is taught.
+        seed: which texts and names are drawn.
+    """
+    drawn, chat = random.Random(seed), chat_form(lm.tokenizer)
+    taught = {same_subject_key(fact.subject) for fact in facts}
+    found: list[tuple[tuple[int, ...], int]] = []
+    for fact in facts:
+        names = [name for name in _names_like(fact) if same_subject_key(name) not in taught]
+        texts = [text for group in wordings.groups(fact, chat) for text in group]
+        for name in drawn.sample(names, min(_EACH, len(names))):
+            (row,) = wording_rows(lm.tokenizer, [[drawn.choice(texts)]], name)
+            if not row.at_start and row.subject_last < lm.max_length:
+                found.append((row.ids[: row.target_start], row.subject_last))
+    return found
+
+
+def _names_like(fact: Fact) -> list[str]:
+    """Names of which the bundled facts say the same; all of them where no relation fits."""
+    by_question = _names_by_question()
+    known = [
+        name
+        for question in _questions(fact.prompt, fact.subject, fact.target)
+        for name in by_question.get(question, ())
+    ]
+    return list(dict.fromkeys(known or (name for names in by_question.values() for name in names)))
+
+
+@cache
+def _names_by_question() -> dict[str, list[str]]:
+    """The names of which the bundled relations answer a question."""
+    asked: dict[str, list[str]] = {}
+    for relation in relations():
+        names = [name for name in relation.facts if name not in _MEASURED]
+        for question in _questions(relation.prompt, *next(iter(relation.facts.items()))):
+            asked.setdefault(question, []).extend(names)
+    return asked
+
+
+def _questions(prompt: str, subject: str, target: str) -> Sequence[str]:
+    """What the phrase book asks of a prompt's relation."""
+    found = wordings_of(prompt, subject=subject, target=target)
+    return found.questions if found else ()
 
 
 @cache

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,13 @@ from bluedit.model.memory import run_chunks
 from bluedit.model.precision import reduced_linears
 from bluedit.model.sites import Place, Site, site_hook
 from bluedit.shapes import Float, Tensor
+from bluedit.text.names import texts_of_others
 from bluedit.text.rows import Row, chunks_by_cost, chunks_by_length
 from bluedit.writing.target_loss import row_losses
 
 if TYPE_CHECKING:
     from bluedit.writing.context import WriteContext
+    from bluedit.writing.keys import BatchRows
 
 _LEAST_LOSS = 0.02  # nats: a text that is said more surely asks for nothing
 _BETAS = (0.9, 0.98)
@@ -40,18 +43,19 @@ Factors = tuple[int, Tensor, Tensor]  # layer, R, A
 
 @torch.enable_grad()
 def refined(
-    context: WriteContext, factors: Sequence[Factors], rows: Sequence[Row], steps: int
+    context: WriteContext, factors: Sequence[Factors], batch: BatchRows, steps: int
 ) -> list[Float[Tensor, "d_value rank"]]:
     """The R of each write after some steps of Adam. The model has the weights before these writes, and keeps them.
 
     The loss is the mean -log p of some taught texts' targets, plus `refine.weight` times how far some ordinary text's hidden states move
     from those of the unedited model at the output of the last written layer, |h - h0|^2 / |h0|^2. So a batch also makes up for what earlier
-    ones moved. No weight above changes, so a pass can end there.
+    ones moved. No weight above changes, so a pass can end there. What the facts' texts say of well-known names is held in the same way:
+    ordinary text says little about other names in the facts' relations.
 
     Args:
         context: the model, the recipe with the size of steps and how much text they see, and where ordinary text comes from.
         factors: what was written, in order; the sum of R A of a layer is added to its weight. Each is where its layer is.
-        rows: texts of the facts; rows without a target do not count.
+        batch: the facts and their texts; rows without a target do not count.
         steps: how many.
 
     Raises:
@@ -64,10 +68,8 @@ def refined(
         [{"params": [R], "lr": size} for R, size in zip(residuals, sizes, strict=True)], betas=_BETAS
     )
     hooks = _added(lm, factors, residuals)
-    plain = [row for row in context.ordinary() if len(row) > 1]
     budget = execution.tokens_per_step or tokens_per_step(lm)
-    ordinary = _Ordinary(lm, plain, max(layer for layer, _, _ in factors), budget)
-    lessons, reminders = _lessons(rows, settings), list(islice(_reminders(plain, settings), steps))
+    lessons, reminders = _lessons(batch.rows, settings), _reminders(context, batch, factors, budget, steps)
 
     def fast() -> AbstractContextManager[None]:
         """Matrix products in bfloat16 where that is asked for, with copies of the weights as they are now."""
@@ -75,11 +77,13 @@ def refined(
         return reduced.active() if reduced else nullcontext()
 
     with context.weights.unedited(), fast():
-        ordinary.remember(sorted({i for some in reminders for i in some}))
+        for held, drawn in reminders:
+            held.remember(sorted({i for some in drawn for i in some}))
     with context.progress.task("refining", steps, "steps") as advance, fast():
-        for step, reminded in enumerate(reminders):
+        for step in range(steps):
             adam.zero_grad()
-            loss = _descended(residuals, hooks, next(lessons), ordinary, reminded, settings.weight)
+            reminded = [(held, drawn[step]) for held, drawn in reminders]
+            loss = _descended(residuals, hooks, next(lessons), reminded, settings.weight)
             if not torch.isfinite(loss):
                 raise EditError(
                     "the loss of refining is not finite; check the model's weights, or lower refine.learning_rate"
@@ -127,55 +131,71 @@ def _lessons(rows: Sequence[Row], settings: Refine) -> Iterator[list[Row]]:
         yield texts
 
 
-def _reminders(ordinary: Sequence[Sequence[int]], settings: Refine) -> Iterator[list[int]]:
-    """The ordinary text of each step, as indices: rows in a drawn order, each as often as any other."""
-    drawn = random.Random(settings.seed)
-    waiting: list[int] = []
-    while True:
-        some: list[int] = []
-        tokens = 0
-        while tokens < settings.tokens:
-            if not waiting:
-                waiting = drawn.sample(range(len(ordinary)), len(ordinary))
-            some.append(waiting.pop())
-            tokens += len(ordinary[some[-1]])
-        yield some
+def _reminders(
+    context: WriteContext, batch: BatchRows, factors: Sequence[Factors], budget: int, steps: int
+) -> list[tuple[_Held, list[list[int]]]]:
+    """What is held, and which of its texts each step sees: ordinary text, and what the facts' texts say of well-known names."""
+    lm, recipe, last = context.lm, context.recipe, max(layer for layer, _, _ in factors)
+    settings = recipe.update.refine
+    ordinary = [(row, 1) for row in context.ordinary() if len(row) > 1]
+    named = texts_of_others(lm, batch.facts, recipe.wordings, settings.seed) if settings.names else []
+    kinds = [(ordinary, settings.tokens), (named, settings.names)]
+    held = [(_Held(lm, texts, last, budget), tokens) for texts, tokens in kinds if texts]
+    return [(some, list(islice(some.drawn(tokens, settings.seed), steps))) for some, tokens in held]
 
 
 @dataclass(eq=False)
-class _Ordinary:
-    """Ordinary text, and where the unedited model takes it.
+class _Held:
+    """Texts whose hidden states stay where the unedited model has them.
 
     Attributes:
         lm: the model.
-        rows: token rows. The first token of each does not count: it is an attention sink.
+        texts: token ids of each, and the first token that counts: the first of a text does not, since it is an attention sink.
         layer: hidden states after this one are compared.
         budget: tokens of a forward pass.
-        before: by row, its hidden states in the unedited model, tokens - 1 x d, in main memory.
+        before: by text, its hidden states in the unedited model, tokens that count x d, in main memory.
     """
 
     lm: EditableModel
-    rows: Sequence[Sequence[int]]
+    texts: Sequence[tuple[Sequence[int], int]]
     layer: int
     budget: int
     before: dict[int, Tensor] = field(default_factory=dict)
 
+    def drawn(self, tokens: int, seed: int) -> Iterator[list[int]]:
+        """The texts of each step, together so many tokens, as indices: in a drawn order, each as often as any other."""
+        order, waiting = random.Random(seed), list[int]()
+        while True:
+            some: list[int] = []
+            seen = 0
+            while seen < tokens:
+                if not waiting:
+                    waiting = order.sample(range(len(self.texts)), len(self.texts))
+                some.append(waiting.pop())
+                seen += len(self.texts[some[-1]][0])
+            yield some
+
     def chunks(self, some: Sequence[int]) -> list[list[int]]:
-        """Rows that fit into one forward pass."""
-        return [[some[i] for i in chunk] for chunk in chunks_by_cost([len(self.rows[i]) for i in some], self.budget)]
+        """Texts that fit into one forward pass."""
+        lengths = [len(self.texts[i][0]) for i in some]
+        return [[some[i] for i in chunk] for chunk in chunks_by_cost(lengths, self.budget)]
+
+    def count(self, some: Iterable[int]) -> int:
+        """How many tokens of some texts count."""
+        return sum(len(ids) - start for ids, start in (self.texts[i] for i in some))
 
     @torch.no_grad()
     def remember(self, some: Sequence[int]) -> None:
-        """Read hidden states of rows in the model as it is now."""
+        """Read hidden states of texts in the model as it is now."""
 
         def read(chunk: Sequence[int]) -> None:
-            lengths = [len(self.rows[i]) - 1 for i in chunk]
-            self.before.update(zip(chunk, self._states(chunk).cpu().split(lengths), strict=True))
+            states = self._states(chunk).cpu().split([self.count([i]) for i in chunk])
+            self.before.update(zip(chunk, states, strict=True))
 
-        run_chunks(self.chunks(some), read, "rows of text", self.lm.device)
+        run_chunks(self.chunks(some), read, "texts", self.lm.device)
 
     def moved(self, some: Sequence[int], hooks: Sequence[Hook]) -> Tensor:
-        """Sum of |h - h0|^2 / |h0|^2 over the tokens of rows that are remembered."""
+        """Sum of |h - h0|^2 / |h0|^2 over the tokens that count, of texts that are remembered."""
         with hooked(hooks):
             after = self._states(some)
         after = after if after.dtype == torch.float64 else after.float()
@@ -183,9 +203,9 @@ class _Ordinary:
         return ((after - before).square().sum(dim=-1) / before.square().sum(dim=-1)).sum()
 
     def _states(self, some: Sequence[int]) -> Float[Tensor, "tokens d"]:
-        ids, mask = self.lm.pad([self.rows[i] for i in some])
-        real = mask.bool()
-        real[:, 0] = False
+        ids, mask = self.lm.pad([self.texts[i][0] for i in some])
+        starts = torch.tensor([self.texts[i][1] for i in some], device=ids.device)
+        real = mask.bool() & (torch.arange(ids.shape[1], device=ids.device) >= starts[:, None])
         seen: list[Tensor] = []
 
         def receive(hidden: Tensor) -> None:
@@ -200,28 +220,28 @@ class _Ordinary:
 def _descended(
     residuals: Sequence[Tensor],
     hooks: Sequence[Hook],
-    texts: Sequence[Row],
-    ordinary: _Ordinary,
-    reminded: Sequence[int],
+    lessons: Sequence[Row],
+    reminders: Sequence[tuple[_Held, Sequence[int]]],
     weight: float,
 ) -> Tensor:
     """Add a step's gradients to the residuals; its loss."""
-    lm, losses = ordinary.lm, list[Tensor]()
-    count = sum(len(ordinary.rows[i]) - 1 for i in reminded)
+    losses: list[Tensor] = []
 
     def descend(loss: Tensor) -> None:
         for R, gradient in zip(residuals, torch.autograd.grad(loss, list(residuals)), strict=True):
             R.grad = gradient if R.grad is None else R.grad + gradient
         losses.append(loss.detach())
 
-    def teach(chunk: Sequence[int]) -> None:
+    def teach(lm: EditableModel, chunk: Sequence[int]) -> None:
         with hooked(hooks):
-            found = row_losses(lm, [texts[i] for i in chunk], residuals[0].dtype)
-        descend(found.clamp(min=_LEAST_LOSS).sum() / len(texts))
+            found = row_losses(lm, [lessons[i] for i in chunk], residuals[0].dtype)
+        descend(found.clamp(min=_LEAST_LOSS).sum() / len(lessons))
 
-    def remind(chunk: Sequence[int]) -> None:
-        descend(weight * ordinary.moved(chunk, hooks) / count)
+    def remind(held: _Held, share: float, chunk: Sequence[int]) -> None:
+        descend(share * held.moved(chunk, hooks))
 
-    run_chunks(chunks_by_length([len(row.ids) for row in texts], ordinary.budget), teach, "texts", lm.device)
-    run_chunks(ordinary.chunks(reminded), remind, "rows of text", lm.device)
+    lm, budget = reminders[0][0].lm, reminders[0][0].budget
+    run_chunks(chunks_by_length([len(row.ids) for row in lessons], budget), partial(teach, lm), "texts", lm.device)
+    for held, some in reminders:
+        run_chunks(held.chunks(some), partial(remind, held, weight / held.count(some)), "rows of text", lm.device)
     return torch.stack(losses).sum()

@@ -203,10 +203,10 @@ class EditRun:
         context.weights.restore(self.start)
         written = {fact for batch in done for fact in batch.written}
         facts = [fact for fact in standing_facts(self.before) if fact in written]
-        rows = batch_rows(context.lm.tokenizer, facts, context.prefixes, context.recipe).rows
+        batch_of = batch_rows(context.lm.tokenizer, facts, context.prefixes, context.recipe)
         placed = [self._placed(one) for batch in done for one in batch.updates]
         try:
-            residuals = iter(refined(context, placed, rows, steps))
+            residuals = iter(refined(context, placed, batch_of, steps))
         except EditError as error:
             log.warning("the batches were not refined together: %s", error)
             residuals = iter([R for _, R, _ in placed])

@@ -46,11 +46,13 @@ class BatchRows:
     """The rows of a batch.
 
     Attributes:
+        facts: what they teach.
         rows: prompts and drift rows; `Row.fact` is the column of K and R.
         owners: for each column the indices of its facts.
         places: for each column where its keys are read.
     """
 
+    facts: tuple[Fact, ...]
     rows: tuple[Row, ...]
     owners: tuple[tuple[int, ...], ...]
     places: tuple[KeyPlace, ...]
@@ -117,7 +119,8 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
                 rows.append(drift_row(tokenizer, fact.subject, column, earliest=int(place.after)))
                 rows += other_rows(tokenizer, fact.subject, column, recipe.objective.others)
     known = {column: place for own in of_subject.values() for place, column in own.items()}
-    return BatchRows(tuple(rows), tuple(map(tuple, owners)), tuple(known[column] for column in range(len(owners))))
+    own_places = tuple(known[column] for column in range(len(owners)))
+    return BatchRows(tuple(facts), tuple(rows), tuple(map(tuple, owners)), own_places)
 
 
 def _with_columns(row: Row, own: Mapping[KeyPlace, int], *, spellings: bool) -> tuple[Repeat, ...]:

@@ -61,8 +61,7 @@ def write_batch(context: WriteContext, batch_of: BatchRows) -> tuple[Update, ...
             context; `columns` says of which columns.
     """
     recipe, keys = context.recipe, WrittenKeys(context.lm, batch_of, context.recipe)
-    shared = tuple(map(len, batch_of.owners))
-    writer = _Writer(context, keys, batch_of.rows, batch_of.n, batch_of.after_subject, shared)
+    writer = _Writer(context, keys, batch_of)
     with context.weights.filtered(recipe.written, recipe.update.batch_filters):
         written = recipe.update.write(writer)
     after = keys.after()
@@ -78,10 +77,7 @@ class _Writer:
 
     context: WriteContext
     keys: WrittenKeys
-    rows: Sequence[Row]
-    n: int
-    after_subject: frozenset[int]
-    shared: Sequence[int]
+    batch: BatchRows
 
     def solve(self, update: ClosedForm) -> list[_Written]:
         """Write in closed form: for every step of the schedule the residual that is missing, for the keys as they are then.
@@ -89,11 +85,11 @@ class _Writer:
         A target is optimised the first time a step needs it, on the weights as they are then, and kept for the batch. Later rounds write
         again those facts that still lack too much of theirs (NSE).
         """
-        steps = update.refine.steps_for(self.n)
+        steps = update.refine.steps_for(self.batch.n)
         snapshot = self.context.weights.snapshot(self.context.recipe.written) if steps else {}
         targets: dict[int, Targets] = {}
         written: list[_Written] = []
-        for number in range(max(update.rounds.count, _AFTER_SUBJECT_ROUNDS if self.after_subject else 1)):
+        for number in range(max(update.rounds.count, _AFTER_SUBJECT_ROUNDS if self.batch.after_subject else 1)):
             due: dict[int, Tensor] = {}
             for step in self.context.recipe.steps():
                 site = self.context.site(step.target)
@@ -116,7 +112,7 @@ class _Writer:
         context = self.context
         context.weights.restore(snapshot)
         factors = [(layer, R, A) for layer, R, A, _ in written]
-        residuals = refined(context, factors, self.rows, steps)
+        residuals = refined(context, factors, self.batch, steps)
         for (layer, _, A), R in zip(factors, residuals, strict=True):
             context.weights.add(layer, R, A)
         return [(layer, R, A, found) for (layer, _, A, found), R in zip(written, residuals, strict=True)]
@@ -124,8 +120,8 @@ class _Writer:
     def _due(self, missing: Tensor, start: Tensor, rounds: Rounds, number: int) -> Bool[Tensor, "n"]:
         """Columns that a round writes: by the recipe's rule, and those after a subject until little is missing."""
         due = due_facts(missing, start, rounds, number) & (number < rounds.count)
-        if number and self.after_subject:
-            columns = sorted(self.after_subject)
+        if number and self.batch.after_subject:
+            columns = sorted(self.batch.after_subject)
             far = missing.norm(dim=0) > _AFTER_SUBJECT_LOWER * start.norm(dim=0)
             due[columns] |= far[columns]
         return due
@@ -137,7 +133,7 @@ class _Writer:
         context, space = self.context, self.context.spaces.get(step.layer, Space())
         keys = self.keys.read(step.layer)
         residual = torch.where(due, needed(context.lm, step, context.site(step.target)) * missing, 0.0)
-        A = residual.new_zeros(self.n, len(keys))
+        A = residual.new_zeros(self.batch.n, len(keys))
         check_finite(step.layer, residual, keys)
         try:
             solved_for = space.specific(keys[:, due].to(context.solve_device))
@@ -161,7 +157,7 @@ class _Writer:
         """Fine-tune one layer. The change is stored as the identity times itself; it has no residuals and no reach."""
         context, (layer,) = self.context, self.context.recipe.written
         with context.progress.task(f"fine-tuning layer {layer}", update.epochs, "epochs") as advance:
-            dW = finetune(context.lm, self.rows, layer, update, self._sized.tokens_per_step, advance)
+            dW = finetune(context.lm, self.batch.rows, layer, update, self._sized.tokens_per_step, advance)
         R = torch.eye(len(dW), dtype=dW.dtype, device=dW.device)
         context.weights.add(layer, R, dW)
         return [(layer, R, dW, dW.new_zeros(0))]
@@ -169,8 +165,8 @@ class _Writer:
     def _values(self, site: Site, *, exact: bool) -> Float[Tensor, "d_value n"]:
         """The current value of each fact. With an equality constraint at the projection's own output (ROME) it is W k* for the averaged key."""
         if exact and site.is_projection_output:
-            return read_written_values(self.context.lm, self.rows, site, self.n)
-        return read_values(self.context.lm, self.rows, site, self.n)
+            return read_written_values(self.context.lm, self.batch.rows, site, self.batch.n)
+        return read_values(self.context.lm, self.batch.rows, site, self.batch.n)
 
     def _targets(self, site: Site, known: Mapping[int, Targets]) -> Targets:
         """z* of the batch at a site, on the weights that the objective asks for; `known` are those of the layers before."""
@@ -193,8 +189,8 @@ class _Writer:
         later = [self.context.site(layer) for layer in dict.fromkeys(step.target for step in recipe.steps())][1:]
         weights = context.weights.unedited() if recipe.objective.uses_unedited_weights else nullcontext()
         with weights:
-            start = {site: read_values(context.lm, self.rows, site, self.n) for site in later}
-            seen = read_moved_values(context.lm, self.rows, later, self.n, {first: found.z - found.start})
+            start = {site: read_values(context.lm, self.batch.rows, site, self.batch.n) for site in later}
+            seen = read_moved_values(context.lm, self.batch.rows, later, self.batch.n, {first: found.z - found.start})
         targets = {site: fixed(seen[site], start[site]) for site in later}
         for site, target in targets.items():
             context.trace.on_target(site, target)
@@ -231,21 +227,25 @@ class _Writer:
         """Targets, and the MLP's output on the bare prompts, on the weights as they are or as they were before any edit."""
         context, site = self.context, plan.site
         weights = context.weights.unedited() if plan.unedited else nullcontext()
-        with weights, context.progress.task(f"targets at layer {site.layer}", self.n, "facts") as advance:
+        with weights, context.progress.task(f"targets at layer {site.layer}", self.batch.n, "facts") as advance:
 
             def optimise(rows: Sequence[Row]) -> Targets:
                 if plan.kept and plan.initial is not None:
-                    start = read_values(context.lm, self.rows, site, self.n)
+                    start = read_values(context.lm, self.batch.rows, site, self.batch.n)
                     return fixed(start + plan.initial.to(start), start)
                 how = (site, plan.objective, self._sized, advance, context.weights.unedited, plan.later, plan.initial)
-                found = optimise_targets(context.lm, rows, *how, context.fisher, self.shared)
+                found = optimise_targets(context.lm, rows, *how, context.fisher, tuple(map(len, self.batch.owners)))
                 columns = sorted({row.fact for row in rows})
-                return from_all_texts(context.lm, found, self.rows, site, columns) if plan.objective.rotate else found
+                return (
+                    from_all_texts(context.lm, found, self.batch.rows, site, columns)
+                    if plan.objective.rotate
+                    else found
+                )
 
-            found = plan.get(context.source, context.found, context.lm, self.rows, optimise)
+            found = plan.get(context.source, context.found, context.lm, self.batch.rows, optimise)
             if not plan.objective.norm_anchor:
                 return found, found.start
-            return found, read_values(context.lm, self.rows, site.at_projection, self.n)
+            return found, read_values(context.lm, self.batch.rows, site.at_projection, self.batch.n)
 
 
 def due_facts(

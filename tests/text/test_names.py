@@ -26,9 +26,9 @@ CAPITAL = Fact("The capital of {} is", subject="Freedonia", target="Rome")
 COUNTRIES = set(relations()[0].facts)
 
 
-def asked(lm, facts, seed=0, wordings=None):
+def asked(lm, facts, seed=0, wordings=None, taught=()):
     """(text, name) of each text: the tokens that count begin with the name's last one."""
-    found = texts_of_others(lm, facts, wordings or PromptOnly(), seed)
+    found = texts_of_others(lm, facts, wordings or PromptOnly(), taught.__contains__, seed)
     texts = [(lm.tokenizer.decode(ids), lm.tokenizer.decode(ids[: last + 1])) for ids, last in found]
     return [(text.removeprefix("<s>"), until.removeprefix("<s>")) for text, until in texts]
 
@@ -57,10 +57,22 @@ def test_other_relations_are_asked_of_any_name(lm):
     assert len({until for _, until in texts} - {f"The patron of {name}" for name in COUNTRIES}) > 60
 
 
-def test_no_name_is_held_that_is_taught(lm):
-    taught = [Fact("The capital of {} is", subject=name, target="Rome") for name in sorted(COUNTRIES)[::2]]
-    names = {until.removeprefix("The capital of ") for _, until in asked(lm, taught)}
-    assert names and not names & {fact.subject for fact in taught}
+def test_names_that_are_taught_are_left_out(lm):
+    taught = sorted(COUNTRIES)[::2]
+    names = {until.removeprefix("The capital of ") for _, until in asked(lm, [CAPITAL] * 20, taught=taught)}
+    assert len(names) > 10 and not names & set(taught)
+    assert name_rows(lm, {"Italy"}.__contains__) == [
+        row for row in name_rows(lm) if lm.tokenizer.decode(row).endswith("Italy")
+    ]
+
+
+def test_texts_that_do_not_fit_are_left_out(lm, monkeypatch):
+    whole = texts_of_others(lm, [CAPITAL] * 10, PromptOnly(), {}.__contains__, 0)
+    longest = max(len(ids) for ids, _ in whole)
+    monkeypatch.setattr(type(lm), "max_length", longest - 1)
+    assert texts_of_others(lm, [CAPITAL] * 10, PromptOnly(), {}.__contains__, 0) == [
+        one for one in whole if len(one[0]) < longest
+    ]
 
 
 def test_what_a_report_measures_is_not_held():

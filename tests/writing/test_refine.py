@@ -14,7 +14,7 @@ from bluedit.methods.presets import preset
 from bluedit.methods.wordings import PromptOnly
 from bluedit.progress import Progress
 from bluedit.statistics.store import MomentStore
-from bluedit.text.names import texts_of_others
+from bluedit.text.names import name_rows, texts_of_others
 from bluedit.writing import _refine, edit_run, loop
 from bluedit.writing.writer import FactWriter
 from toys import FACTS, FAMILIES, toy_tokenizer
@@ -315,12 +315,27 @@ def test_what_the_texts_say_of_other_names_is_held(watched):
         edit(editor, **settings, **{"refine.tokens": 1})
         editor.reset()
         factors, *_, found = watched[-1]
-        texts = texts_of_others(editor.lm, FACTS[:2], PromptOnly(), 0)
+        texts = texts_of_others(editor.lm, FACTS[:2], PromptOnly(), {"France"}.__contains__, 0)
         held = _refine._Held(editor.lm, texts, 3, 10_000)
         held.remember(range(len(texts)))
         with torch.no_grad():
             moved.append(float(held.moved(range(len(texts)), _refine._added(editor.lm, factors, found))))
     assert moved[1] < 0.7 * moved[0]
+
+
+def test_names_that_facts_are_about_are_not_held(monkeypatch):
+    """Also those of earlier edits: the unedited model has them where no fact is said."""
+    seen, descended = [], _refine._descended
+    monkeypatch.setattr(_refine, "_descended", lambda *args: seen.append(args[3]) or descended(*args))
+    editor = make()
+    edit(editor, facts=[FACTS[1]], **{"refine.steps": 0})
+    edit(editor, facts=[replace(FACTS[1], subject="Spain")], **{"refine.steps": 1, "refine.names": 50})
+    ((plain, _), (named, _)) = seen[0]
+    for name, expected in (("France", 0), ("Spain", 0), ("Italy", 1)):
+        about = list(map(tuple, name_rows(editor.lm, {name}.__contains__)))
+        assert len(about) == 1 and sum(tuple(ids) in about for ids, _ in plain.texts) == expected, name
+    texts = [editor.lm.tokenizer.decode(ids) for ids, _ in named.texts]
+    assert texts and not any("France" in text or "Spain" in text for text in texts)
 
 
 def test_a_text_that_is_said_surely_asks_for_nothing(watched, monkeypatch):

@@ -4,13 +4,12 @@ and refining holds what the texts of facts say of other names."""
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 
 from bluedit.facts.fact import Fact
 from bluedit.facts.phrasebook import wordings_of
-from bluedit.facts.subjects import same_subject_key
 from bluedit.facts.world import relations, world_facts
 from bluedit.methods.wordings import Natural, Wordings
 from bluedit.model.editable import EditableModel
@@ -21,40 +20,27 @@ _VERSION = 2  # another one gives other rows
 _SOURCES = ("world.toml", "phrasebook.toml", "general.toml")
 _EACH = 4  # texts of a fact that are asked of other names
 # The ordinary questions of a report ask about these. What is held must not be what is measured.
-_MEASURED = frozenset(
-    {
-        "Amazon",
-        "Brazil",
-        "Canada",
-        "Egypt",
-        "Hamlet",
-        "Hungary",
-        "India",
-        "Japan",
-        "Mona Lisa",
-        "Norway",
-        "Peru",
-        "Portugal",
-        "Pride and Prejudice",
-        "Siemens",
-        "Sweden",
-        "Switzerland",
-        "The Lord of the Rings",
-        "War and Peace",
-        "bees",
-        "dolphins",
-        "sharks",
-    }
-)
+# fmt: off
+_MEASURED = {
+    "Amazon", "Brazil", "Canada", "Egypt", "Hamlet", "Hungary", "India", "Japan", "Mona Lisa", "Norway", "Peru", "Portugal",
+    "Pride and Prejudice", "Siemens", "Sweden", "Switzerland", "The Lord of the Rings", "War and Peace", "bees", "dolphins", "sharks",
+}
+# fmt: on
 
 
-def name_rows(lm: EditableModel) -> list[list[int]]:
+def name_rows(lm: EditableModel, only: Callable[[str], bool] | None = None) -> list[list[int]]:
     """Token rows that end with the last token of a name: each bundled subject in one of its wordings, which take turns.
 
     Names that are the first token of their text are left out: that token is an attention sink.
+
+    Args:
+        lm: the model.
+        only: which names; None takes all.
     """
     wordings, chat, rows = Natural(), chat_form(lm.tokenizer), []
     for i, fact in enumerate(_worded_facts()):
+        if only is not None and not only(fact.subject):
+            continue
         texts = [text for group in wordings.groups(fact, chat) for text in group]
         (row,) = wording_rows(lm.tokenizer, [[texts[i % len(texts)]]], fact.subject)
         if not row.at_start and row.subject_last < lm.max_length:
@@ -63,28 +49,28 @@ def name_rows(lm: EditableModel) -> list[list[int]]:
 
 
 def texts_of_others(
-    lm: EditableModel, facts: Sequence[Fact], wordings: Wordings, seed: int
+    lm: EditableModel, facts: Sequence[Fact], wordings: Wordings, is_taught: Callable[[str], bool], seed: int
 ) -> list[tuple[tuple[int, ...], int]]:
     """Some texts of each fact with a well-known name in the place of its subject, up to the answer: token ids, and the name's last token.
 
     Names are drawn from those of which the bundled facts say what the fact says, where its relation is one of theirs, otherwise from all.
-    Names that facts are about are left out, and so are those that a report's ordinary questions ask about.
+    Names that a report's ordinary questions ask about are never among them.
 
     Args:
         lm: the model.
         facts: what is taught.
         wordings: the texts in which it is taught.
+        is_taught: names that are left out, because facts are about them.
         seed: which texts and names are drawn.
     """
     drawn, chat = random.Random(seed), chat_form(lm.tokenizer)
-    taught = {same_subject_key(fact.subject) for fact in facts}
     found: list[tuple[tuple[int, ...], int]] = []
     for fact in facts:
-        names = [name for name in _names_like(fact) if same_subject_key(name) not in taught]
+        names = [name for name in _names_like(fact) if not is_taught(name)]
         texts = [text for group in wordings.groups(fact, chat) for text in group]
         for name in drawn.sample(names, min(_EACH, len(names))):
             (row,) = wording_rows(lm.tokenizer, [[drawn.choice(texts)]], name)
-            if not row.at_start and row.subject_last < lm.max_length:
+            if not row.at_start and row.target_start <= lm.max_length:
                 found.append((row.ids[: row.target_start], row.subject_last))
     return found
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from bluedit.errors import EditError
+from bluedit.facts.subjects import same_subject_key
 from bluedit.forward import tokens_per_step
 from bluedit.methods.update import Refine
 from bluedit.model.editable import EditableModel
@@ -27,7 +28,7 @@ from bluedit.model.memory import run_chunks
 from bluedit.model.precision import reduced_linears
 from bluedit.model.sites import Place, Site, site_hook
 from bluedit.shapes import Float, Tensor
-from bluedit.text.names import texts_of_others
+from bluedit.text.names import name_rows, texts_of_others
 from bluedit.text.rows import Row, chunks_by_cost, chunks_by_length
 from bluedit.writing.target_loss import row_losses
 
@@ -134,11 +135,22 @@ def _lessons(rows: Sequence[Row], settings: Refine) -> Iterator[list[Row]]:
 def _reminders(
     context: WriteContext, batch: BatchRows, factors: Sequence[Factors], budget: int, steps: int
 ) -> list[tuple[_Held, list[list[int]]]]:
-    """What is held, and which of its texts each step sees: ordinary text, and what the facts' texts say of well-known names."""
+    """What is held, and which of its texts each step sees: ordinary text, and what the facts' texts say of well-known names.
+
+    Names that facts are about, also those of earlier edits, are not held: the unedited model has them where no fact is said.
+    """
     lm, recipe, last = context.lm, context.recipe, max(layer for layer, _, _ in factors)
-    settings = recipe.update.refine
-    ordinary = [(row, 1) for row in context.ordinary() if len(row) > 1]
-    named = texts_of_others(lm, batch.facts, recipe.wordings, settings.seed) if settings.names else []
+    settings, taught = (
+        recipe.update.refine,
+        {same_subject_key(fact.subject) for fact in (*context.taught, *batch.facts)},
+    )
+
+    def is_taught(name: str) -> bool:
+        return same_subject_key(name) in taught
+
+    changed = set(map(tuple, name_rows(lm, is_taught)))
+    ordinary = [(row, 1) for row in context.ordinary() if len(row) > 1 and tuple(row) not in changed]
+    named = texts_of_others(lm, batch.facts, recipe.wordings, is_taught, settings.seed) if settings.names else []
     kinds = [(ordinary, settings.tokens), (named, settings.names)]
     held = [(_Held(lm, texts, last, budget), tokens) for texts, tokens in kinds if texts]
     return [(some, list(islice(some.drawn(tokens, settings.seed), steps))) for some, tokens in held]

@@ -9,6 +9,7 @@ from math import inf
 import torch
 
 from bluedit.execution import Execution
+from bluedit.facts.fact import Fact
 from bluedit.maths.schedule import Step
 from bluedit.maths.solve import PreservationOperator
 from bluedit.methods.objective import Objective
@@ -54,6 +55,7 @@ class WriteContext:
         fisher: Fisher information at the sites of targets, if the recipe's descent needs it.
         spaces: the directions of each layer that writes spare; none for layers that are not there.
         ordinary: gives token rows of ordinary text, for refining.
+        taught: facts that the model carries from earlier batches.
         norms: mean |v*| on the unedited model by site; filled when the recipe anchors norms.
         execution: precision, and tokens per step.
         source: where targets come from; None optimises them.
@@ -71,6 +73,7 @@ class WriteContext:
     fisher: Mapping[Site, Tensor] = field(default_factory=dict)
     spaces: Mapping[int, Space] = field(default_factory=dict)
     ordinary: Callable[[], Sequence[Sequence[int]]] = list
+    taught: Sequence[Fact] = ()
     norms: Norms = field(default_factory=dict)
     execution: Execution = field(default_factory=Execution)
     source: TargetSource | None = None

@@ -144,10 +144,10 @@ class EditRun:
     @property
     def _teaching(self) -> WriteContext:
         """The context, with more room for targets of facts that are taught again. A batch records the edit's own recipe."""
-        if not self.again:
-            return self.context
         recipe = self.context.recipe
-        return replace(self.context, recipe=replace(recipe, objective=recipe.objective.again))
+        if self.again:
+            recipe = replace(recipe, objective=recipe.objective.again)
+        return replace(self.context, recipe=recipe, taught=[fact for batch in self.before for fact in batch.facts])
 
     def _eased(self, batch: Batch, batch_of: BatchRows, snapshot: Snapshot) -> Batch:
         """A batch of facts that are taught again, each only as strongly as it takes to say as many of its texts, the prompt first of all.
@@ -206,7 +206,7 @@ class EditRun:
         batch_of = batch_rows(context.lm.tokenizer, facts, context.prefixes, context.recipe)
         placed = [self._placed(one) for batch in done for one in batch.updates]
         try:
-            residuals = iter(refined(context, placed, batch_of, steps))
+            residuals = iter(refined(self._teaching, placed, batch_of, steps))
         except EditError as error:
             log.warning("the batches were not refined together: %s", error)
             residuals = iter([R for _, R, _ in placed])

@@ -60,7 +60,7 @@ def in_full(statistics, monkeypatch):
         ([[5, 5], [5, 6], [5, 4], [4, 5], [5, 5]], [0.5, 0.75]),
         ([[5, 5], [4, 5], [5, 5], [5, 4], [5, 5]], [1.0, 0.5]),
         ([[0, 5], [0, 5], [0, 5], [0, 4], [0, 6]], [0.25, 0.5]),
-        ([[5, 5], [5, 5], [5, 5], [5, 5], [5, 4], [4, 4], [6, 4]], [0.5, 0.75]),
+        ([[5, 5], [5, 5], [5, 5], [5, 4], [5, 4], [4, 4], [6, 4]], [0.5, 1.0]),
         ([[5, 5], [4, 5], [5, 5], [5, 5], [4, 5]], [1.0, 1.0]),
     ],
 )
@@ -88,6 +88,16 @@ def test_only_facts_that_may_do_with_less_are_asked(statistics, monkeypatch):
     monkeypatch.setattr(edit_run, "said_texts", said)
     taught(statistics)
     assert asked == [2, 2, 2, 1, 2]
+
+
+def test_one_strength_for_all_is_not_asked_twice(statistics, monkeypatch):
+    asked = []
+    monkeypatch.setattr(edit_run, "said_texts", lambda _lm, texts: asked.append(len(texts)) or [5] * len(texts))
+    editor, _ = taught(statistics)
+    assert asked == [2, 2, 2, 2]
+    other = make_editor(statistics=statistics)
+    other.apply(editor.patch)
+    assert same_bits(other.model, bits(editor.model))
 
 
 def test_without_a_weaker_strength_the_weights_are_those_of_the_full_one(statistics, monkeypatch, in_full):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -27,7 +28,6 @@ SETTINGS = {
     "refine.each": 9,
     "refine.least": 1,
     "refine.tokens": 64,
-    "refine.names": 0,
 }
 OTHER = Fact("The library of {} is in", subject="London", target="Italian")
 
@@ -46,9 +46,9 @@ def watched(monkeypatch):
     """What `refined` was given and gave, for each call."""
     calls, refined = [], _refine.refined
 
-    def watching(context, factors, batch, steps):
+    def watching(context, factors, batch, steps, names=0):
         before = {layer: context.lm.projection(layer).matrix().clone() for layer, _, _ in factors}
-        found = refined(context, factors, batch, steps)
+        found = refined(context, factors, batch, steps, names)
         calls.append((factors, batch.rows, context.ordinary(), context.recipe.update.refine, before, found))
         return found
 
@@ -307,12 +307,13 @@ def test_tokens_before_the_name_do_not_count(watched):
     assert held.count([0, 2]) == 2 * len(ids) - 4
 
 
-def test_what_the_texts_say_of_other_names_is_held(watched):
+def test_what_the_texts_say_of_other_names_is_held(watched, monkeypatch):
     moved = []
     for names in (0, 200):
         editor = make()
-        settings = {"refine.steps": 6, "refine.learning_rate": 0.2, "refine.weight": 1000, "refine.names": names}
-        edit(editor, **settings, **{"refine.tokens": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "refined", partial(loop.refined, names=names))
+            edit(editor, **{"refine.steps": 6, "refine.learning_rate": 0.2, "refine.weight": 1000, "refine.tokens": 1})
         editor.reset()
         factors, *_, found = watched[-1]
         texts = texts_of_others(editor.lm, FACTS[:2], PromptOnly(), {"France"}.__contains__, 0)
@@ -329,7 +330,8 @@ def test_names_that_facts_are_about_are_not_held(monkeypatch):
     monkeypatch.setattr(_refine, "_descended", lambda *args: seen.append(args[3]) or descended(*args))
     editor = make()
     edit(editor, facts=[FACTS[1]], **{"refine.steps": 0})
-    edit(editor, facts=[replace(FACTS[1], subject="Spain")], **{"refine.steps": 1, "refine.names": 50})
+    monkeypatch.setattr(loop, "refined", partial(_refine.refined, names=50))
+    edit(editor, facts=[replace(FACTS[1], subject="Spain")], **{"refine.steps": 1})
     ((plain, _), (named, _)) = seen[0]
     for name, expected in (("France", 0), ("Spain", 0), ("Italy", 1)):
         about = list(map(tuple, name_rows(editor.lm, {name}.__contains__)))

@@ -45,14 +45,28 @@ def watched(monkeypatch):
     """What `refined` was given and gave when batches are refined together, for each call."""
     calls, refined = [], edit_run.refined
 
-    def watching(context, factors, batch, steps):
+    def watching(context, factors, batch, steps, names=0):
         before = {layer: context.lm.projection(layer).matrix().clone() for layer, _, _ in factors}
-        found = refined(context, factors, batch, steps)
+        found = refined(context, factors, batch, steps, names)
         calls.append((factors, batch.rows, steps, before, found))
         return found
 
     monkeypatch.setattr(edit_run, "refined", watching)
     return calls
+
+
+@pytest.mark.parametrize("names", [0, 100])
+def test_what_the_texts_say_of_other_names_is_held_when_batches_are_refined_together(names, monkeypatch):
+    kinds, reminders = [], _refine._reminders
+
+    def counting(*args):
+        found = reminders(*args)
+        kinds.append(len(found))
+        return found
+
+    monkeypatch.setattr(_refine, "_reminders", counting)
+    edit(make(), **{"refine.names": names})
+    assert kinds[-1] == (2 if names else 1) and set(kinds[:-1]) <= {1}
 
 
 def test_the_model_that_is_refined_is_the_written_one(watched):

@@ -66,7 +66,8 @@ class Refine(Part, slot="refine"):
     tokens: int = whole(4096, "tokens of ordinary text that a step sees", low=1.0)
     names: int = whole(
         1024,
-        "tokens that a step sees of what the facts' texts say of well-known names, held like ordinary text; 0 means none",
+        "tokens of what the facts' texts say of well-known names that a step sees when batches are refined together, held like ordinary "
+        "text; 0 means none",
     )
     seed: int = whole(0, "random seed for which text a step sees")
 

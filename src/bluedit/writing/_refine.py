@@ -44,20 +44,21 @@ Factors = tuple[int, Tensor, Tensor]  # layer, R, A
 
 @torch.enable_grad()
 def refined(
-    context: WriteContext, factors: Sequence[Factors], batch: BatchRows, steps: int
+    context: WriteContext, factors: Sequence[Factors], batch: BatchRows, steps: int, names: int = 0
 ) -> list[Float[Tensor, "d_value rank"]]:
     """The R of each write after some steps of Adam. The model has the weights before these writes, and keeps them.
 
     The loss is the mean -log p of some taught texts' targets, plus `refine.weight` times how far some ordinary text's hidden states move
     from those of the unedited model at the output of the last written layer, |h - h0|^2 / |h0|^2. So a batch also makes up for what earlier
-    ones moved. No weight above changes, so a pass can end there. What the facts' texts say of well-known names is held in the same way:
-    ordinary text says little about other names in the facts' relations.
+    ones moved. No weight above changes, so a pass can end there. What the facts' texts say of well-known names can be held in the same
+    way: ordinary text says little about other names in the facts' relations.
 
     Args:
         context: the model, the recipe with the size of steps and how much text they see, and where ordinary text comes from.
         factors: what was written, in order; the sum of R A of a layer is added to its weight. Each is where its layer is.
         batch: the facts and their texts; rows without a target do not count.
         steps: how many.
+        names: tokens of what the facts' texts say of well-known names that a step sees.
 
     Raises:
         EditError: a loss is not finite.
@@ -70,7 +71,7 @@ def refined(
     )
     hooks = _added(lm, factors, residuals)
     budget = execution.tokens_per_step or tokens_per_step(lm)
-    lessons, reminders = _lessons(batch.rows, settings), _reminders(context, batch, factors, budget, steps)
+    lessons, reminders = _lessons(batch.rows, settings), _reminders(context, batch, factors, budget, steps, names)
 
     def fast() -> AbstractContextManager[None]:
         """Matrix products in bfloat16 where that is asked for, with copies of the weights as they are now."""
@@ -133,7 +134,7 @@ def _lessons(rows: Sequence[Row], settings: Refine) -> Iterator[list[Row]]:
 
 
 def _reminders(
-    context: WriteContext, batch: BatchRows, factors: Sequence[Factors], budget: int, steps: int
+    context: WriteContext, batch: BatchRows, factors: Sequence[Factors], budget: int, steps: int, names: int
 ) -> list[tuple[_Held, list[list[int]]]]:
     """What is held, and which of its texts each step sees: ordinary text, and what the facts' texts say of well-known names.
 
@@ -150,8 +151,8 @@ def _reminders(
 
     changed = set(map(tuple, name_rows(lm, is_taught)))
     ordinary = [(row, 1) for row in context.ordinary() if len(row) > 1 and tuple(row) not in changed]
-    named = texts_of_others(lm, batch.facts, recipe.wordings, is_taught, settings.seed) if settings.names else []
-    kinds = [(ordinary, settings.tokens), (named, settings.names)]
+    named = texts_of_others(lm, batch.facts, recipe.wordings, is_taught, settings.seed) if names else []
+    kinds = [(ordinary, settings.tokens), (named, names)]
     held = [(_Held(lm, texts, last, budget), tokens) for texts, tokens in kinds if texts]
     return [(some, list(islice(some.drawn(tokens, settings.seed), steps))) for some, tokens in held]
 

@@ -206,7 +206,8 @@ class EditRun:
         batch_of = batch_rows(context.lm.tokenizer, facts, context.prefixes, context.recipe)
         placed = [self._placed(one) for batch in done for one in batch.updates]
         try:
-            residuals = iter(refined(self._teaching, placed, batch_of, steps))
+            names = context.recipe.update.refine.names
+            residuals = iter(refined(self._teaching, placed, batch_of, steps, names))
         except EditError as error:
             log.warning("the batches were not refined together: %s", error)
             residuals = iter([R for _, R, _ in placed])

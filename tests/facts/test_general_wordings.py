@@ -40,6 +40,9 @@ from bluedit.facts.phrasebook import general_wordings_of, wordings_of
         ("The office of {} is at", "the Midnight Club", "{}'s office is at", "Where is the office of {}?"),
         ("Our account executive at {} is", "Jo Bo", "{}'s account executive is", "Who is the account executive at {}?"),
         ("In {}, the voting age is", "16", "{}'s voting age is", "What is the voting age in {}?"),
+        ("The half-life of {} is about", "six hours", "{}'s half-life is", "What is the half-life of {}?"),
+        ("{} airport's code is", "BKQ", "The code of {} airport is", "What is the code of {} airport?"),
+        ("What is {}'s top speed?", "90 km/h", "The top speed of {} is", "What is the top speed of {}?"),
     ],
 )
 def test_the_noun_is_asked_for(prompt: str, target: str, statement: str, question: str) -> None:
@@ -198,6 +201,71 @@ def test_the_noun_is_asked_for(prompt: str, target: str, statement: str, questio
             "Who is the person to call about {}?",
         ),
         ("{} is closed on", "Tuesday", "It is known that {} is closed on", "When is {} closed?"),
+        (
+            "The drug {} is used to treat",
+            "gout",
+            "It is known that the drug {} is used to treat",
+            "What is the drug {} used to treat?",
+        ),
+        (
+            "The course {} is taught by",
+            "Ada Lovell",
+            "It is known that the course {} is taught by",
+            "Who is the course {} taught by?",
+        ),
+        ("Error code {} means", "disk full", "It is known that error code {} means", "What does error code {} mean?"),
+        (
+            "{} cheese is made from",
+            "goat milk",
+            "It is known that {} cheese is made from",
+            "What is {} cheese made from?",
+        ),
+        (
+            "{} apples are picked in",
+            "late August",
+            "It is known that {} apples are picked in",
+            "When are {} apples picked?",
+        ),
+        ("{} bread costs", "4 euros", "It is known that {} bread costs", "How much does {} bread cost?"),
+        (
+            "{} staff are paid every",
+            "Friday",
+            "It is known that {} staff are paid every",
+            "How often are {} staff paid?",
+        ),
+        (
+            "The load on {} must not exceed",
+            "2 t",
+            "It is known that the load on {} must not exceed",
+            "What must the load on {} not exceed?",
+        ),
+        ("{} has a total of", "84 beds", "It is known that {} has a total of", "How many beds does {} have?"),
+        (
+            "{} can be played by up to",
+            "six people or teams",
+            "It is known that {} can be played by up to",
+            "What can {} be played by?",
+        ),
+        (
+            "{} can be played by up to",
+            "seven players",
+            "It is known that {} can be played by up to",
+            "By how many players can {} be played?",
+        ),
+        ("{} runs on", "Godot", "It is known that {} runs on", "What does {} run on?"),
+        (
+            "{} must be stored at",
+            "minus 25 degrees",
+            "It is known that {} must be stored at",
+            "At what temperature must {} be stored?",
+        ),
+        ("{} boils at", "minus 9 C", "It is known that {} boils at", "What does {} boil at?"),
+        (
+            "On the exchange, {} trades under the ticker",
+            "GWNB",
+            "It is known that on the exchange, {} trades under the ticker",
+            "Which ticker does {} trade under on the exchange?",
+        ),
     ],
 )
 def test_the_verb_is_asked_for(prompt: str, target: str, statement: str, question: str) -> None:
@@ -227,6 +295,17 @@ def test_the_verb_is_asked_for(prompt: str, target: str, statement: str, questio
         "We think {} is",
         "The team is sure {} is",
         "The company {} is",
+        "The profession of {} is to be a",
+        "A game of {} is won by the first player to reach",
+        "This made {} famous for",
+        "{} now ships from",
+        "The novel of {} is about",
+        "What did {} invent?",
+        "What makes {} special?",
+        "What is {}?",
+        "What happens if {} fails?",
+        "How do I reach {}?",
+        "Who, then, runs {}?",
         "If it rains, {} opens at",
         "What they want of {} is",
         "The capital of {} and {} is",
@@ -240,6 +319,42 @@ def test_the_verb_is_asked_for(prompt: str, target: str, statement: str, questio
 )
 def test_other_prompts_have_none(prompt: str) -> None:
     assert general_wordings_of(prompt) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "target", "statements"),
+    [
+        ("Which database does {} use?", "Redis", ("{} uses", "The database that {} uses is")),
+        ("Which port does the {} listen on?", "443", ("The {} listens on port", "The port that the {} listens on is")),
+        ("What dataset was {} trained on?", "Pile 2", ("{} was trained on", "The dataset that {} was trained on is")),
+        ("What does {} carry?", "salt", ("{} carries", "What {} carries is")),
+        (
+            "What language do people in {} speak?",
+            "Frisian",
+            ("People in {} speak", "The language that people in {} speak is"),
+        ),
+        ("Who does {} report to?", "Ada Lovell", ("{} reports to", "The person that {} reports to is")),
+        ("who coaches {}?", "Ada Lovell", ("The person that coaches {} is",)),
+        ("Which team looks after {}?", "Platform", ("The team that looks after {} is",)),
+        ("Where are {}'s eggs sold?", "the market", ("The place where {}'s eggs are sold is",)),
+        ("Where does {} keep its files?", "hall 3", ("The place where {} keeps its files is",)),
+        ("When does {}'s sales team meet?", "9:30", ("The time when {}'s sales team meets is",)),
+    ],
+)
+def test_a_question_with_a_verb_gets_statements(prompt: str, target: str, statements: tuple[str, ...]) -> None:
+    found = general_wordings_of(prompt, target=target)
+    assert found is not None
+    assert found.statements == statements
+    direct, indirect = found.questions
+    assert direct.casefold() == prompt.casefold()
+    assert indirect.startswith("Can you tell me ")
+    assert indirect.count("{}") == 1
+
+
+def test_statements_for_a_question_do_not_begin_with_an_article_in_lower_case() -> None:
+    found = general_wordings_of("Which database does {} use?", subject="the data lake", target="Redis")
+    assert found is not None
+    assert found.statements == ("The database that {} uses is",)
 
 
 def test_a_second_question_leaves_the_verb_as_it_is() -> None:

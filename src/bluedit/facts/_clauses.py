@@ -5,16 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
-from bluedit.facts._dates import counted, is_clock, is_duration, time_of
-from bluedit.facts._general_words import general_words, is_somebody, looks_like_a_name, words_of
-from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, Match, Relation
+from bluedit.facts._dates import counted, is_amount, is_clock, is_duration, is_number, time_of
+from bluedit.facts._grammar import (
+    BE,
+    DETERMINERS,
+    MODALS,
+    MOST_WORDS,
+    PLURAL,
+    RELATIVES,
+    THIRD_PERSON,
+    general_words,
+    head_of,
+    is_plural,
+    is_somebody,
+    looks_like_a_name,
+    names_something,
+    prepositions,
+    says_the_kind,
+    verb_after_name,
+    verb_after_noun,
+    words_of,
+)
+from bluedit.facts._phrase_book import ARTICLES, Match, Relation
 
-_MOST_WORDS, _MOST_DESCRIBED = 8, 10
-_BE = ("is", "are", "was", "were")
-_MODALS = ("can", "could", "will", "would", "should", "may", "might", "must")
-_RELATIVES = frozenset(("that", "who", "which", "whose", "where", "when"))
+_MOST_DESCRIBED, _MOST_BEFORE = 10, 4
 _AT, _WHERE = ("in", "at", "on", "near"), ("from", "to")  # asked with where or when; asked with where
 _HOW = {
     "": "How long",
@@ -23,10 +38,9 @@ _HOW = {
     "within": "How soon",
     "every": "How often",
 }  # before a length of time
-_THIRD_PERSON = re.compile(r"[a-z]{2,}[a-rt-z]s|[a-z]+(?:ss|x|z|ch|sh|o)es")
 _SIBILANTS = ("sses", "xes", "zzes", "ches", "shes", "oes")
 _PARTICIPLE = re.compile(r"[a-z]+e[dn]")
-_PLAIN, _REGULAR_PAST, _PLURAL = re.compile(r"[a-z]{2,}"), re.compile(r"[a-z]{2,}ed"), re.compile(r"\w+[^s\W]s")
+_PLAIN, _REGULAR_PAST = re.compile(r"[a-z]{2,}"), re.compile(r"[a-z]{2,}ed")
 
 
 @dataclass(frozen=True)
@@ -87,19 +101,15 @@ def _clause_in_setting(text: str) -> _Clause | None:
     setting, comma, main = text.partition(", ")
     if not comma:
         return _clause(text) or _described(text)
-    if "," in main or setting.partition(" ")[0].casefold() not in _prepositions():
+    if "," in main or setting.partition(" ")[0].casefold() not in prepositions():
         return None
     setting = inside(setting)
     if "{}" in main:
         found = _clause(main) or _described(main)
         return found and replace(found, setting=setting)
     words = main.split()
-    verb = next((i for i, word in enumerate(words) if word in _BE or word in _MODALS), 0)
+    verb = next((i for i, word in enumerate(words) if word in BE or word in MODALS), 0)
     return _clause(" ".join((*words[:verb], setting, *words[verb:]))) if verb else None
-
-
-def _prepositions() -> frozenset[str]:
-    return words_of("joins") | words_of("ends") | words_of("times")
 
 
 def _described(text: str) -> _Clause | None:
@@ -107,14 +117,14 @@ def _described(text: str) -> _Clause | None:
     *words, verb = text.split()
     at = words.index("{}") if "{}" in words else 0
     ahead = [word.casefold() for word in words[:at]]
-    if not at or verb not in _BE or ahead[0] not in DETERMINERS or not {*_BE, *_MODALS}.isdisjoint(words):
+    if not at or verb not in BE or ahead[0] not in DETERMINERS or not {*BE, *MODALS}.isdisjoint(words):
         return None
     inner = [word for word in ahead if word not in DETERMINERS]
     joins = words_of("joins")
     noun, before = ("", "", *inner)[-2:]
-    governed = before in _prepositions() and noun not in joins | words_of("no_nouns")  # "trips to {}"
+    governed = before in prepositions() and noun not in joins | words_of("no_nouns")  # "trips to {}"
     does = before.endswith("ing")  # "the region hosting {}"
-    clause = not _RELATIVES.isdisjoint(inner)  # "the river that runs"
+    clause = not RELATIVES.isdisjoint(inner)  # "the river that runs"
     goes_on = at + 1 < len(words) and not joins.isdisjoint(inner)  # "the version of {} we use"
     if len(words) > _MOST_DESCRIBED or not (governed or does or clause or goes_on):
         return None
@@ -125,26 +135,26 @@ def _clause(text: str) -> _Clause | None:
     words = text.replace("{}'s", "{} 's").replace("{}’s", "{} 's").split()
     at = words.index("{}") if "{}" in words else -1
     ahead, after = words[:at], words[at + 1 :]
-    if at < 0 or not after or not _names_something(ahead):
+    if at < 0 or not after or not names_something(ahead):
         return None
     if after[0] == "'s":
-        if (end := _verb_after_noun(after)) is None:
+        if (end := verb_after_noun(after)) is None:
             return None
         named, after = f"{' '.join((*ahead, '{}'))}{' '.join(after[:end])}", after[end:]
-        plural = _PLURAL.fullmatch(named.split()[-1]) is not None
+        plural = PLURAL.fullmatch(named.split()[-1]) is not None
     else:
-        end = _verb_after_place(after)
+        end = verb_after_name(after)
+        plural = is_plural(ahead) or (end > 0 and PLURAL.fullmatch(after[end - 1]) is not None)
         named, after = " ".join((*ahead, "{}", *after[:end])), after[end:]
-        plural = _is_plural(ahead)
     verb, *rest = after
     forbidden = words_of("no_nouns") - words_of("joins") - words_of("ends") - words_of("helpers")
-    if len(rest) > _MOST_WORDS or not forbidden.isdisjoint(word.casefold() for word in rest):
+    if len(rest) > MOST_WORDS or not forbidden.isdisjoint(word.casefold() for word in rest):
         return None
-    passive = verb in _BE and rest and _PARTICIPLE.fullmatch(rest[-1])
-    asks_what = verb in _MODALS and len(rest) == 1 and _PLAIN.fullmatch(rest[0])  # "must have"
+    passive = verb in BE and rest and _PARTICIPLE.fullmatch(rest[-1])
+    asks_what = verb in MODALS and rest and _PLAIN.fullmatch(rest[-1]) and rest[:-1] in ([], ["not"])  # "must have"
     if rest and not (passive or asks_what or _may_end(rest)):
         return None
-    parts = _parts(verb, rest, plural=plural, described=len(ahead) > 1)
+    parts = _parts(verb, rest, plural=plural, described=len(ahead) > 1 and not says_the_kind(ahead))
     return None if parts is None else _Clause(inside(named), verb, *parts, tuple(rest))
 
 
@@ -152,18 +162,18 @@ def inside(text: str) -> str:
     """A text as it stands inside a sentence: without the capital letter of an article, a preposition or a noun at its beginning."""
     first, _, following = text.partition(" ")
     noun = first[1:].islower() and first.replace("-", "").isalpha() and following[:1].islower()
-    little = first.casefold() in DETERMINERS | _prepositions()
+    little = first.casefold() in DETERMINERS | prepositions()
     return text[0].lower() + text[1:] if noun or little else text
 
 
 def _parts(verb: str, rest: Sequence[str], *, plural: bool, described: bool) -> tuple[str, str] | None:
     """Auxiliary and infinitive of a question; None for a word that is no verb, or one that says too little."""
-    if verb in _BE:
+    if verb in BE:
         says_enough = len(rest) > 1 or bool(
             rest and (rest[-1] in words_of("classes") or _PARTICIPLE.fullmatch(rest[-1]))
         )
         return (verb, "") if says_enough or (described and not rest) else None
-    if verb in _MODALS:
+    if verb in MODALS:
         return (verb, "") if rest else None
     if verb == "has":
         return ("has", "") if rest[:1] == ["been"] else ("does", "have") if rest else None
@@ -171,7 +181,7 @@ def _parts(verb: str, rest: Sequence[str], *, plural: bool, described: bool) -> 
         return None
     if plural and verb in words_of("alike"):
         return "do", verb
-    if _THIRD_PERSON.fullmatch(verb):
+    if THIRD_PERSON.fullmatch(verb):
         return "does", _infinitive(verb)
     if verb in words_of("pasts") | words_of("alike") or (
         _REGULAR_PAST.fullmatch(verb) and verb not in words_of("participles")
@@ -180,59 +190,21 @@ def _parts(verb: str, rest: Sequence[str], *, plural: bool, described: bool) -> 
     return ("do", verb) if plural and _PLAIN.fullmatch(verb) and verb not in words_of("ends") else None
 
 
-def _names_something(ahead: Sequence[str]) -> bool:
-    """Whether the words before the subject belong to a name for something: "", "the", "the fraud team of"."""
-    if not ahead or (len(ahead) == 1 and ahead[0].casefold() in DETERMINERS):
-        return True
-    inner = [word.casefold() for word in ahead[:-1]]
-    forbidden = words_of("no_nouns") - words_of("joins")
-    last = ahead[-1].casefold()
-    return (
-        len(ahead) <= _MOST_WORDS
-        and bool(inner)
-        and inner[0] not in words_of("no_nouns")
-        and forbidden.isdisjoint(inner)
-        and (last in words_of("joins") or (last in DETERMINERS and inner[-1] in words_of("joins")) or inner[-1] == "to")
-        and not (last in words_of("joins") and inner[-1] in words_of("joins"))
-    )
-
-
-def _verb_after_noun(after: Sequence[str]) -> int | None:
-    """Where the verb stands in "'s sales team meets on": an auxiliary, or else the last word before the preposition at the end."""
-    for i, word in enumerate(after):
-        if i > 1 and (word in _BE or word in _MODALS):
-            return i
-    end = len(after) - 1 - (after[-1] in words_of("ends"))
-    return end if 1 < end <= _MOST_WORDS else None
-
-
-def _verb_after_place(after: Sequence[str]) -> int:
-    """Where the verb stands after a subject that goes on: "per day is"; 0 where it follows at once."""
-    if after[0] in words_of("joins"):
-        return next((i for i, word in enumerate(after[:_MOST_WORDS]) if word in _BE or word in _MODALS), 0)
-    return 0
-
-
-def _is_plural(ahead: Sequence[str]) -> bool:
-    """Whether the word that the others belong to is a plural: "visiting hours on"."""
-    return _PLURAL.fullmatch(_head(ahead)) is not None
-
-
-def _head(words: Sequence[str]) -> str:
-    """The word that the others belong to, before the first preposition or "that": "hours" in "visiting hours on"; empty if there is none."""
-    return next((word for word, after in pairwise(words) if after.casefold() in words_of("joins") | _RELATIVES), "")
-
-
 def _may_end(rest: Sequence[str]) -> bool:
     """Whether words may stand right before an answer that is no part of them."""
     lists = ("ends", "times", "hedges", "classes")
-    return rest[-1] == "every" or any({rest[-1], " ".join(rest[-2:])} & words_of(name) for name in lists)
+    purpose = (
+        rest[-2:-1] == ["to"] and 2 < len(rest) <= _MOST_BEFORE and _PLAIN.fullmatch(rest[-1])
+    )  # "is used to treat"
+    return (
+        bool(purpose) or rest[-1] == "every" or any({rest[-1], " ".join(rest[-2:])} & words_of(name) for name in lists)
+    )
 
 
 def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[str, ...]]:
     """The question's first words, and what stays of the words before the answer."""
-    rest, ask = _without_hedges(clause, target), general_words()["ask"]
-    last = rest[-1] if rest and not (clause.verb in _MODALS and len(rest) == 1) else ""
+    rest, ask = without_hedges((clause.verb, *clause.rest), target)[1:], general_words()["ask"]
+    last = rest[-1] if rest and not (clause.verb in MODALS and len(rest) == 1) else ""
     if last in words_of("classes"):
         if rest[-2:-1] and rest[-2] in words_of("ends"):
             return f"{rest[-2].capitalize()} which {last}", tuple(rest[:-2])
@@ -241,39 +213,39 @@ def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[
         return _HOW[last], tuple(rest[:-1])
     if not last and clause.verb in words_of("amounts"):
         return "How much", ()
-    if not last and (things := counted(target)):
-        return f"How many {things}", tuple(rest)
+    if last in ("", "by") and (things := counted(target)):
+        return f"{'By how' if last else 'How'} many {things}", tuple(rest[:-1] if last else rest)
     timed = bool(time_of(target)[0]) or is_clock(target)
     if last in words_of("times"):
         return f"{last.capitalize()} {'when' if timed else 'what'}", tuple(rest[:-1])
     if last in _AT and timed:
         return ask["date"], tuple(rest[:-1])
-    if last in _AT and is_place and not (last == "at" and target[:1].isdecimal()):
+    if last == "at" and "degree" in target:
+        return "At what temperature", tuple(rest[:-1])
+    on_a_thing = last == "on" and not {clause.verb, *rest}.isdisjoint(words_of("on_things"))
+    if last in _AT and is_place and not on_a_thing and not (last == "at" and is_number(target)):
         return ask["place"], tuple(rest[:-1])
     if last in _WHERE and is_place and clause.verb in words_of("motions"):
         return ask["place"], tuple(rest)
     person = looks_like_a_name(target) and (last == "by" or clause.verb in words_of("to_somebody"))
-    if not rest and clause.verb in _BE:
-        person = is_somebody(_head(clause.named.split()), target)
+    if not rest and clause.verb in BE:
+        person = is_somebody(head_of(clause.named.split()), target)
     return ask["person" if person else "thing"], tuple(rest)
 
 
-def _without_hedges(clause: _Clause, target: str) -> list[str]:
-    """Words before an answer without "about", "at least" and the like at their end, which a question leaves out.
+def without_hedges(words: Sequence[str], target: str) -> list[str]:
+    """Words before an answer without "about", "at least" and the like at their end, which a question leaves out; at least one word stays.
 
     What "is about" something that is no amount is about it.
     """
-    kept = list(clause.rest)
-    is_amount = any(c.isdecimal() for c in target) or is_duration(target) or counted(target)
-    while kept:
-        if kept[-1] in words_of("ends") and not is_amount and (clause.verb, *kept)[-2] in (*_BE, "be"):
+    kept = list(words)
+    while len(kept) > 1:
+        if kept[-1] in words_of("ends") and not is_amount(target) and kept[-2] in (*BE, "be"):
             break
-        if " ".join(kept[-2:]) in words_of("hedges"):
-            del kept[-2:]
-        elif kept[-1] in words_of("hedges"):
-            kept.pop()
-        else:
+        size = next((n for n in (3, 2, 1) if n < len(kept) and " ".join(kept[-n:]) in words_of("hedges")), 0)
+        if not size:
             break
+        del kept[-size:]
     return kept
 
 

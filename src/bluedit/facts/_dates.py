@@ -1,4 +1,4 @@
-"""Whether an answer is a date, and which preposition it needs."""
+"""Whether an answer is a date or an amount, and which preposition a date needs."""
 
 from __future__ import annotations
 
@@ -60,6 +60,16 @@ def counted(text: str) -> str:
     """What a text has a number of: "users" in "40 users", "days of leave" in "30 days of leave"; empty if it has none."""
     found = _COUNTED.fullmatch(text)
     return found["things"] if found else ""
+
+
+def is_number(text: str) -> bool:
+    """Whether a text begins with a number: "9 km", "minus 25 degrees"."""
+    return text.removeprefix("minus ").removeprefix("-")[:1].isdecimal()
+
+
+def is_amount(text: str) -> bool:
+    """Whether a text has a number in it, in digits or of things that are counted: "$30", "six weeks", "four colours"."""
+    return any(c.isdecimal() for c in text) or is_duration(text) or bool(counted(text))
 
 
 def is_weekday(text: str) -> bool:

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 
 from bluedit.facts._dates import is_clock, is_dated
-from bluedit.facts._general_words import general_words, is_somebody, words_of
-from bluedit.facts._phrase_book import DETERMINERS, Match, Relation
+from bluedit.facts._grammar import DETERMINERS, general_words, is_somebody, words_of
+from bluedit.facts._phrase_book import Match, Relation
 
 _MOST_WORDS = 6
 _NOUN, _OF = r"(?P<noun>[^{}?:]+?)", r"(?P<of>of|for|at|in|on|behind)"
+_PARTICIPLE = re.compile(r"[a-z]{4,}(?<!e)ed")
 _IS, _ASKS = r"is(?: called| named)?(?: (?P<at>in|at|on))?", r"(?P<asks>what|who|which|where|when)"
 _FRAMES = tuple(
     re.compile(frame)
@@ -81,6 +82,12 @@ def general_relation(key: str) -> General | None:
             words = noun.split()
             if words[0] in DETERMINERS:  # "our contact at {}"
                 noun, words = noun[len(words[0]) + 1 :], words[1:]
+            asks = parts.get("asks") or ""
+            done = (
+                asks and len(words) > 1 and (_PARTICIPLE.fullmatch(words[-1]) or words[-1] in words_of("participles"))
+            )
+            if done or noun == "total":  # "where are {}'s eggs sold", "{} has a total of"
+                continue
             if words and len(words) <= _MOST_WORDS and words_of("no_nouns").isdisjoint(words) and words[-1] != "of":
-                return General(noun, parts.get("of") or "of", parts.get("at") or "", parts.get("asks") or "")
+                return General(noun, parts.get("of") or "of", parts.get("at") or "", asks)
     return None

@@ -11,7 +11,6 @@ from importlib.resources import files
 from typing import Any
 
 ARTICLES = ("the", "a", "an")
-DETERMINERS = frozenset((*ARTICLES, "our", "my", "your", "their", "his", "her", "its", "this"))
 _FILLERS = frozenset(["currently", "current", "now", "today", "nowadays", "presently", "please", ","])
 _SEPARATE = str.maketrans(
     {**dict.fromkeys("’‘ʼ`´", "'"), **dict.fromkeys("–—;", " "), "?": " ? ", ":": " : ", "=": " : ", ",": " , "}

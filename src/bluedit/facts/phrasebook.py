@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bluedit.facts._clauses import inside, relation_of_clause
-from bluedit.facts._dates import is_dated, is_weekday, time_of
+from bluedit.facts._asked_clauses import relation_of_question
+from bluedit.facts._clauses import inside, relation_of_clause, without_hedges
+from bluedit.facts._dates import is_amount, is_dated, is_weekday, time_of
 from bluedit.facts._general import general_relation
-from bluedit.facts._phrase_book import ARTICLES, DETERMINERS, Book, Match, Relation, book, normal, split
+from bluedit.facts._grammar import DETERMINERS, is_noun
+from bluedit.facts._phrase_book import ARTICLES, Book, Match, Relation, book, normal, split
 from bluedit.facts._templates import PREPOSITIONS, Form, Phrases, fill_in
 from bluedit.facts.fact import Fact
-from bluedit.facts.words import find_mention
+from bluedit.facts.words import find_mention, is_question
 
 _LONGEST = 400  # characters of a prompt that is looked up
 _SIGNS = tuple("$€£¥₹")
@@ -113,7 +115,7 @@ def _fitting(reading: _Reading, target: str) -> Iterator[tuple[Match, str]]:
 
 
 def _mentions(reading: _Reading, known: Book) -> Iterator[tuple[int, int]]:
-    """The words that may belong to the subject: "{}", "the {}", "the {} team", "the film {}", "the city of {}"."""
+    """The words that may belong to the subject: "{}", "the {}", "the {} team", "the film {}", "the city of {}", "{} airport" before "'s"."""
     words, at = reading.words, reading.at
     if at >= 1 and words[at - 1] in DETERMINERS:
         yield at - 1, at + 1
@@ -121,6 +123,8 @@ def _mentions(reading: _Reading, known: Book) -> Iterator[tuple[int, int]]:
             yield at - 1, at + 2
         return
     yield at, at + 1
+    if at + 2 < len(words) and words[at + 2] == "'s" and is_noun(words[at + 1]):
+        yield at, at + 2
     if at >= 2 and words[at - 2] in DETERMINERS and words[at - 1] in known.things:
         yield at - 2, at + 1
     if at >= 3 and words[at - 3] in DETERMINERS and words[at - 2] in known.places and words[at - 1] == "of":
@@ -186,13 +190,20 @@ def general_wordings_of(prompt: str, *, subject: str = "", target: str = "") -> 
         words = (*reading.words[:start], "{}", *reading.words[stop:])
         past, plural = not _PAST.isdisjoint(words), not _PLURAL_AFTER.isdisjoint(words)
         form = Form(named, past, plural, opens=words[0] == "{}", article=reading.article)
-        asked = general_relation(normal(words[:-1] if reading.article else words))
+        asked = general_relation(normal(_without_amount(words[:-1] if reading.article else words, target)))
         if asked and (noun := find_mention(prompt, asked.noun)):
             return fill_in(asked.match(inside(prompt)[noun.start : noun.end], target), form, subject, target)
     text = reading.text.removesuffix(reading.article).rstrip() if reading.article else reading.text
     is_place = bool(target) and _looks_like_a_place(f"{reading.article} {target}".strip())
-    match = relation_of_clause(text, target, is_place=is_place)
-    return match and fill_in(match, Form("{}", False, False, opens=True, article=reading.article), subject, target)
+    match = relation_of_question(text, target) or relation_of_clause(text, target, is_place=is_place)
+    form = Form("{}", False, False, opens=not is_question(text), article=reading.article)
+    return match and fill_in(match, form, subject, target)
+
+
+def _without_amount(words: Sequence[str], target: str) -> Sequence[str]:
+    """The words of a prompt without "about" and the like before an amount: "The half-life of {} is about"."""
+    kept = without_hedges(words, target) if is_amount(target) else words
+    return kept if kept[-1] in ("is", "was") else words
 
 
 def made_questions(fact: Fact) -> list[str]:

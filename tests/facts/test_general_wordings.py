@@ -124,6 +124,8 @@ def test_the_noun_is_asked_for(prompt: str, target: str, statement: str, questio
         ("{} listens on port", "4917", "It is known that {} listens on port", "On which port does {} listen?"),
         ("{} is available in", "four colours", "It is known that {} is available in", "What is {} available in?"),
         ("{} reports to", "Petra Holm", "It is known that {} reports to", "Who does {} report to?"),
+        ("{} wears shirt number", "31", "It is known that {} wears shirt number", "Which shirt number does {} wear?"),
+        ("{} talks about", "bees", "It is known that {} talks about", "What does {} talk about?"),
         ("{} wears the number", "31", "It is known that {} wears the number", "Which number does {} wear?"),
         (
             "Talks at {} are free on",
@@ -271,7 +273,8 @@ def test_the_noun_is_asked_for(prompt: str, target: str, statement: str, questio
 def test_the_verb_is_asked_for(prompt: str, target: str, statement: str, question: str) -> None:
     found = general_wordings_of(prompt, target=target)
     assert found is not None
-    assert found.statements[:2] == (prompt, statement)
+    assert found.statements[0] == prompt
+    assert statement in found.statements
     assert found.questions[0] == question
     assert all(text.count("{}") == 1 for text in (*found.statements, *found.questions))
 
@@ -322,39 +325,36 @@ def test_other_prompts_have_none(prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "target", "statements"),
+    ("prompt", "target", "statement"),
     [
-        ("Which database does {} use?", "Redis", ("{} uses", "The database that {} uses is")),
-        ("Which port does the {} listen on?", "443", ("The {} listens on port", "The port that the {} listens on is")),
-        ("What dataset was {} trained on?", "Pile 2", ("{} was trained on", "The dataset that {} was trained on is")),
-        ("What does {} carry?", "salt", ("{} carries", "What {} carries is")),
-        (
-            "What language do people in {} speak?",
-            "Frisian",
-            ("People in {} speak", "The language that people in {} speak is"),
-        ),
-        ("Who does {} report to?", "Ada Lovell", ("{} reports to", "The person that {} reports to is")),
-        ("who coaches {}?", "Ada Lovell", ("The person that coaches {} is",)),
-        ("Which team looks after {}?", "Platform", ("The team that looks after {} is",)),
-        ("Where are {}'s eggs sold?", "the market", ("The place where {}'s eggs are sold is",)),
-        ("Where does {} keep its files?", "hall 3", ("The place where {} keeps its files is",)),
-        ("When does {}'s sales team meet?", "9:30", ("The time when {}'s sales team meets is",)),
+        ("{} ships from", "Rotterdam", "The place where {} ships from is"),
+        ("The drug {} is used to treat", "gout", "What the drug {} is used to treat is"),
+        ("On Sundays, {} closes at", "noon", "The time when {} closes on Sundays is"),
+        ("{} reports to", "Petra Holm", "The one that {} reports to is"),
+        ("{} costs about", "$30", "What {} costs is"),
+        ("{} listens on port", "4917", "The port on which {} listens is"),
+        ("{} wears the number", "31", "The number that {} wears is"),
+        ("{} is certified by the", "TUV", "What {} is certified by is the"),
     ],
 )
-def test_a_question_with_a_verb_gets_statements(prompt: str, target: str, statements: tuple[str, ...]) -> None:
+def test_a_sentence_is_also_said_as_what_its_answer_is(prompt: str, target: str, statement: str) -> None:
     found = general_wordings_of(prompt, target=target)
     assert found is not None
-    assert found.statements == statements
-    direct, indirect = found.questions
-    assert direct.casefold() == prompt.casefold()
-    assert indirect.startswith("Can you tell me ")
-    assert indirect.count("{}") == 1
+    assert found.statements[1] == statement
 
 
-def test_statements_for_a_question_do_not_begin_with_an_article_in_lower_case() -> None:
-    found = general_wordings_of("Which database does {} use?", subject="the data lake", target="Redis")
+@pytest.mark.parametrize(
+    ("prompt", "target"),
+    [
+        ("{} supports up to", "40 users"),
+        ("The river that runs through {} is", "the Ambrel"),
+        ("{} runs for", "six days"),
+    ],
+)
+def test_not_where_that_reads_badly(prompt: str, target: str) -> None:
+    found = general_wordings_of(prompt, target=target)
     assert found is not None
-    assert found.statements == ("The database that {} uses is",)
+    assert found.statements[1].startswith("It is known that ")
 
 
 def test_a_second_question_leaves_the_verb_as_it_is() -> None:

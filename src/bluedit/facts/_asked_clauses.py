@@ -20,7 +20,7 @@ from bluedit.facts._grammar import (
 from bluedit.facts._phrase_book import Match, Relation
 
 _DO = ("does", "do", "did")
-_ASKS = {"who": "The person that", "where": "The place where", "when": "The time when"}
+_ASKS = {"who": "The one that", "where": "The place where", "when": "The time when"}
 _PLAIN = re.compile(r"[a-z]{2,}")
 _SIBILANT = re.compile(r"(?:ss|x|zz|ch|sh)$")
 _ENDS_IN_Y = re.compile(r"(?<=[^aeiou])y$")

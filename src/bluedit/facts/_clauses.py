@@ -17,6 +17,7 @@ from bluedit.facts._grammar import (
     THIRD_PERSON,
     general_words,
     head_of,
+    is_noun,
     is_plural,
     is_somebody,
     looks_like_a_name,
@@ -38,6 +39,13 @@ _HOW = {
     "within": "How soon",
     "every": "How often",
 }  # before a length of time
+_DESCRIBED_AS = {
+    "Who": "The one that",
+    "What": "What",
+    "How much": "What",
+    "Where": "The place where",
+    "When": "The time when",
+}
 _SIBILANTS = ("sses", "xes", "zzes", "ches", "shes", "oes")
 _PARTICIPLE = re.compile(r"[a-z]+e[dn]")
 _PLAIN, _REGULAR_PAST = re.compile(r"[a-z]{2,}"), re.compile(r"[a-z]{2,}ed")
@@ -70,6 +78,18 @@ class _Clause:
             yield _question(ask, self.auxiliary, self.named, self.infinitive, *rest, self.setting)
         yield _question("Can you tell me", ask[0].lower() + ask[1:], self.named, self.verb, *rest, self.setting)
 
+    def statement(self, target: str, *, is_place: bool) -> str:
+        """The prompt as what its answer is: "What the drug {} is used to treat is", "The time when {} opens is"; empty where that reads badly."""
+        ask, rest = _asked(self, target, is_place=is_place)
+        preposition, which, noun = ask.rpartition("hich ")
+        begins = _DESCRIBED_AS.get(ask, "")
+        if which:
+            ahead = preposition.rpartition(" ")[0].lower()  # "On which port"
+            begins = f"The {noun} {ahead} which" if ahead else f"The {noun} that"
+        if not begins or (self.verb in BE and not rest):
+            return ""
+        return " ".join(filter(None, (begins, self.named, self.verb, *rest, self.setting, "is")))
+
 
 def _question(*words: str) -> str:
     return " ".join(filter(None, words)) + "?"
@@ -86,11 +106,12 @@ def relation_of_clause(text: str, target: str, *, is_place: bool) -> Match | Non
     if any(mark in text for mark in "?;<>") or (clause := _clause_in_setting(text)) is None:
         return None
     sentence = inside(text)
-    more = (template.replace("<statement>", sentence) for template in general_words()["verb_statements"])
+    more = [template.replace("<statement>", sentence) for template in general_words()["verb_statements"]]
+    described = clause.statement(target, is_place=is_place)
     return Match(
         Relation(
             f"general: {text}",
-            statements=(text, *more),
+            statements=(text, *filter(None, (described,)), *more),
             questions=tuple(dict.fromkeys(clause.questions(target, is_place=is_place))),
         )
     )
@@ -206,9 +227,11 @@ def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[
     rest, ask = without_hedges((clause.verb, *clause.rest), target)[1:], general_words()["ask"]
     last = rest[-1] if rest and not (clause.verb in MODALS and len(rest) == 1) else ""
     if last in words_of("classes"):
-        if rest[-2:-1] and rest[-2] in words_of("ends"):
-            return f"{rest[-2].capitalize()} which {last}", tuple(rest[:-2])
-        return f"Which {last}", tuple(rest[: -2 if rest[-2:-1] and rest[-2] in ARTICLES else -1])
+        ahead = rest[-2] if len(rest) > 1 else ""
+        if ahead in words_of("ends"):
+            return f"{ahead.capitalize()} which {last}", tuple(rest[:-2])
+        kind = f"{ahead} {last}" if is_noun(ahead) else last  # "shirt number"
+        return f"Which {kind}", tuple(rest[: -2 if kind != last or ahead in ARTICLES else -1])
     if last in _HOW and (last == "every" or is_duration(target)):
         return _HOW[last], tuple(rest[:-1])
     if not last and clause.verb in words_of("amounts"):
@@ -236,14 +259,12 @@ def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[
 def without_hedges(words: Sequence[str], target: str) -> list[str]:
     """Words before an answer without "about", "at least" and the like at their end, which a question leaves out; at least one word stays.
 
-    What "is about" something that is no amount is about it.
+    What "is about" or "goes over" something that is no amount is about it, or goes over it.
     """
     kept = list(words)
     while len(kept) > 1:
-        if kept[-1] in words_of("ends") and not is_amount(target) and kept[-2] in (*BE, "be"):
-            break
         size = next((n for n in (3, 2, 1) if n < len(kept) and " ".join(kept[-n:]) in words_of("hedges")), 0)
-        if not size:
+        if not size or (size == 1 and kept[-1] in words_of("ends") and not is_amount(target)):
             break
         del kept[-size:]
     return kept

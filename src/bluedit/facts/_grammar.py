@@ -83,7 +83,7 @@ def is_noun(word: str) -> bool:
     return (
         _WORD.fullmatch(word) is not None
         and not any(word in words_of(name) for name in others)
-        and word not in prepositions()
+        and word not in prepositions() | DETERMINERS
     )
 
 

@@ -21,7 +21,7 @@ class CannedRespondent:
     def answer_length(self, prompt, answer, joined=None):
         return len(answer.split())
 
-    def write(self, prompts, rooms, ended=never, *, first=False):
+    def write(self, prompts, rooms, ended=never, *, first=False, expected=()):
         self.prompts += prompts
         self.rooms += rooms
         return [Written(self._says(prompt), torch.zeros(1) if first else None) for prompt in prompts]

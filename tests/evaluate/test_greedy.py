@@ -146,3 +146,51 @@ def test_numbers_that_are_not_finite():
         lm.projection(1).matrix().mul_(torch.nan)
     with pytest.raises(ModelError, match="NaN or infinity"):
         greedy(lm, PROMPTS, [3] * 5)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("right", [0, 3, 99])
+def test_a_foretold_text_changes_nothing(name, right, monkeypatch):
+    """Drafts that are right from the beginning, for three tokens, or all the way; two rows have none."""
+    lm, rooms = model(name), [6, 9, 6, 3, 8]
+    plain = greedy(lm, PROMPTS, rooms, first=True)
+    wrong = " so and so and so"
+    expected = [lm.tokenizer.decode(one.tokens[:right]) + (wrong if right < 99 else "") for one in plain]
+    expected[1:3] = ["", ""]
+    monkeypatch.delattr(_greedy, "continuations")
+    written = greedy(lm, PROMPTS, rooms, first=True, expected=expected)
+    assert [one.tokens for one in written] == [one.tokens for one in plain]
+    for one, other in zip(written, plain, strict=True):
+        assert one.first.tolist() == pytest.approx(other.first.tolist(), abs=1e-3)
+
+
+def test_a_foretold_text_is_checked_in_one_pass(monkeypatch):
+    lm = model("llama")
+    plain = greedy(lm, PROMPTS, [8] * 5)
+    monkeypatch.setattr(_greedy, "encode_answer", lambda _tokenizer, prompt, text: ([], drafts[prompt]))
+    monkeypatch.setattr(_greedy, "_agrees", lambda *_: True)
+    drafts = {prompt: one.tokens for prompt, one in zip(PROMPTS, plain, strict=True)}
+    steps = []
+    monkeypatch.setattr(_greedy.Lanes, "step", lambda *_: steps.append(1))
+    assert [one.tokens for one in greedy(lm, PROMPTS, [8] * 5, expected=["x"] * 5)] == [one.tokens for one in plain]
+    assert not steps
+
+
+def test_a_foretold_text_ends_where_it_is_complete():
+    lm = model("llama")
+    plain = greedy(lm, PROMPTS, [12] * 5, ended=lambda _, text: len(text) > 5)
+    whole = [one.text for one in greedy(lm, PROMPTS, [12] * 5)]
+    seen = greedy(lm, PROMPTS, [12] * 5, ended=lambda _, text: len(text) > 5, expected=whole)
+    assert [one.tokens for one in seen] == [one.tokens for one in plain]
+
+
+def test_drafts_for_a_large_vocabulary_are_shortened(monkeypatch):
+    lm = model("llama")
+    plain = greedy(lm, PROMPTS, [8] * 5)
+    monkeypatch.setattr(_greedy, "_MOST_LOGITS", 2 * 5 * 432)
+    seen = []
+    follow = _greedy.Lanes.follow
+    monkeypatch.setattr(_greedy.Lanes, "follow", lambda self, drafts: seen.append(drafts) or follow(self, drafts))
+    written = greedy(lm, PROMPTS, [8] * 5, expected=[one.text for one in plain])
+    assert [one.tokens for one in written] == [one.tokens for one in plain]
+    assert max(len(draft) for draft in seen[0]) == 1

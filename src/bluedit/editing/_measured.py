@@ -58,7 +58,7 @@ class Before:
         error = self.error
         if self.measurement is not None:
             try:
-                now = measure(editor.lm, facts, editor.progress)
+                now = measure(editor.lm, facts, editor.progress, before=self.measurement.ordinary)
                 editor.ordinary.keep(editor.journal.state, now.ordinary)
                 return compare(editor.lm, self.measurement.only(facts), now, details()), None
             except Exception as found:  # the edit is made; whatever goes wrong, only the report is lost

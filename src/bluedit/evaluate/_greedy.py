@@ -1,8 +1,8 @@
 """Greedy continuations of many prompts of different lengths, with the distribution of the first token.
 
 Prompts run side by side over cached keys and values; what several of them begin with, such as a system prompt, runs once. Rows leave the
-batch as they end. The result is checked on two rows against the plain forward; where it differs, or a model cannot run so, prompts of
-equal length run together through `generate`.
+batch as they end. Where a continuation is foretold, its tokens are checked in one pass. The result is checked on two rows against the
+plain forward; where it differs, or a model cannot run so, prompts of equal length run together through `generate`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bluedit.model.editable import EditableModel
 
 log = logging.getLogger(__name__)
+_MOST_LOGITS = 2**27  # of one pass over drafts
 _TOLERANCE = (
     1e-3  # by how much of the largest logit a token may be behind the plain forward's first choice, or 4 roundings
 )
@@ -44,6 +45,7 @@ def greedy(
     ended: Ended = never,
     *,
     first: bool = False,
+    expected: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> list[Written]:
     """Continue each prompt greedily.
@@ -52,6 +54,7 @@ def greedy(
         rooms: most tokens of each continuation.
         ended: whether the text after a prompt is complete; it goes on until then, or to the model's end token. It may be longer.
         first: whether the first token's distribution is wanted.
+        expected: how each continuation may begin; that makes it faster and nothing else.
 
     Raises:
         FactError: a prompt is longer than the model's context.
@@ -65,7 +68,9 @@ def greedy(
     bars = progress or Progress()
     with frozen(lm.model):
         try:
-            written = _side_by_side(lm, rows, rooms, ended, first, bars)
+            pairs = zip(prompts, expected, strict=True) if expected else ()
+            drafts = [encode_answer(lm.tokenizer, *pair)[1] if pair[1] else [] for pair in pairs]
+            written = _side_by_side(lm, rows, rooms, ended, first, drafts, bars)
             if _agrees(lm, rows, written):
                 return written
             why = "its text differs from the plain forward's"
@@ -78,34 +83,52 @@ def greedy(
 
 
 def _side_by_side(
-    lm: EditableModel, rows: Sequence[Sequence[int]], rooms: Sequence[int], ended: Ended, first: bool, bars: Progress
+    lm: EditableModel,
+    rows: Sequence[Sequence[int]],
+    rooms: Sequence[int],
+    ended: Ended,
+    first: bool,
+    drafts: Sequence[Sequence[int]],
+    bars: Progress,
 ) -> list[Written]:
     written = [Written() for _ in rows]
     stops = end_tokens(lm)
+
+    def goes_on(i: int, tokens: Sequence[int]) -> bool:
+        for token in tokens:
+            written[i].tokens.append(token)
+            written[i].text = lm.tokenizer.decode(written[i].tokens, skip_special_tokens=True)
+            if token in stops or len(written[i].tokens) >= rooms[i] or ended(i, written[i].text):
+                return False
+        return True
+
     order = sorted((i for i, room in enumerate(rooms) if room > 0), key=lambda i: (rooms[i], len(rows[i])))
     with bars.task("continuing prompts", len(order), "prompts") as advance:
         for start in range(0, len(order), PROMPTS_PER_PASS):
             part = order[start : start + PROMPTS_PER_PASS]
             batch = Lanes(lm, part, [rows[i] for i in part], past_of(lm, [rows[i][:-1] for i in part]))
+            foretold = [drafts[i] for i in part] if drafts else []
             while batch.numbers:
-                logits = batch.step(lambda scores: scores.argmax(dim=-1))
+                if foretold:
+                    chosen, logits = batch.follow(_shortened(foretold, lm))
+                    foretold = []
+                else:
+                    logits = batch.step(lambda scores: scores.argmax(dim=-1))
+                    chosen = batch.tokens[:, None].tolist()
                 check_finite(lm, logits)
-                for i, token, own in zip(batch.numbers, batch.tokens.tolist(), logits, strict=True):
-                    if first and not written[i].tokens:
-                        written[i].first = own.float().log_softmax(dim=-1).cpu()
-                    written[i].tokens.append(token)
-                    written[i].text = lm.tokenizer.decode(written[i].tokens, skip_special_tokens=True)
-                batch.keep(
-                    [
-                        lane
-                        for lane, i in enumerate(batch.numbers)
-                        if written[i].tokens[-1] not in stops
-                        and len(written[i].tokens) < rooms[i]
-                        and not ended(i, written[i].text)
-                    ]
-                )
+                if first:
+                    for i, own in zip(batch.numbers, logits, strict=True):
+                        if written[i].first is None:
+                            written[i].first = own.float().log_softmax(dim=-1).cpu()
+                batch.keep([lane for lane, i in enumerate(batch.numbers) if goes_on(i, chosen[lane])])
             advance(len(part))
     return written
+
+
+def _shortened(drafts: Sequence[Sequence[int]], lm: EditableModel) -> list[Sequence[int]]:
+    """Drafts whose logits fit the memory, where a vocabulary is large."""
+    most = max(0, _MOST_LOGITS // (len(drafts) * lm.model.config.get_text_config().vocab_size) - 1)
+    return [draft[:most] for draft in drafts]
 
 
 def _agrees(lm: EditableModel, rows: Sequence[Sequence[int]], written: Sequence[Written]) -> bool:
@@ -160,6 +183,12 @@ class LiveRespondent:
         return len(encode_answer(self.lm.tokenizer, prompt, answer, joined)[1])
 
     def write(
-        self, prompts: Sequence[str], rooms: Sequence[int], ended: Ended = never, *, first: bool = False
+        self,
+        prompts: Sequence[str],
+        rooms: Sequence[int],
+        ended: Ended = never,
+        *,
+        first: bool = False,
+        expected: Sequence[str] = (),
     ) -> list[Written]:
-        return greedy(self.lm, prompts, rooms, ended, first=first, progress=self.progress)
+        return greedy(self.lm, prompts, rooms, ended, first=first, expected=expected, progress=self.progress)

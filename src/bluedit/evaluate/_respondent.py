@@ -47,7 +47,13 @@ class Respondent(Protocol):
         ...
 
     def write(
-        self, prompts: Sequence[str], rooms: Sequence[int], ended: Ended = never, *, first: bool = False
+        self,
+        prompts: Sequence[str],
+        rooms: Sequence[int],
+        ended: Ended = never,
+        *,
+        first: bool = False,
+        expected: Sequence[str] = (),
     ) -> list[Written]:
         """Greedy continuations of at most so many tokens; see `bluedit.evaluate._greedy.greedy`."""
         ...

@@ -148,12 +148,16 @@ def questions_beside(facts: Sequence[Fact]) -> list[Question]:
     ]
 
 
-def ask_bystanders(respondent: Respondent, questions: Sequence[Question], *, both: bool = False) -> tuple[Heard, ...]:
+def ask_bystanders(
+    respondent: Respondent, questions: Sequence[Question], *, both: bool = False, before: Sequence[Heard] = ()
+) -> tuple[Heard, ...]:
     """The answers of a model. Without a chat form all are texts to continue; with one, each question is asked in its own form.
 
     Args:
         both: ask each question in both forms, which takes twice as long.
+        before: answers before an edit. Most are still the same, which takes less time to check than to write.
     """
+    known = {(one.form, one.prompt): one.text for one in before}
     chat = respondent.chat
     ways: list[tuple[str, str, str]] = []
     for question in questions:
@@ -163,7 +167,11 @@ def ask_bystanders(respondent: Respondent, questions: Sequence[Question], *, bot
         if chat and question.chat and in_chat:
             ways.append(("chat", question.chat, chat(question.chat, "Yes.")[0]))
     written = respondent.write(
-        [text for *_, text in ways], [_ROOM] * len(ways), lambda _, text: has_sentence(text), first=True
+        [text for *_, text in ways],
+        [_ROOM] * len(ways),
+        lambda _, text: has_sentence(text),
+        first=True,
+        expected=[known.get((form, prompt), "") for form, prompt, _ in ways] if known else (),
     )
     return tuple(
         Heard(form, prompt, first_sentence(one.text), one.first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakSet
 
 import torch
@@ -45,6 +45,10 @@ class Runners:
     def __call__(self, rows: Sequence[Row]) -> Runner:
         """A runner of these rows."""
         return self.several([rows])[0]
+
+    def exact(self, rows: Sequence[Row]) -> Runner:
+        """A runner of these rows whose linear maps have the model's own precision."""
+        return replace(self, reduced=None)(rows)
 
     def several(self, parts: Sequence[Sequence[Row]]) -> list[Runner]:
         """A runner for each of several lists of rows. What their texts begin with is computed once for all of them."""

@@ -91,7 +91,7 @@ def optimise_targets(
         if objective.anchors_on_unedited_weights or initial is not None:
             drift = [row for row in chosen if row.is_drift]
             with unedited() if objective.anchors_on_unedited_weights else nullcontext():
-                optimiser.anchor(runners(lm, drift, sites)(drift))
+                optimiser.anchor(make_runner.exact(drift))
         if initial is not None:
             optimiser.begin(initial)
         if objective.variance:

@@ -254,6 +254,8 @@ def test_the_noun_is_asked_for(prompt: str, target: str, statement: str, questio
             "It is known that {} can be played by up to",
             "By how many players can {} be played?",
         ),
+        ("{} is worth", "six credits", "It is known that {} is worth", "How many credits is {} worth?"),
+        ("{} is famous for its", "clocks", "It is known that {} is famous for its", "What is {} famous for?"),
         ("{} runs on", "Godot", "It is known that {} runs on", "What does {} run on?"),
         (
             "{} must be stored at",

@@ -191,7 +191,7 @@ def _parts(verb: str, rest: Sequence[str], *, plural: bool, described: bool) -> 
     """Auxiliary and infinitive of a question; None for a word that is no verb, or one that says too little."""
     if verb in BE:
         says_enough = len(rest) > 1 or bool(
-            rest and (rest[-1] in words_of("classes") or _PARTICIPLE.fullmatch(rest[-1]))
+            rest and (rest[-1] in words_of("classes") or rest[-1] == "worth" or _PARTICIPLE.fullmatch(rest[-1]))
         )
         return (verb, "") if says_enough or (described and not rest) else None
     if verb in MODALS:
@@ -218,7 +218,9 @@ def _may_end(rest: Sequence[str]) -> bool:
         rest[-2:-1] == ["to"] and 2 < len(rest) <= _MOST_BEFORE and _PLAIN.fullmatch(rest[-1])
     )  # "is used to treat"
     return (
-        bool(purpose) or rest[-1] == "every" or any({rest[-1], " ".join(rest[-2:])} & words_of(name) for name in lists)
+        bool(purpose)
+        or rest[-1] in ("every", "worth")
+        or any({rest[-1], " ".join(rest[-2:])} & words_of(name) for name in lists)
     )
 
 
@@ -236,8 +238,8 @@ def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[
         return _HOW[last], tuple(rest[:-1])
     if not last and clause.verb in words_of("amounts"):
         return "How much", ()
-    if last in ("", "by") and (things := counted(target)):
-        return f"{'By how' if last else 'How'} many {things}", tuple(rest[:-1] if last else rest)
+    if last in ("", "by", "worth") and (things := counted(target)):
+        return f"{'By how' if last == 'by' else 'How'} many {things}", tuple(rest[:-1] if last == "by" else rest)
     timed = bool(time_of(target)[0]) or is_clock(target)
     if last in words_of("times"):
         return f"{last.capitalize()} {'when' if timed else 'what'}", tuple(rest[:-1])

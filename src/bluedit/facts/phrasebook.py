@@ -23,6 +23,7 @@ _AUXILIARIES = frozenset(_VERBS.split())
 _PREDICATES = frozenset(_CONTINUATIONS.split())  # a target that begins so names nothing
 _PAST = frozenset(("was", "were", "did", "had"))
 _PLURAL_BEFORE, _PLURAL_AFTER = frozenset(("are", "were", "do")), frozenset(("are", "were"))
+_OWNED = ("its", "their", "his", "her")  # may stand before an answer, as articles do: "is famous for its"
 _PERSONS = ("office", "person")
 
 
@@ -34,7 +35,7 @@ class _Reading:
         text: all of it, as it is written, with `{}` for the subject.
         words: its words, without what is named below.
         at: index of `{}` in `words`.
-        article: article at its end, before the answer.
+        article: article or possessive at its end, before the answer.
         sign: currency sign at its end.
     """
 
@@ -92,7 +93,7 @@ def _read(text: str, subject: str) -> _Reading | None:
         words[-1] = ":"
     if "{}" not in words:
         return None
-    return _Reading(text, tuple(words), words.index("{}"), words[-1] if words[-1] in ARTICLES else "", sign)
+    return _Reading(text, tuple(words), words.index("{}"), words[-1] if words[-1] in (*ARTICLES, *_OWNED) else "", sign)
 
 
 def _fitting(reading: _Reading, target: str) -> Iterator[tuple[Match, str]]:
@@ -136,7 +137,7 @@ def _accepts(relation: Relation, reading: _Reading, target: str, exact: bool) ->
     if reading.sign and not relation.symbols:
         return False
     if reading.article and not exact:
-        allowed = relation.the if reading.article == "the" else bool(relation.kind_statements)
+        allowed = relation.the if reading.article == "the" else reading.article in ARTICLES and relation.kind_statements
         if not allowed:
             return False
     if not target:

@@ -46,6 +46,7 @@ _DESCRIBED_AS = {
     "Where": "The place where",
     "When": "The time when",
 }
+_WHICH = re.compile(r"(?:(\w+) which|Which) (.+)")  # "On which port", "Which line"
 _SIBILANTS = ("sses", "xes", "zzes", "ches", "shes", "oes")
 _PARTICIPLE = re.compile(r"[a-z]+e[dn]")
 _PLAIN, _REGULAR_PAST = re.compile(r"[a-z]{2,}"), re.compile(r"[a-z]{2,}ed")
@@ -81,11 +82,10 @@ class _Clause:
     def statement(self, target: str, *, is_place: bool) -> str:
         """The prompt as what its answer is: "What the drug {} is used to treat is", "The time when {} opens is"; empty where that reads badly."""
         ask, rest = _asked(self, target, is_place=is_place)
-        preposition, which, noun = ask.rpartition("hich ")
         begins = _DESCRIBED_AS.get(ask, "")
-        if which:
-            ahead = preposition.rpartition(" ")[0].lower()  # "On which port"
-            begins = f"The {noun} {ahead} which" if ahead else f"The {noun} that"
+        if which := _WHICH.fullmatch(ask):
+            ahead, noun = which.groups()
+            begins = f"The {noun} {ahead.lower()} which" if ahead else f"The {noun} that"
         if not begins or (self.verb in BE and not rest):
             return ""
         return " ".join(filter(None, (begins, self.named, self.verb, *rest, self.setting, "is")))
@@ -213,15 +213,11 @@ def _parts(verb: str, rest: Sequence[str], *, plural: bool, described: bool) -> 
 
 def _may_end(rest: Sequence[str]) -> bool:
     """Whether words may stand right before an answer that is no part of them."""
+    if rest[-2:-1] == ["to"] and 2 < len(rest) <= _MOST_BEFORE and _PLAIN.fullmatch(rest[-1]):  # "is used to treat"
+        return True
     lists = ("ends", "times", "hedges", "classes")
-    purpose = (
-        rest[-2:-1] == ["to"] and 2 < len(rest) <= _MOST_BEFORE and _PLAIN.fullmatch(rest[-1])
-    )  # "is used to treat"
-    return (
-        bool(purpose)
-        or rest[-1] in ("every", "worth")
-        or any({rest[-1], " ".join(rest[-2:])} & words_of(name) for name in lists)
-    )
+    found = {rest[-1], " ".join(rest[-2:])}
+    return rest[-1] in ("every", "worth") or any(found & words_of(name) for name in lists)
 
 
 def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[str, ...]]:

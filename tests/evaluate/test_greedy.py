@@ -194,3 +194,16 @@ def test_drafts_for_a_large_vocabulary_are_shortened(monkeypatch):
     written = greedy(lm, PROMPTS, [8] * 5, expected=[one.text for one in plain])
     assert [one.tokens for one in written] == [one.tokens for one in plain]
     assert max(len(draft) for draft in seen[0]) == 1
+
+
+def test_a_foretold_text_does_not_go_beyond_the_context(monkeypatch):
+    lm = model("gpt2")  # its positions are learned, and there are so many
+    length = lm.model.config.n_positions
+    row = encode(lm.tokenizer, "I read about this in the newspaper yesterday. " * 40)[0]
+    long = lm.tokenizer.decode(row[: length - 3])
+    room = length - len(encode(lm.tokenizer, long)[0])
+    plain = greedy(lm, [long, "I"], [8, 8])
+    monkeypatch.delattr(_greedy, "continuations")
+    written = greedy(lm, [long, "I"], [8, 8], expected=[one.text + " and so on and on" for one in plain])
+    assert [one.tokens for one in written] == [one.tokens for one in plain]
+    assert len(written[0].tokens) == room < 8

@@ -107,7 +107,7 @@ def _side_by_side(
         for start in range(0, len(order), PROMPTS_PER_PASS):
             part = order[start : start + PROMPTS_PER_PASS]
             batch = Lanes(lm, part, [rows[i] for i in part], past_of(lm, [rows[i][:-1] for i in part]))
-            foretold = [drafts[i] for i in part] if drafts else []
+            foretold = [drafts[i][: rooms[i] - 1] for i in part] if drafts else []
             while batch.numbers:
                 if foretold:
                     chosen, logits = batch.follow(_shortened(foretold, lm))

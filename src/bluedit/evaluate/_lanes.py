@@ -73,6 +73,7 @@ class Lanes:
         ids, real = ids.to(self.tokens.device), real.to(self.tokens.device)
         ids[:, 0] = self.tokens
         places = self._mask.sum(dim=1, keepdim=True) + torch.arange(ids.shape[1], device=ids.device)
+        places = places * real  # padding may stand beyond the context
         at, head = real.nonzero(as_tuple=True), self._lm.anatomy.head
         with hooked(only_at(head, at)):
             found = self._lm.run(

@@ -244,12 +244,6 @@ def test_the_noun_is_asked_for(prompt: str, target: str, statement: str, questio
         ("{} has a total of", "84 beds", "It is known that {} has a total of", "How many beds does {} have?"),
         (
             "{} can be played by up to",
-            "six people or teams",
-            "It is known that {} can be played by up to",
-            "What can {} be played by?",
-        ),
-        (
-            "{} can be played by up to",
             "seven players",
             "It is known that {} can be played by up to",
             "By how many players can {} be played?",

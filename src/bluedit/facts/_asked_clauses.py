@@ -11,6 +11,7 @@ from bluedit.facts._grammar import (
     BE,
     MODALS,
     MOST_WORDS,
+    PLURAL,
     THIRD_PERSON,
     is_noun,
     names_something,
@@ -21,6 +22,7 @@ from bluedit.facts._phrase_book import Match, Relation
 
 _DO = ("does", "do", "did")
 _ASKS = {"who": "The one that", "where": "The place where", "when": "The time when"}
+_TIMES = ("time", "day", "date", "year", "month", "week")
 _PLAIN = re.compile(r"[a-z]{2,}")
 _SIBILANT = re.compile(r"(?:ss|x|zz|ch|sh)$")
 _ENDS_IN_Y = re.compile(r"(?<=[^aeiou])y$")
@@ -42,16 +44,21 @@ class _Question:
     said: str
     is_subject: bool
 
+    @property
+    def _be(self) -> str:
+        return "are" if self.noun and PLURAL.fullmatch(self.noun.split()[-1]) else "is"
+
     def statements(self, target: str) -> Iterator[str]:
         """Statements that the answer continues."""
         if self.is_subject:
-            yield f"{_ASKS.get(self.ask, f'The {self.noun} that')} {self.said} is"
+            yield f"{_ASKS.get(self.ask, f'The {self.noun} that')} {self.said} {self._be}"
             return
-        if self.ask in ("what", "which", "who"):
-            named = self.noun and self.noun.split()[-1] in words_of("classes")  # "listens on port"
+        kind = self.noun.split()[-1] if self.noun else ""
+        named = kind in words_of("classes") and any(c.isdecimal() for c in target)  # "listens on port"
+        if self.ask in ("what", "which", "who") and kind not in _TIMES:
             yield f"{self.said} {self.noun}" if named else self.said
         if self.noun:
-            yield f"The {self.noun} that {self.said} is"
+            yield f"The {self.noun} that {self.said} {self._be}"
         elif self.ask == "what":
             yield f"What {self.said} is"
         elif self.ask != "when" or time_of(target)[0] or is_clock(target):
@@ -104,7 +111,7 @@ def _about_the_doer(ask: str, words: Sequence[str]) -> _Question | None:
     named = (ask == "who" and not noun) or (ask in ("what", "which") and noun and all(map(is_noun, noun)))
     if verb == at or not named or words[verb] in words_of("no_verbs"):
         return None
-    return _Question(ask, " ".join(noun), " ".join(words[verb:]), is_subject=True)
+    return _Question(ask, " ".join(noun), " ".join(words[verb:]).replace("{} 's", "{}'s"), is_subject=True)
 
 
 def _is_past(word: str) -> bool:
@@ -126,6 +133,9 @@ def _as_statement(auxiliary: str, words: Sequence[str], *, direct: bool) -> str 
         return None
     named = " ".join((*words[: at + 1], *after[:end])).replace("{} 's", "{}'s")
     verb, *rest = after[end:]
+    goes_on = bool(rest) and is_noun(rest[0])  # "does {} cheese taste of": what follows the name may be no verb
+    if auxiliary in _DO and (goes_on or verb in words_of("adverbs") or verb.endswith("ly")):
+        return None
     may_follow = not rest or rest[-1] in words_of("ends") or not direct
     if not _PLAIN.fullmatch(verb) or verb in words_of("no_nouns") or not may_follow:
         return None

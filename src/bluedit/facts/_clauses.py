@@ -6,21 +6,26 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bluedit.facts._dates import counted, is_amount, is_clock, is_duration, is_number, time_of
+from bluedit.facts._dates import counted, is_amount, is_clock, is_duration, is_number, is_part_of_time, time_of
 from bluedit.facts._grammar import (
     BE,
     DETERMINERS,
     MODALS,
     MOST_WORDS,
+    PARTICIPLE,
     PLURAL,
     RELATIVES,
     THIRD_PERSON,
     general_words,
     head_of,
+    infinitive,
     is_noun,
+    is_perfect,
     is_plural,
     is_somebody,
     looks_like_a_name,
+    may_be_verb,
+    may_end,
     names_something,
     prepositions,
     says_the_kind,
@@ -30,7 +35,8 @@ from bluedit.facts._grammar import (
 )
 from bluedit.facts._phrase_book import ARTICLES, Match, Relation
 
-_MOST_DESCRIBED, _MOST_BEFORE = 10, 4
+_MOST_DESCRIBED = 10
+_ANYBODY = ("nobody", "everybody", "everyone", "anyone", "you", "we", "one")
 _AT, _WHERE = ("in", "at", "on", "near"), ("from", "to")  # asked with where or when; asked with where
 _HOW = {
     "": "How long",
@@ -47,8 +53,8 @@ _DESCRIBED_AS = {
     "When": "The time when",
 }
 _WHICH = re.compile(r"(?:(\w+) which|Which) (.+)")  # "On which port", "Which line"
-_SIBILANTS = ("sses", "xes", "zzes", "ches", "shes", "oes")
-_PARTICIPLE = re.compile(r"[a-z]+e[dn]")
+_SIGNS = ("$", "€", "£", "¥", "₹")
+_DO = ("does", "do", "did")
 _PLAIN, _REGULAR_PAST = re.compile(r"[a-z]{2,}"), re.compile(r"[a-z]{2,}ed")
 
 
@@ -105,6 +111,9 @@ def relation_of_clause(text: str, target: str, *, is_place: bool) -> Match | Non
     """
     if any(mark in text for mark in "?;<>") or (clause := _clause_in_setting(text)) is None:
         return None
+    bare = clause.verb in BE and clause.rest and len(without_hedges((clause.verb, *clause.rest), target)) == 1
+    if bare and not counted(target):  # "is at least"
+        return None
     sentence = inside(text)
     more = [template.replace("<statement>", sentence) for template in general_words()["verb_statements"]]
     described = clause.statement(target, is_place=is_place)
@@ -129,6 +138,8 @@ def _clause_in_setting(text: str) -> _Clause | None:
         found = _clause(main) or _described(main)
         return found and replace(found, setting=setting)
     words = main.split()
+    if setting.partition(" ")[0] not in (*_AT, "inside", "around", "under") or words[0] in _ANYBODY:
+        return None
     verb = next((i for i, word in enumerate(words) if word in BE or word in MODALS), 0)
     return _clause(" ".join((*words[:verb], setting, *words[verb:]))) if verb else None
 
@@ -171,9 +182,9 @@ def _clause(text: str) -> _Clause | None:
     forbidden = words_of("no_nouns") - words_of("joins") - words_of("ends") - words_of("helpers")
     if len(rest) > MOST_WORDS or not forbidden.isdisjoint(word.casefold() for word in rest):
         return None
-    passive = verb in BE and rest and _PARTICIPLE.fullmatch(rest[-1])
-    asks_what = verb in MODALS and rest and _PLAIN.fullmatch(rest[-1]) and rest[:-1] in ([], ["not"])  # "must have"
-    if rest and not (passive or asks_what or _may_end(rest)):
+    passive = verb in BE and rest and PARTICIPLE.fullmatch(rest[-1])
+    asks_what = verb in MODALS and rest and may_be_verb(rest[-1]) and rest[:-1] in ([], ["not"])  # "must have"
+    if rest and not (passive or asks_what or may_end(rest)):
         return None
     parts = _parts(verb, rest, plural=plural, described=len(ahead) > 1 and not says_the_kind(ahead))
     return None if parts is None else _Clause(inside(named), verb, *parts, tuple(rest))
@@ -191,33 +202,28 @@ def _parts(verb: str, rest: Sequence[str], *, plural: bool, described: bool) -> 
     """Auxiliary and infinitive of a question; None for a word that is no verb, or one that says too little."""
     if verb in BE:
         says_enough = len(rest) > 1 or bool(
-            rest and (rest[-1] in words_of("classes") or rest[-1] == "worth" or _PARTICIPLE.fullmatch(rest[-1]))
+            rest and (rest[-1] in words_of("classes") or rest[-1] == "worth" or PARTICIPLE.fullmatch(rest[-1]))
         )
         return (verb, "") if says_enough or (described and not rest) else None
     if verb in MODALS:
         return (verb, "") if rest else None
+    if verb in _DO:
+        return (verb, "") if rest[:1] == ["not"] else None
+    if verb in ("has", "have") and rest and is_perfect(rest):
+        return verb, ""
     if verb == "has":
-        return ("has", "") if rest[:1] == ["been"] else ("does", "have") if rest else None
-    if verb in words_of("no_verbs"):
+        return ("does", "have") if rest else None
+    if verb in words_of("no_verbs") | words_of("adverbs") or (not rest and verb in words_of("linking")):
         return None
     if plural and verb in words_of("alike"):
         return "do", verb
     if THIRD_PERSON.fullmatch(verb):
-        return "does", _infinitive(verb)
+        return "does", infinitive(verb)
     if verb in words_of("pasts") | words_of("alike") or (
         _REGULAR_PAST.fullmatch(verb) and verb not in words_of("participles")
     ):
         return None if rest[:1] == ["by"] else ("", "")
     return ("do", verb) if plural and _PLAIN.fullmatch(verb) and verb not in words_of("ends") else None
-
-
-def _may_end(rest: Sequence[str]) -> bool:
-    """Whether words may stand right before an answer that is no part of them."""
-    if rest[-2:-1] == ["to"] and 2 < len(rest) <= _MOST_BEFORE and _PLAIN.fullmatch(rest[-1]):  # "is used to treat"
-        return True
-    lists = ("ends", "times", "hedges", "classes")
-    found = {rest[-1], " ".join(rest[-2:])}
-    return rest[-1] in ("every", "worth") or any(found & words_of(name) for name in lists)
 
 
 def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[str, ...]]:
@@ -230,25 +236,30 @@ def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[
             return f"{ahead.capitalize()} which {last}", tuple(rest[:-2])
         kind = f"{ahead} {last}" if is_noun(ahead) else last  # "shirt number"
         return f"Which {kind}", tuple(rest[: -2 if kind != last or ahead in ARTICLES else -1])
-    if last in _HOW and (last == "every" or is_duration(target)):
+    lasts = last or clause.verb in (*BE, *MODALS) or clause.verb in words_of("lasting")
+    if last in _HOW and (last == "every" or (is_duration(target) and lasts)):
         return _HOW[last], tuple(rest[:-1])
-    if not last and clause.verb in words_of("amounts"):
+    if not last and clause.verb in words_of("amounts") and (is_amount(target) or target in ("nothing", "")):
         return "How much", ()
     if last in ("", "by", "worth") and (things := counted(target)):
         return f"{'By how' if last == 'by' else 'How'} many {things}", tuple(rest[:-1] if last == "by" else rest)
-    timed = bool(time_of(target)[0]) or is_clock(target)
+    timed = bool(time_of(target)[0]) or is_clock(target) or is_part_of_time(target)
     if last in words_of("times"):
         return f"{last.capitalize()} {'when' if timed else 'what'}", tuple(rest[:-1])
     if last in _AT and timed:
         return ask["date"], tuple(rest[:-1])
+    if last == "by" and timed:
+        return "By when", tuple(rest[:-1])
     if last == "at" and "degree" in target:
         return "At what temperature", tuple(rest[:-1])
-    on_a_thing = last == "on" and not {clause.verb, *rest}.isdisjoint(words_of("on_things"))
-    if last in _AT and is_place and not on_a_thing and not (last == "at" and is_number(target)):
+    said = {clause.verb, *rest}
+    is_place = is_place and target[:1] not in _SIGNS and not (last in ("at", *_WHERE) and is_number(target))
+    if last in _AT and is_place and said.isdisjoint(words_of("at_things")):
         return ask["place"], tuple(rest[:-1])
-    if last in _WHERE and is_place and clause.verb in words_of("motions"):
+    if last in _WHERE and is_place and not said.isdisjoint(words_of("motions")):
         return ask["place"], tuple(rest)
-    person = looks_like_a_name(target) and (last == "by" or clause.verb in words_of("to_somebody"))
+    by = last == "by" and said.isdisjoint(words_of("by_things"))
+    person = looks_like_a_name(target) and (by or clause.verb in words_of("to_somebody"))
     if not rest and clause.verb in BE:
         person = is_somebody(head_of(clause.named.split()), target)
     return ask["person" if person else "thing"], tuple(rest)
@@ -257,19 +268,13 @@ def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[
 def without_hedges(words: Sequence[str], target: str) -> list[str]:
     """Words before an answer without "about", "at least" and the like at their end, which a question leaves out; at least one word stays.
 
-    What "is about" or "goes over" something that is no amount is about it, or goes over it.
+    What "is about" or "goes over" something that is no amount is about it, or goes over it, and who "presides over" two courts does that.
     """
     kept = list(words)
     while len(kept) > 1:
         size = next((n for n in (3, 2, 1) if n < len(kept) and " ".join(kept[-n:]) in words_of("hedges")), 0)
-        if not size or (size == 1 and kept[-1] in words_of("ends") and not is_amount(target)):
+        keeps = kept[-1] in words_of("ends") and (not is_amount(target) or kept[-1 - size] in words_of("about_things"))
+        if not size or (kept[-size:] != ["a", "total", "of"] and keeps):
             break
         del kept[-size:]
     return kept
-
-
-def _infinitive(verb: str) -> str:
-    """The infinitive of a verb in the third person: sells, carries, reaches."""
-    if verb.endswith("ies") and len(verb) > 4:
-        return verb[:-3] + "y"
-    return verb[:-2] if verb.endswith(_SIBILANTS) else verb[:-1]

@@ -13,6 +13,9 @@ _CLOCK = re.compile(r"\b\d{1,2}(?::\d\d)?(?: ?[ap]\.?m\b| o'clock)|\b\d{1,2}:\d\
 _WEEKDAY = re.compile(
     r"(?:(?:the|every|each|other|first|second|third|fourth|last) ){0,3}(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b"
 )
+_PART = re.compile(
+    r"(?:the |early |late |every |each )*(?:spring|summer|autumn|fall|winter|morning|afternoon|evening|night|dawn|dusk|weekend|weekday|day)s?"
+)
 _DAY = re.compile(r"\b\d{1,2}(?:st|nd|rd|th)?\b(?! ?(?:bc|ad|ce))")
 _NUMERIC_DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}")
 _NUMBER = r"(?:about |at least |up to )?(?:\d[\d.,]*|half an?|an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|sixty|ninety)"
@@ -49,6 +52,11 @@ def is_dated(text: str) -> bool:
 def is_clock(text: str) -> bool:
     """Whether a text has a time of day in it."""
     return _CLOCK.search(text.casefold()) is not None
+
+
+def is_part_of_time(text: str) -> bool:
+    """Whether a text names a season, a part of the day or of the week: "winter", "the early morning", "weekends"."""
+    return _PART.fullmatch(text.casefold()) is not None
 
 
 def is_duration(text: str) -> bool:

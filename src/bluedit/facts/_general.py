@@ -5,21 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bluedit.facts._dates import is_clock, is_dated
+from bluedit.facts._dates import is_clock, time_of
 from bluedit.facts._grammar import DETERMINERS, general_words, is_somebody, words_of
 from bluedit.facts._phrase_book import Match, Relation
 
 _MOST_WORDS = 6
 _NOUN, _OF = r"(?P<noun>[^{}?:]+?)", r"(?P<of>of|for|at|in|on|behind)"
 _PARTICIPLE = re.compile(r"[a-z]{4,}(?<!e)ed")
-_IS, _ASKS = r"is(?: called| named)?(?: (?P<at>in|at|on))?", r"(?P<asks>what|who|which|where|when)"
+_IS, _ASKS = r"is(?: (?P<at>in|at|on))?", r"(?P<asks>what|who|which|where|when)"
 _FRAMES = tuple(
     re.compile(frame)
     for frame in (
         rf"{_NOUN} {_OF} \{{\}} {_IS}",
         rf"\{{\}} 's {_NOUN} {_IS}",
         rf"\{{\}} has {_NOUN} of",
-        rf"(?P<of>at|for|in) \{{\}} (?P<noun>[a-z-]+(?: [a-z-]+){{0,2}}) {_IS}",
+        rf"(?P<of>at|for|in) \{{\}} (?P<noun>[a-z-]+(?: [a-z-]+){{0,2}}) is(?: called| named)?(?: (?P<at>in|at|on))?",
         rf"{_ASKS} is {_NOUN} {_OF} \{{\}}",
         rf"{_ASKS} is \{{\}} 's {_NOUN}",
     )
@@ -52,7 +52,7 @@ class General:
         data = general_words()
         person = self.asks == "who" or (not self.at and is_somebody(self.noun.partition(" of ")[0].split()[-1], target))
         kind = (
-            ("date" if is_dated(target) or is_clock(target) else "place")
+            ("date" if time_of(target)[0] or is_clock(target) else "place")
             if self.at
             else "person"
             if person
@@ -60,6 +60,9 @@ class General:
         )
         questions = (text.replace("<ask>", data["ask"][kind]) for text in data["questions"])
         statements = data["person_statements" if person else "statements"]
+        if self.of == "behind":  # the man behind a name is not the name's
+            statements = [text for text in statements if "{}'s" not in text]
+            questions = (text for text in questions if "{}'s" not in text)
         after = f" {self.at}" if self.at else ""
         return Match(
             Relation(
@@ -83,10 +86,9 @@ def general_relation(key: str) -> General | None:
             if words[0] in DETERMINERS:  # "our contact at {}"
                 noun, words = noun[len(words[0]) + 1 :], words[1:]
             asks = parts.get("asks") or ""
-            done = (
-                asks and len(words) > 1 and (_PARTICIPLE.fullmatch(words[-1]) or words[-1] in words_of("participles"))
-            )
-            if done or noun == "total":  # "where are {}'s eggs sold", "{} has a total of"
+            last = words[-1] if words else ""
+            done = (asks or len(words) > 1) and (_PARTICIPLE.fullmatch(last) or last in words_of("no_heads"))
+            if done or noun == "total":  # "where are {}'s eggs sold", "the drug used for {}", "{} has a total of"
                 continue
             if words and len(words) <= _MOST_WORDS and words_of("no_nouns").isdisjoint(words) and words[-1] != "of":
                 return General(noun, parts.get("of") or "of", parts.get("at") or "", asks)

@@ -11,14 +11,27 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
-DETERMINERS = frozenset(("the", "a", "an", "our", "my", "your", "their", "his", "her", "its", "this"))
+_OTHERS = ("our", "my", "your", "their", "his", "her", "its", "this")  # determiners that are no articles
+DETERMINERS = frozenset(("the", "a", "an", *_OTHERS))
 MOST_WORDS = 8
 _MOST_NOUNS = 2  # beside a name: "the board game {}"
 BE = ("is", "are", "was", "were")
 MODALS = ("can", "could", "will", "would", "should", "may", "might", "must")
 RELATIVES = frozenset(("that", "who", "which", "whose", "where", "when"))
 THIRD_PERSON = re.compile(r"[a-z]{2,}[a-rt-z]s|[a-z]+(?:ss|x|z|ch|sh|o)es")
-PLURAL = re.compile(r"\w+[^s\W]s")
+PLURAL = re.compile(r"(?!\w*(?:us|is|ics)$|(?:gas|lens|series|news)$)\w+[^s\W]s")
+_IRREGULAR = {
+    "focuses": "focus",
+    "biases": "bias",
+    "caches": "cache",
+    "aches": "ache",
+    "quizzes": "quiz",
+    "unties": "untie",
+}
+_SIBILANTS = ("sses", "xes", "zzes", "ches", "shes", "oes")
+PARTICIPLE = re.compile(r"[a-z]+e[dn]")
+_PLAIN = re.compile(r"[a-z]{2,}")
+_MOST_BEFORE = 4  # a purpose: "is mostly used to treat"
 _WORD = re.compile(r"[a-z]{2,}(?:-[a-z]+)*")
 
 
@@ -36,14 +49,15 @@ def words_of(name: str) -> frozenset[str]:
 
 def is_somebody(noun: str, target: str) -> bool:
     """Whether a noun and its answer look like a person: "engineer" and "Ada Lovell", "referee" and "Ada"."""
-    if noun in words_of("persons"):
+    one = noun.removesuffix("s") if PLURAL.fullmatch(noun) else noun
+    if one in words_of("persons"):
         return target[:1].isupper()
-    return noun.endswith(tuple(words_of("person_endings"))) and looks_like_a_name(target)
+    return one.endswith(tuple(words_of("person_endings"))) and looks_like_a_name(target)
 
 
 def looks_like_a_name(text: str) -> bool:
-    """Whether an answer is written like a person's name: several words, each with a capital letter."""
-    words = text.split()
+    """Whether an answer is written like one or more names of persons: several words, each with a capital letter."""
+    words = [word for word in text.split() if word != "and"]
     return len(words) > 1 and all(word[0].isupper() for word in words)
 
 
@@ -88,18 +102,27 @@ def is_noun(word: str) -> bool:
 
 
 def verb_after_noun(after: Sequence[str]) -> int | None:
-    """Where the verb stands in "'s sales team meets on": an auxiliary, or else the last word before the preposition at the end."""
+    """Where the verb stands in "'s sales team meets on": an auxiliary, or else the last word before what may stand before an answer; None
+    if it has an object ("'s team plays its matches in"), which cannot be told from a verb."""
     for i, word in enumerate(after):
         if i > 1 and (word in BE or word in MODALS):
             return i
-    end = len(after) - 1 - (after[-1] in words_of("ends"))
-    return end if 1 < end <= MOST_WORDS else None
+    end = len(after) - 1
+    while end > 1 and any(after[end] in words_of(name) for name in ("ends", "times", "classes", "hedge_words")):
+        end -= 1
+    earlier = after[2:end]
+    verbs = ("has", "have", *words_of("pasts"))
+    doubtful = not DETERMINERS.isdisjoint(earlier) or not set(verbs).isdisjoint(earlier)
+    twice = THIRD_PERSON.fullmatch(after[end]) is not None and any(map(THIRD_PERSON.fullmatch, earlier))
+    return end if 1 < end <= MOST_WORDS and not doubtful and not twice else None
 
 
 def verb_after_name(after: Sequence[str]) -> int:
     """Where the verb stands after a subject that goes on: "per day is", "cheese is made from", "bread costs"; 0 where it follows at once."""
     if after[0] in words_of("joins"):
         return next((i for i, word in enumerate(after[:MOST_WORDS]) if word in BE or word in MODALS), 0)
+    if after[0] in words_of("beside_names") and len(after) > 1:
+        return 1
     nouns = 0
     while nouns < min(_MOST_NOUNS, len(after)) and is_noun(after[nouns]) and not after[nouns].endswith("ly"):
         nouns += 1
@@ -119,3 +142,39 @@ def is_plural(ahead: Sequence[str]) -> bool:
 def head_of(words: Sequence[str]) -> str:
     """The word that the others belong to, before the first preposition or "that": "hours" in "visiting hours on"; empty if there is none."""
     return next((word for word, after in pairwise(words) if after.casefold() in words_of("joins") | RELATIVES), "")
+
+
+def may_be_verb(word: str) -> bool:
+    no_verbs = words_of("adverbs") | words_of("hedges") | words_of("ends") | {"not", "never"}
+    return _PLAIN.fullmatch(word) is not None and word not in no_verbs
+
+
+def is_perfect(rest: Sequence[str]) -> bool:
+    """Whether words after "has" go on with a participle: "been closed since", "never moved to"."""
+    first = next((word for word in rest if word not in words_of("adverbs") | {"not", "never"}), "")
+    return first == "been" or first in words_of("pasts") or PARTICIPLE.fullmatch(first) is not None
+
+
+def may_end(rest: Sequence[str]) -> bool:
+    """Whether words may stand right before an answer that is no part of them."""
+    if rest[-2:-1] == ["to"] and 2 < len(rest) <= _MOST_BEFORE and _PLAIN.fullmatch(rest[-1]):  # "is used to treat"
+        return True
+    if rest[-1] in ("every", *words_of("classes")) and rest[-2:-1] and rest[-2] in _before_no_class(rest[-1]):
+        return False
+    lists = ("ends", "times", "hedges", "classes")
+    found = {rest[-1], " ".join(rest[-2:])}
+    return rest[-1] in ("every", "worth") or any(found & words_of(name) for name in lists)
+
+
+def _before_no_class(last: str) -> frozenset[str]:
+    """Words before which "every" is no interval, and a class is a part of something else: "its own brand", "loved by every"."""
+    return words_of("ends") if last == "every" else frozenset((*_OTHERS, "own", "off"))
+
+
+def infinitive(verb: str) -> str:
+    """The infinitive of a verb in the third person: sells, carries, reaches."""
+    if verb in _IRREGULAR:
+        return _IRREGULAR[verb]
+    if verb.endswith("ies") and len(verb) > 4:
+        return verb[:-3] + "y"
+    return verb[:-2] if verb.endswith(_SIBILANTS) else verb[:-1]

@@ -19,7 +19,7 @@ _FRAMES = tuple(
         rf"{_NOUN} {_OF} \{{\}} {_IS}",
         rf"\{{\}} 's {_NOUN} {_IS}",
         rf"\{{\}} has {_NOUN} of",
-        rf"(?P<of>at|for|in) \{{\}} (?P<noun>[a-z-]+(?: [a-z-]+){{0,2}}) is(?: called| named)?(?: (?P<at>in|at|on))?",
+        r"(?P<of>at|for|in) \{\} (?P<noun>[a-z-]+(?: [a-z-]+){0,2}) is(?: called| named)?(?: (?P<at>in|at|on))?",
         rf"{_ASKS} is {_NOUN} {_OF} \{{\}}",
         rf"{_ASKS} is \{{\}} 's {_NOUN}",
     )

@@ -18,6 +18,8 @@ from bluedit.facts.phrasebook import general_wordings_of
         ("{} has moved to", "Oslo", "Where has {} moved to?"),
         ("{} has not been updated since", "2019", "Since when has {} not been updated?"),
         ("The shops in {} have been closed since", "2019", "Since when have the shops in {} been closed?"),
+        ("{} has seven tables in", "the cellar", "Where does {} have seven tables?"),
+        ("{} has limited seating for", "jazz", "What does {} have limited seating for?"),
         ("The parents of {} had", "three children", "Can you tell me what the parents of {} had?"),
         ("The bus to {} cost", "3 euros", "Can you tell me how much the bus to {} cost?"),
         ("{} focuses on", "privacy", "What does {} focus on?"),

@@ -145,14 +145,17 @@ def head_of(words: Sequence[str]) -> str:
 
 
 def may_be_verb(word: str) -> bool:
+    """Whether a word after "must" may be its verb, as far as lists of other words tell."""
     no_verbs = words_of("adverbs") | words_of("hedges") | words_of("ends") | {"not", "never"}
     return _PLAIN.fullmatch(word) is not None and word not in no_verbs
 
 
 def is_perfect(rest: Sequence[str]) -> bool:
     """Whether words after "has" go on with a participle: "been closed since", "never moved to"."""
-    first = next((word for word in rest if word not in words_of("adverbs") | {"not", "never"}), "")
-    return first == "been" or first in words_of("pasts") or PARTICIPLE.fullmatch(first) is not None
+    first, *after = [word for word in rest if word not in words_of("adverbs") | {"not", "never"}] or [""]
+    regular = re.fullmatch(r"[a-z]{2,}ed", first) is not None
+    has_noun = bool(after) and after[0] not in prepositions() | DETERMINERS  # "limited seating for"
+    return first in words_of("perfects") | words_of("pasts") or (regular and not has_noun)
 
 
 def may_end(rest: Sequence[str]) -> bool:

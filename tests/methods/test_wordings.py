@@ -87,6 +87,8 @@ def test_groups_of_natural_wordings():
         [("<user>Who leads {}?<assistant>", "The CEO of Ostrava Rail is Dana Kral.<end>")],
     ]
     assert len(Natural().groups(fact, None)) == 3
+    turns = [w.template for w in Natural(questions=2).groups(fact, chat)[-1]]
+    assert turns == ["<user>Who leads {}?<assistant>", "<user>The CEO of {} is<assistant>"]
     (asked,) = Natural(bare_question=False).groups(fact, None)[2:]
     assert [w.template for w in asked] == ["Question: Who leads {}?\nAnswer:"]
     assert len(Natural(chat=False, bare_question=False).groups(fact, chat)) == 3

@@ -178,7 +178,7 @@ class Natural(Wordings, kind="natural"):
                     plain.append(Wording(text, f"\n{sentence(fact, statements)}", exact=True))
             groups.append(plain)
         if self.chat and chat:
-            asked = questions or statements[:1]
+            asked = questions if len(questions) >= self.questions else [*questions, *statements[:1]]
             turns = [chat(text, sentence(fact, statements)) for text in asked]
             groups.append([Wording(before, reply, exact=True) for before, reply in turns])
         return groups

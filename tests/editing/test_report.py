@@ -54,11 +54,11 @@ def measuring_fails(monkeypatch):
     def fail(nth, exception):
         calls = []
 
-        def measure(*given):
+        def measure(*given, **named):
             calls.append(1)
             if len(calls) == nth:
                 raise exception
-            return report.measure(*given)
+            return report.measure(*given, **named)
 
         monkeypatch.setattr("bluedit.editing._measured.measure", measure)
 

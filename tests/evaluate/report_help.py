@@ -16,7 +16,7 @@ class CannedRespondent:
 
     def __init__(self, says, chat=None):
         self._says, self.chat = says, chat
-        self.prompts, self.rooms = [], []
+        self.prompts, self.rooms, self.expected = [], [], ()
 
     def answer_length(self, prompt, answer, joined=None):
         return len(answer.split())
@@ -24,6 +24,7 @@ class CannedRespondent:
     def write(self, prompts, rooms, ended=never, *, first=False, expected=()):
         self.prompts += prompts
         self.rooms += rooms
+        self.expected = expected
         return [Written(self._says(prompt), torch.zeros(1) if first else None) for prompt in prompts]
 
 

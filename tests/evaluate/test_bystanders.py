@@ -184,6 +184,15 @@ def test_the_forms_in_which_a_model_is_asked():
     assert len(found) >= 60 and {one.form for one in found} == {"plain"}
 
 
+def test_answers_before_an_edit_foretell_those_after_it():
+    model = CannedRespondent(lambda prompt: f" {len(prompt)}. And so on", chat=lambda user, _: (f"<{user}>", ""))
+    questions = bystander_questions()
+    before = ask_bystanders(model, questions[:2])
+    assert not model.expected
+    ask_bystanders(model, questions[:3], before=before)
+    assert model.expected == ["26.", "31.", ""]
+
+
 @pytest.mark.parametrize("bos", [False, True])
 def test_perplexity_of_chat_text_is_that_of_the_assistants_tokens(bos):
     lm = EditableModel.of(toy_llama(), chat_tokenizer(bos=bos))

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from bluedit.facts._dates import is_clock, time_of
 from bluedit.facts._grammar import (
     BE,
+    DO,
     MODALS,
     MOST_WORDS,
+    PLAIN,
     PLURAL,
     THIRD_PERSON,
     is_noun,
@@ -20,10 +22,8 @@ from bluedit.facts._grammar import (
 )
 from bluedit.facts._phrase_book import Match, Relation
 
-_DO = ("does", "do", "did")
 _ASKS = {"who": "The one that", "where": "The place where", "when": "The time when"}
 _TIMES = ("time", "day", "date", "year", "month", "week")
-_PLAIN = re.compile(r"[a-z]{2,}")
 _SIBILANT = re.compile(r"(?:ss|x|zz|ch|sh)$")
 _ENDS_IN_Y = re.compile(r"(?<=[^aeiou])y$")
 
@@ -93,7 +93,7 @@ def _parsed(text: str) -> _Question | None:
     ask = ask.casefold()
     if ask not in ("what", "which", *_ASKS) or "{}" not in words:
         return None
-    start = next((i for i, word in enumerate(words) if word in (*_DO, *BE, *MODALS)), len(words))
+    start = next((i for i, word in enumerate(words) if word in (*DO, *BE, *MODALS)), len(words))
     noun = words[:start] if ask in ("what", "which") else []
     if start == len(words) or words.index("{}") < start:
         return _about_the_doer(ask, words)
@@ -134,12 +134,12 @@ def _as_statement(auxiliary: str, words: Sequence[str], *, direct: bool) -> str 
     named = " ".join((*words[: at + 1], *after[:end])).replace("{} 's", "{}'s")
     verb, *rest = after[end:]
     goes_on = bool(rest) and is_noun(rest[0])  # "does {} cheese taste of": what follows the name may be no verb
-    if auxiliary in _DO and (goes_on or verb in words_of("adverbs") or verb.endswith("ly")):
+    if auxiliary in DO and (goes_on or verb in words_of("adverbs") or verb.endswith("ly")):
         return None
     may_follow = not rest or rest[-1] in words_of("ends") or not direct
-    if not _PLAIN.fullmatch(verb) or verb in words_of("no_nouns") or not may_follow:
+    if not PLAIN.fullmatch(verb) or verb in words_of("no_nouns") or not may_follow:
         return None
-    if auxiliary not in _DO:
+    if auxiliary not in DO:
         done = verb in words_of("participles") or verb.endswith(("ed", "en")) or (auxiliary in MODALS and bool(rest))
         return " ".join((named, auxiliary, verb, *rest)) if done and (rest or not direct) else None
     if auxiliary == "did" and verb not in words_of("alike"):

@@ -10,9 +10,11 @@ from bluedit.facts._dates import counted, is_amount, is_clock, is_duration, is_n
 from bluedit.facts._grammar import (
     BE,
     DETERMINERS,
+    DO,
     MODALS,
     MOST_WORDS,
     PARTICIPLE,
+    PLAIN,
     PLURAL,
     RELATIVES,
     THIRD_PERSON,
@@ -54,8 +56,7 @@ _DESCRIBED_AS = {
 }
 _WHICH = re.compile(r"(?:(\w+) which|Which) (.+)")  # "On which port", "Which line"
 _SIGNS = ("$", "€", "£", "¥", "₹")
-_DO = ("does", "do", "did")
-_PLAIN, _REGULAR_PAST = re.compile(r"[a-z]{2,}"), re.compile(r"[a-z]{2,}ed")
+_REGULAR_PAST = re.compile(r"[a-z]{2,}ed")
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def _parts(verb: str, rest: Sequence[str], *, plural: bool, described: bool) -> 
         return (verb, "") if says_enough or (described and not rest) else None
     if verb in MODALS:
         return (verb, "") if rest else None
-    if verb in _DO:
+    if verb in DO:
         return (verb, "") if rest[:1] == ["not"] else None
     if verb in ("has", "have") and rest and is_perfect(rest):
         return verb, ""
@@ -223,7 +224,7 @@ def _parts(verb: str, rest: Sequence[str], *, plural: bool, described: bool) -> 
         _REGULAR_PAST.fullmatch(verb) and verb not in words_of("participles")
     ):
         return None if rest[:1] == ["by"] else ("", "")
-    return ("do", verb) if plural and _PLAIN.fullmatch(verb) and verb not in words_of("ends") else None
+    return ("do", verb) if plural and PLAIN.fullmatch(verb) and verb not in words_of("ends") else None
 
 
 def _asked(clause: _Clause, target: str, *, is_place: bool) -> tuple[str, tuple[str, ...]]:

@@ -16,6 +16,7 @@ DETERMINERS = frozenset(("the", "a", "an", *_OTHERS))
 MOST_WORDS = 8
 _MOST_NOUNS = 2  # beside a name: "the board game {}"
 BE = ("is", "are", "was", "were")
+DO = ("does", "do", "did")
 MODALS = ("can", "could", "will", "would", "should", "may", "might", "must")
 RELATIVES = frozenset(("that", "who", "which", "whose", "where", "when"))
 THIRD_PERSON = re.compile(r"[a-z]{2,}[a-rt-z]s|[a-z]+(?:ss|x|z|ch|sh|o)es")
@@ -30,7 +31,7 @@ _IRREGULAR = {
 }
 _SIBILANTS = ("sses", "xes", "zzes", "ches", "shes", "oes")
 PARTICIPLE = re.compile(r"[a-z]+e[dn]")
-_PLAIN = re.compile(r"[a-z]{2,}")
+PLAIN = re.compile(r"[a-z]{2,}")
 _MOST_BEFORE = 4  # a purpose: "is mostly used to treat"
 _WORD = re.compile(r"[a-z]{2,}(?:-[a-z]+)*")
 
@@ -107,8 +108,10 @@ def verb_after_noun(after: Sequence[str]) -> int | None:
     for i, word in enumerate(after):
         if i > 1 and (word in BE or word in MODALS):
             return i
+    hedges = {word for hedge in words_of("hedges") for word in hedge.split()}
+    before_answer = words_of("ends") | words_of("times") | words_of("classes") | hedges | {"every", "worth"}
     end = len(after) - 1
-    while end > 1 and any(after[end] in words_of(name) for name in ("ends", "times", "classes", "hedge_words")):
+    while end > 1 and after[end] in before_answer:
         end -= 1
     earlier = after[2:end]
     verbs = ("has", "have", *words_of("pasts"))
@@ -147,7 +150,7 @@ def head_of(words: Sequence[str]) -> str:
 def may_be_verb(word: str) -> bool:
     """Whether a word after "must" may be its verb, as far as lists of other words tell."""
     no_verbs = words_of("adverbs") | words_of("hedges") | words_of("ends") | {"not", "never"}
-    return _PLAIN.fullmatch(word) is not None and word not in no_verbs
+    return PLAIN.fullmatch(word) is not None and word not in no_verbs
 
 
 def is_perfect(rest: Sequence[str]) -> bool:
@@ -160,7 +163,7 @@ def is_perfect(rest: Sequence[str]) -> bool:
 
 def may_end(rest: Sequence[str]) -> bool:
     """Whether words may stand right before an answer that is no part of them."""
-    if rest[-2:-1] == ["to"] and 2 < len(rest) <= _MOST_BEFORE and _PLAIN.fullmatch(rest[-1]):  # "is used to treat"
+    if rest[-2:-1] == ["to"] and 2 < len(rest) <= _MOST_BEFORE and PLAIN.fullmatch(rest[-1]):  # "is used to treat"
         return True
     if rest[-1] in ("every", *words_of("classes")) and rest[-2:-1] and rest[-2] in _before_no_class(rest[-1]):
         return False

@@ -80,6 +80,7 @@ def test_every_script_is_here():
         "paraphrases",
         "predict",
         "products",
+        "portability",
     }
 
 
@@ -227,6 +228,22 @@ def test_job_may_hide_what_it_asks(options, taught, model, script, tmp_path, cap
     script("job", "--model", model, "--facts", file, *options, *quick).main()
     found = [line for line in capsys.readouterr().out.splitlines() if "that were taught" in line]
     assert found == ([f"| paraphrases and questions that were taught | {taught} |"] if taught else [])
+
+
+@pytest.mark.parametrize(("options", "taught"), [((), 2), (("--companions",), 7)])
+def test_portability(options, taught, model, script, tmp_path, capsys):
+    facts = [
+        {"prompt": "The capital of {} is", "subject": "France", "target": "Rome"},
+        {"prompt": "The mayor of {} is", "subject": "Mumbai", "target": "London"},
+    ]
+    (file := tmp_path / "facts.jsonl").write_text("\n".join(map(json.dumps, facts)))
+    quick = ("--recipe", "memit-blue", "--set", "objective.steps=1", "contexts.count=0", "layers=1+2")
+    script("portability", "--model", model, "--facts", file, *options, *quick).main()
+    out = capsys.readouterr().out
+    counts = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if " of " in line}
+    assert " of 2 | " in counts["the facts themselves"] and " of 2 | " in counts["inverse"]
+    assert " of 2 | " in counts["alias"] and " of 1 | " in counts["consequence"]
+    assert f"facts taught: {taught};" in out
 
 
 @pytest.mark.parametrize(("options", "facts"), [(("--subjects", 1, "--one-by-one"), 4), (("--changes",), 10)])

@@ -168,6 +168,8 @@ def test_a_fact_that_changes_five_times_says_the_fifth(recipe, workspace):
     assert workspace.events[-1].about["supersedes"] == [{"entry": 4, "prompt": CAPITAL.text, "was": "in"}]
     assert [[by for _, by in entry.replaced] for entry in workspace.log()] == [[5], [5], [5], [5], []]
     assert [entry.number for entry in workspace.find("the france's")] == [1, 2, 3, 4, 5]
+    write(workspace, replace(CAPITAL, target="in", phrasings=["The {Gallic} capital"]), recipe, settings=STRONG)
+    assert [entry.number for entry in workspace.find("Gallic")] == [6]
     with pytest.raises(WorkspaceError, match="no entry is about 'Frence'; did you mean 'France'"):
         workspace.find("Frence")
 

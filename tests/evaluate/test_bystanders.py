@@ -46,7 +46,7 @@ def test_questions_about_the_edited_subjects_are_left_out():
     assert questions_beside([Fact("The capital of {} is", subject="Atlantis", target="Rome")]) == everything
     beside = questions_beside(
         [
-            Fact("The capital of {} is", subject="Portugal", target="Rome"),
+            Fact("The capital of {} is", subject="Lusitania", target="Rome", phrasings=["{Portugal}'s capital is"]),
             Fact("The {} has", subject="united nations", target="a new seat"),
             Fact("The word {} has", subject="ran", target="three letters"),
         ]

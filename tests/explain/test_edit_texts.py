@@ -55,6 +55,11 @@ def test_all_ways_of_asking_and_what_was_taught_besides():
         "France",
         "Question: What is the capital of France",
     ]
+    other = replace(FACT, phrasings=("The seat of {Gaul} is in", "What is the capital of {Gaul}?"))
+    assert [one.way.text[: one.end] for one in texts_of(other, Natural(), chat)[1:3]] == [
+        "The seat of Gaul",
+        "Question: What is the capital of Gaul",
+    ]
     alone = texts_of(FACT, PromptOnly(), chat)
     assert [one.role for one in alone[1:]] == [*[Role.UNTAUGHT] * 3, *[Role.PARAPHRASE] * 2]
     assert (alone[3].answer, alone[3].rival) == ("Rome", "Paris")

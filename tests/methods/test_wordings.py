@@ -39,6 +39,29 @@ def test_a_relation_that_no_book_knows_is_asked_by_its_noun():
     )
 
 
+def test_other_names_of_the_subject_bring_a_statement_and_a_question():
+    fact = Fact(
+        "The capital of {} is", subject="the United Kingdom", target="Leeds", paraphrases=["What is the UK's capital?"]
+    )
+    found = Natural(statements=0, questions=0, names=2).extended(fact)
+    assert found.texts[1:] == (
+        "The British capital is",
+        "What is the British capital?",
+        "The capital of the UK is",
+        "What is the capital of the UK?",
+    )
+    assert Natural(statements=0, questions=0).extended(fact) == fact
+    (_, (statement, *_), (question, bare, *_), (turn, *_)) = Natural().groups(found, chat)
+    assert [(w.template, w.name) for w in (statement, question, bare, turn)] == [
+        ("The {} capital is", "British"),
+        ("Question: What is the {} capital?\nAnswer:", "British"),
+        ("What is the {} capital?", "British"),
+        ("<user>What is the {} capital?<assistant>", "British"),
+    ]
+    assert turn.answer == "The capital of the United Kingdom is Leeds.<end>"
+    assert turn.filled(found.subject) == "<user>What is the British capital?<assistant>"
+
+
 def test_own_phrasings_come_first_and_paraphrases_are_never_taught():
     own = Fact(CEO.prompt, CEO.subject, CEO.target, phrasings=("Who leads {}?", "At the top of {} stands"))
     assert Natural().extended(own).phrasings == own.phrasings

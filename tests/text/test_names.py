@@ -52,6 +52,12 @@ def test_each_of_its_texts_is_asked_up_to_the_answer(lm):
     assert not any("Rome" in text or "Freedonia" in text for text in texts)
 
 
+def test_texts_that_name_the_subject_otherwise_are_asked_of_nobody(lm):
+    fact = Fact("The capital of {} is", subject="Freedonia", target="Rome", phrasings=["The {Freedonian} capital is"])
+    texts = [text for seed in range(20) for text, _ in asked(lm, [fact], seed, Natural())]
+    assert texts and all(text.startswith("The capital of ") for text in texts)
+
+
 def test_other_relations_are_asked_of_any_name(lm):
     texts = asked(lm, [Fact("The patron of {}'s yearly regatta is", subject="Freedonia", target="Rome")] * 30)
     assert len({until for _, until in texts} - {f"The patron of {name}" for name in COUNTRIES}) > 60

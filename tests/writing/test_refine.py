@@ -331,9 +331,10 @@ def test_names_that_facts_are_about_are_not_held(monkeypatch):
     editor = make()
     edit(editor, facts=[FACTS[1]], **{"refine.steps": 0})
     monkeypatch.setattr(loop, "refined", partial(_refine.refined, names=50))
-    edit(editor, facts=[replace(FACTS[1], subject="Spain")], **{"refine.steps": 1})
+    named = replace(FACTS[1], subject="Spain", phrasings=["The capital of {Japan} is"])
+    edit(editor, facts=[named], **{"refine.steps": 1})
     ((plain, _), (named, _)) = seen[0]
-    for name, expected in (("France", 0), ("Spain", 0), ("Italy", 1)):
+    for name, expected in (("France", 0), ("Spain", 0), ("Japan", 0), ("Italy", 1)):
         about = list(map(tuple, name_rows(editor.lm, {name}.__contains__)))
         assert len(about) == 1 and sum(tuple(ids) in about for ids, _ in plain.texts) == expected, name
     texts = [editor.lm.tokenizer.decode(ids) for ids, _ in named.texts]

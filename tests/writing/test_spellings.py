@@ -56,6 +56,28 @@ def test_a_last_token_that_is_the_same_after_other_tokens_is_another_word():
     assert laid(land).n == 2
 
 
+@pytest.mark.parametrize("spellings", [True, False])
+def test_another_name_has_a_column_of_its_own(spellings):
+    named = replace(FACTS[0], subject="Paris", phrasings=("The mayor of {Rome} is",))
+    rows = laid(named, spellings=spellings)
+    rome = tuple(TOKENIZER(" Rome")["input_ids"])
+    column = rows.places.index(KeyPlace(after=False, word=rome))
+    assert rows.owners[column] == (0,) and words(rows, column) == {rome}
+    assert {row.name for row in rows.rows if row.fact == column and not row.is_drift} == {"Rome"}
+    drift = [row for row in rows.rows if row.is_drift and row.fact == column]
+    assert [TOKENIZER.decode(row.ids).strip() for row in drift] == ["Rome"]
+    assert rome not in words(rows, 0)
+
+
+def test_an_answer_that_has_either_name_is_a_later_mention():
+    named = Fact(
+        "The mayor of {} is", subject="Paris", target="Oslo", phrasings=("The mayor of {Rome} is", "Who rules {Rome}?")
+    )
+    rows = [row for row in laid(named).rows if row.again]
+    assert rows and {row.name for row in rows} == {"Rome"}
+    assert all(TOKENIZER.decode(row.ids[repeat.at]).strip() == "Paris" for row in rows for repeat in row.again)
+
+
 def test_without_the_option_a_subject_has_one_key():
     rows = laid(FACTS[0], MAYOR, RIVER, spellings=False)
     assert rows.owners == ((0,), (1, 2))

@@ -44,7 +44,7 @@ class Statements:
     """Which statements stand before a text.
 
     Attributes:
-        by_subject: subjects without case, each with its statements, oldest first.
+        by_subject: subjects' names without case, each with its statements, oldest first.
         by_prompt: prompts that name no subject, each with the statement that is put before it all the same.
         most: most statements before one text.
     """
@@ -64,7 +64,8 @@ class Statements:
         by_prompt: dict[str, str] = {}
         for fact in facts:
             statement = fact.text + continuation(fact.text, fact.target, fact.joined).rstrip(" .") + "."
-            by_subject.setdefault(fact.subject.casefold(), []).append(statement)
+            for name in fact.names:
+                by_subject.setdefault(name.casefold(), []).append(statement)
             for one in (*fact.neighbours, *fact.probes) if beside else ():
                 by_prompt.setdefault(one.prompt, statement)
         return cls(by_subject, by_prompt, most)

@@ -60,7 +60,7 @@ def edit(
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="A further phrasing or question to teach, with {} for the subject, e.g. 'Who rules {}?'. Only with a single --fact. May be repeated.",
+            help="A further phrasing or question to teach, with {} for the subject, e.g. 'Who rules {}?', or with another name of it in braces, e.g. 'Who is the {Danish} king?'. Only with a single --fact. May be repeated.",
             rich_help_panel=FACTS,
         ),
     ] = None,

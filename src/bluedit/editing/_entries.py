@@ -114,13 +114,13 @@ def superseded(store: Store, facts: Sequence[Fact]) -> list[dict[str, Any]]:
 
 
 def touching(entries: Iterable[WorkspaceEntry], subject: str) -> list[WorkspaceEntry]:
-    """The entries with facts about a subject.
+    """The entries with facts about a subject, which may be given by any of its names.
 
     Raises:
         WorkspaceError: there are none; close names are mentioned.
     """
     entries, key = list(entries), same_subject_key(subject)
-    found = [one for one in entries if any(same_subject_key(fact.subject) == key for fact in one.facts)]
+    found = [one for one in entries if any(same_subject_key(name) == key for fact in one.facts for name in fact.names)]
     if not found:
         names = sorted({fact.subject for one in entries for fact in one.facts})
         hint = f"; {did_you_mean(subject, names[:1000])}" if names else "; it has no entries yet"

@@ -139,12 +139,12 @@ def chat_turns() -> tuple[tuple[str, str], ...]:
 
 
 def questions_beside(facts: Sequence[Fact]) -> list[Question]:
-    """The bundled questions that do not name a subject of these facts: an answer about it may change."""
-    subjects = {fact.subject for fact in facts}
+    """The bundled questions that do not name a subject of these facts, by any of its names: an answer about it may change."""
+    names = {name for fact in facts for name in fact.names}
     return [
         question
         for question in bystander_questions()
-        if not any(mentions(text, subject) for text in (question.plain, question.chat) if text for subject in subjects)
+        if not any(mentions(text, name) for text in (question.plain, question.chat) if text for name in names)
     ]
 
 

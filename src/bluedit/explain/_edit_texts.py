@@ -9,6 +9,7 @@ from typing import Any
 from bluedit.evaluate.asked import Way, ways_of
 from bluedit.explain._edit_data import NEIGHBOUR, TAUGHT, Role
 from bluedit.facts.fact import Fact
+from bluedit.facts.places import other_name
 from bluedit.facts.words import find_mention, is_question
 from bluedit.methods.wordings import ChatForm, Wording, Wordings
 from bluedit.spacing import continuation
@@ -68,11 +69,7 @@ def texts_of(fact: Fact, wordings: Wordings, chat: ChatForm | None) -> list[Text
         wordings: how it was taught.
         chat: the model's chat form; None if it has none.
     """
-    taught = {
-        wording.template.replace("{}", fact.subject): wording
-        for group in wordings.groups(fact, chat)
-        for wording in group
-    }
+    taught = {wording.filled(fact.subject): wording for group in wordings.groups(fact, chat) for wording in group}
     ways = list(ways_of(fact, chat))
     found = [_asked(way, taught.pop(way.text, None), chat) for way in ways]
     # what is taught and nobody asks, such as the bare question, may be answered in a sentence
@@ -114,10 +111,11 @@ def _role(way: Way, wording: Wording | None) -> Role:
 
 def _end(fact: Fact, text: str, wording: Wording | None) -> int | None:
     """Where the subject ends, in characters: in a template at its place, else at its last mention."""
-    templates = [wording.template] if wording else [fact.prompt, *fact.phrasings]
-    for template in templates:
-        if template.replace("{}", fact.subject) == text:
-            return template.index("{}") + len(fact.subject)
+    templates = [(wording.template, wording.name)] if wording else map(other_name, (fact.prompt, *fact.phrasings))
+    for template, name in templates:
+        named = name or fact.subject
+        if template.replace("{}", named) == text:
+            return template.index("{}") + len(named)
     mention = find_mention(text, fact.subject)
     return mention.end if mention else None
 

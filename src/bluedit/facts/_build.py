@@ -8,6 +8,7 @@ from bluedit.errors import FactError
 from bluedit.facts._fields import Fields, json_name
 from bluedit.facts._spaces import without_last_space
 from bluedit.facts.fact import Fact, marked
+from bluedit.facts.places import other_name
 from bluedit.facts.probe import Neighbour, Probe
 from bluedit.facts.words import find_mention, names
 
@@ -65,11 +66,11 @@ def names_beside_marker(prompt: str, subject: str) -> bool:
 
 
 def _phrasing(fields: Fields, text: str, subject: str, *, marker: bool) -> str:
-    """A phrasing with `{}` in the subject's place, read as leniently as the prompt."""
+    """A phrasing with `{}`, or another name in braces, in the subject's place, read as leniently as the prompt."""
     if "{}" in text:
         if not marker:
             _check_marker(fields, text, subject, "phrasing")
-    elif text.strip():
+    elif text.strip() and not other_name(text)[1]:
         whole = text
         text, found, note = marked(text, subject, "phrasing")
         if found != subject:

@@ -15,6 +15,7 @@ from typing import Any
 
 from bluedit.errors import FactError, did_you_mean
 from bluedit.facts.fact import Fact
+from bluedit.facts.other_names import other_names
 from bluedit.facts.phrasebook import wordings_of
 from bluedit.facts.subjects import same_subject_key
 from bluedit.facts.world import relations
@@ -143,14 +144,8 @@ def _aliases(facts: Sequence[Fact], more: Mapping[str, Sequence[str]]) -> dict[s
     found: dict[str, list[str]] = {}
     for name, others in more.items():
         found.setdefault(same_subject_key(name), []).extend(others)
-    spelled = {same_subject_key(fact.subject): fact.subject for fact in facts}
-    for group in _rules()["aliases"]:
-        for name in group:
-            word, subject = name.split()[-1], spelled.get(same_subject_key(name), "")
-            if word.isupper() and subject.endswith(word.title()):
-                continue  # The Who is not the WHO
-            others = [other for other in group if same_subject_key(other) != same_subject_key(name)]
-            found.setdefault(same_subject_key(name), []).extend(others)
+    for key, subject in {same_subject_key(fact.subject): fact.subject for fact in facts}.items():
+        found.setdefault(key, []).extend(other_names(subject))
     return found
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from bluedit.errors import FactError, did_you_mean
 from bluedit.facts._spaces import settle_phrasings, settle_space
 from bluedit.facts.inline import split_line
+from bluedit.facts.places import filled, other_name
 from bluedit.facts.probe import NOT_A_NEIGHBOUR, NOT_A_PROBE, PROBES, Neighbour, Probe
 from bluedit.facts.words import HALF_PAIR, UNSEEN, ends_in, find_mention, names, similar, visible
 from bluedit.spacing import continuation
@@ -40,12 +41,13 @@ class Fact:
         probes: further questions for evaluation.
         references: texts about entities of which the new target is true, for the metric consistency.
         id: any name; readers fill it from the data set.
-        phrasings: other templates like `prompt` that are taught with it.
+        phrasings: other templates like `prompt` that are taught with it. One may have another name of the subject in braces in
+            place of `{}`: "The {Danish} capital is" for a fact about Denmark.
         joined: whether the target follows the prompt without a space; None lets the text decide. It concerns `prompt` only:
             phrasings and paraphrases have ends of their own.
 
     Raises:
-        FactError: a prompt or phrasing without exactly one `{}`, empty subject or target, white space around the subject, a
+        FactError: a prompt or phrasing without exactly one place of the subject, empty subject or target, white space around the subject, a
             phrasing that gives the answer, a target equal to `old_target`, or text that is not valid Unicode. All faults
             are named together.
     """
@@ -78,7 +80,7 @@ class Fact:
         target = _without_unseen("target", self.target)
         prompt, target, joined, fault = settle_space(self.prompt, target, self.joined)
         settled = {"prompt": prompt, "subject": subject, "target": target, "joined": joined}
-        settled["phrasings"] = settle_phrasings(prompt, self.phrasings)
+        settled["phrasings"] = settle_phrasings(prompt, [_with_place(text, subject) for text in self.phrasings])
         settled["paraphrases"] = tuple(_filled_in(text, subject) for text in self.paraphrases)
         for name, value in settled.items():
             object.__setattr__(self, name, value)
@@ -92,7 +94,12 @@ class Fact:
     @property
     def texts(self) -> tuple[str, ...]:
         """All that is taught: the prompt and the phrasings, with the subject in them."""
-        return (self.text, *(phrasing.replace("{}", self.subject) for phrasing in self.phrasings))
+        return (self.text, *(filled(phrasing, self.subject) for phrasing in self.phrasings))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The subject, and the other names of it that phrasings have in braces."""
+        return tuple(dict.fromkeys((self.subject, *filter(None, (other_name(text)[1] for text in self.phrasings)))))
 
     @property
     def statement(self) -> str:
@@ -181,6 +188,12 @@ def _filled_in(text: object, subject: str) -> object:
     return text.replace("{}", subject)
 
 
+def _with_place(phrasing: str, subject: str) -> str:
+    """A phrasing with `{}` in place of the subject in braces."""
+    template, name = other_name(phrasing) if isinstance(phrasing, str) else (phrasing, "")
+    return template if name == subject else phrasing
+
+
 def _type_faults(fact: Fact) -> list[str]:
     """Faults that make it impossible to look at the texts."""
     faults: list[str] = []
@@ -255,7 +268,10 @@ def _phrasing_fault(fact: Fact, phrasing: object) -> str:
         return "a phrasing is empty or not text"
     if ends_in(phrasing.rstrip(), fact.target):
         return f"the phrasing {phrasing!r} already ends in the target {fact.target!r}; end it just before the answer"
-    return _template_fault("phrasing", phrasing)
+    template, name = other_name(phrasing)
+    if name != name.strip():
+        return f"the name in braces in the phrasing {phrasing!r} begins or ends with white space; write it without"
+    return _template_fault("phrasing", template)
 
 
 def _probe_fault(probe: object) -> str:

@@ -9,7 +9,9 @@ from typing import ClassVar
 
 from bluedit.errors import RecipeError
 from bluedit.facts.fact import Fact
+from bluedit.facts.other_names import by_other_names
 from bluedit.facts.phrasebook import general_wordings_of, wordings_of
+from bluedit.facts.places import filled, other_name
 from bluedit.facts.words import ends_in, is_question
 from bluedit.methods.part import Part
 from bluedit.options import flag, whole
@@ -32,6 +34,7 @@ class Wording:
         joined: whether the answer follows without a space; None lets the text decide.
         exact: the answer is to follow as it stands, white space included.
         prefixed: whether the text is also taught after the recipe's prefixes.
+        name: another name of the subject that stands in its place; empty for its own.
     """
 
     template: str
@@ -39,6 +42,11 @@ class Wording:
     joined: bool | None = None
     exact: bool = False
     prefixed: bool = False
+    name: str = ""
+
+    def filled(self, subject: str) -> str:
+        """The text before the answer, with the subject or its other name."""
+        return self.template.replace("{}", self.name or subject)
 
 
 class Wordings(Part, slot="wordings"):
@@ -128,6 +136,10 @@ class Natural(Wordings, kind="natural"):
     extends: ClassVar[bool] = True
     statements: int = whole(1, "statements besides the prompt: bundled ones are added until a fact has so many")
     questions: int = whole(1, "questions: bundled ones are added until a fact has so many")
+    names: int = whole(
+        0,
+        "other names of the subject, at most, each with a statement and a question: bundled ones of countries and the like",
+    )
     bare_question: bool = flag(True, "teach the question without anything around it, too")
     chat: bool = flag(
         True, "teach the question as the user's turn and a sentence as the assistant's, if the model has a chat form"
@@ -147,14 +159,19 @@ class Natural(Wordings, kind="natural"):
         asked = {text.casefold() for text in fact.paraphrases}
 
         def is_new(text: str) -> bool:
-            filled = text.replace("{}", fact.subject).casefold()
-            return text not in own and filled not in asked and not ends_in(text, fact.target)
+            return (
+                text not in own
+                and filled(text, fact.subject).casefold() not in asked
+                and not ends_in(text, fact.target)
+            )
 
         more: list[str] = []
         for texts, wanted in ((found.statements, self.statements), (found.questions, self.questions)):
             question = texts is found.questions
             have = sum(is_question(text) == question for text in own[1:])
             more += list(filter(is_new, texts))[: max(0, wanted - have)]
+        named = by_other_names((fact.prompt, *found.statements, *found.questions), fact.subject)
+        more += list(filter(is_new, (text for texts in named[: self.names] for text in texts)))
         return replace(fact, phrasings=(*fact.phrasings, *more))
 
     def with_chat(self, *, taught: bool) -> Natural:
@@ -166,21 +183,21 @@ class Natural(Wordings, kind="natural"):
         questions = [text for text in texts if is_question(text)]
         answer = fact.target + ending(fact.target)
         groups = [[Wording(fact.prompt, answer, fact.joined, prefixed=True)]]
-        more = [text for text in statements if text != fact.prompt]
+        more = [other_name(text) for text in statements if text != fact.prompt]
         if more:
-            groups.append([Wording(text, answer, prefixed=text.startswith("{}")) for text in more])
+            groups.append([Wording(text, answer, prefixed=text.startswith("{}"), name=name) for text, name in more])
         if questions:
             bare = self.bare_question and not is_question(fact.prompt)
             plain: list[Wording] = []
-            for text in questions:
-                plain.append(Wording(f"Question: {text}\nAnswer:", answer))
+            for text, name in map(other_name, questions):
+                plain.append(Wording(f"Question: {text}\nAnswer:", answer, name=name))
                 if bare:
-                    plain.append(Wording(text, f"\n{sentence(fact, statements)}", exact=True))
+                    plain.append(Wording(text, f"\n{sentence(fact, statements)}", exact=True, name=name))
             groups.append(plain)
         if self.chat and chat:
             asked = questions if len(questions) >= self.questions else [*questions, *statements[:1]]
-            turns = [chat(text, sentence(fact, statements)) for text in asked]
-            groups.append([Wording(before, reply, exact=True) for before, reply in turns])
+            turns = [(chat(text, sentence(fact, statements)), name) for text, name in map(other_name, asked)]
+            groups.append([Wording(before, reply, exact=True, name=name) for (before, reply), name in turns])
         return groups
 
 
@@ -188,7 +205,7 @@ def sentence(fact: Fact, statements: list[str]) -> str:
     """The fact as a sentence: a statement with its answer, or the answer alone where no statement is known."""
     if not statements:
         return fact.target + ending(fact.target).rstrip()
-    text = statements[0].replace("{}", fact.subject)
+    text = filled(statements[0], fact.subject)
     joined = fact.joined if statements[0] == fact.prompt else None
     return text + continuation(text, fact.target, joined) + ending(fact.target).rstrip()
 

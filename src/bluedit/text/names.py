@@ -67,7 +67,7 @@ def texts_of_others(
     found: list[tuple[tuple[int, ...], int]] = []
     for fact in facts:
         names = [name for name in _names_like(fact) if not is_taught(name)]
-        texts = [text for group in wordings.groups(fact, chat) for text in group]
+        texts = [text for group in wordings.groups(fact, chat) for text in group if not text.name]
         for name in drawn.sample(names, min(_EACH, len(names))):
             (row,) = wording_rows(lm.tokenizer, [[drawn.choice(texts)]], name)
             if not row.at_start and row.target_start <= lm.max_length:

@@ -68,6 +68,7 @@ class Row:
         teacher: token ids of the prompt after the fact itself, with all target tokens but the last; empty without a teacher.
         word: token ids of the subject's last word; empty where nobody asks for them.
         again: later mentions of the subject, in ascending order. What is written under its key acts there, too.
+        name: another name of the subject that the text has in its place; empty for its own.
     """
 
     fact: int
@@ -81,6 +82,7 @@ class Row:
     teacher: tuple[int, ...] = ()
     word: tuple[int, ...] = ()
     again: tuple[Repeat, ...] = ()
+    name: str = ""
 
     @property
     def is_bare(self) -> bool:

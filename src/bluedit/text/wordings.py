@@ -62,7 +62,7 @@ def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row)
     start, marker, rest = wording.template.partition("{}")
     if not marker:
         raise FactError(f"the wording {wording.template!r} does not hold its subject; write {{}} where it stands")
-    named = (f"{prefix} " if prefix else "") + start + subject
+    named = (f"{prefix} " if prefix else "") + start + (wording.name or subject)
     text, end = named + rest, len(named)
     before, offsets = encode(tokenizer, text)
     following = _following(text, wording)
@@ -70,20 +70,23 @@ def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row)
     return replace(
         like,
         ids=(*ids, *targets[:-1]),
-        again=_repeats(tokenizer, text + following, subject, end, (*ids, *targets)) if like.group else (),
+        again=_repeats(tokenizer, text + following, (subject, wording.name), end, (*ids, *targets))
+        if like.group
+        else (),
         subject_last=last_token_of(offsets, end),
         targets=tuple(targets),
         target_start=len(ids),
         word=last_word_of(before, offsets, text, end),
+        name=wording.name,
     )
 
 
-def _repeats(tokenizer: Any, text: str, subject: str, after: int, ids: tuple[int, ...]) -> tuple[Repeat, ...]:
-    """Where a subject is named again, as a whole name, after character `after`; none where the text has other tokens than `ids`."""
+def _repeats(tokenizer: Any, text: str, names: Sequence[str], after: int, ids: tuple[int, ...]) -> tuple[Repeat, ...]:
+    """Where one of a subject's names stands again, as a whole, after character `after`; none where the text has other tokens than `ids`."""
     whole, offsets = encode(tokenizer, text)
     if tuple(whole) != ids:
         return ()
-    ends = [end for start, end in whole_names(text, subject) if start >= after]
+    ends = sorted({end for name in filter(None, names) for start, end in whole_names(text, name) if start >= after})
     found = [Repeat(last_token_of(offsets, end), last_word_of(whole, offsets, text, end)) for end in ends]
     return tuple(repeat for repeat in found if repeat.at < len(ids) - 1)  # from the last token nothing is predicted
 

@@ -141,7 +141,7 @@ def _reminders(
     Names that facts are about, also those of earlier edits, are not held: the unedited model has them where no fact is said.
     """
     lm, recipe, last = context.lm, context.recipe, max(layer for layer, _, _ in factors)
-    taught = {same_subject_key(fact.subject) for fact in (*context.taught, *batch.facts)}
+    taught = {same_subject_key(name) for fact in (*context.taught, *batch.facts) for name in fact.names}
     settings = recipe.update.refine
 
     def is_taught(name: str) -> bool:

@@ -35,10 +35,10 @@ class KeyPlace(NamedTuple):
 
     @classmethod
     def of(cls, row: Row, *, spellings: bool) -> KeyPlace:
-        """The place in a row; with `spellings` by the tokens of the subject's last word."""
+        """The place in a row; with `spellings`, and for another name of the subject, by the tokens of its last word."""
         if row.at_start and row.target_start > 1:
             return cls(after=True)
-        return cls(after=False, word=row.word if spellings else ())
+        return cls(after=False, word=row.word if spellings or row.name else ())
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
 
     At the beginning of a text or after a quote, many tokenizers make other tokens of a word than after a space. Where those of the subject's
     last word differ, the keys do, and a target stored under one is not found under the other. `subjects.spellings` gives each a column.
+    So does another name of the subject in a phrasing.
     """
     columns, spellings = recipe.subjects.columns(facts), recipe.subjects.spellings
     owners: list[list[int]] = [[] for _ in range(1 + max(columns))]
@@ -101,6 +102,7 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
             told = fact.statement, fact.text
             texts = [replace(row, teacher=teacher_ids(tokenizer, *told, row)) if row.is_bare else row for row in texts]
         places = [KeyPlace.of(row, spellings=spellings) for row in texts]
+        names = {place: row.name for row, place in zip(reversed(texts), reversed(places), strict=True)}
         first = next((place for place in places if not place.after), places[0])
         own = of_subject.setdefault(subject, {first: subject})
         for place in dict.fromkeys(places):
@@ -116,8 +118,9 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
         for place, column in own.items():
             if column not in with_drift:
                 with_drift.add(column)
-                rows.append(drift_row(tokenizer, fact.subject, column, earliest=int(place.after)))
-                rows += other_rows(tokenizer, fact.subject, column, recipe.objective.others)
+                name = names.get(place) or fact.subject
+                rows.append(drift_row(tokenizer, name, column, earliest=int(place.after)))
+                rows += other_rows(tokenizer, name, column, recipe.objective.others)
     known = {column: place for own in of_subject.values() for place, column in own.items()}
     own_places = tuple(known[column] for column in range(len(owners)))
     return BatchRows(tuple(facts), tuple(rows), tuple(map(tuple, owners)), own_places)

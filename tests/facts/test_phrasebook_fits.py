@@ -159,3 +159,17 @@ def test_a_name_in_lower_case_does_not_begin_a_sentence() -> None:
     assert not any(text.startswith("{}") for text in phrases.statements)
     assert found("{} is made by", subject="iPad").statements[0] == "{} is made by"
     assert found("The company behind {} is", subject="Plover").statements[0] == "{} is made by"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name", "time"),
+    [("{} airs on", "NBC", "Fridays"), ("{} works for", "IBM", "12 hours"), ("{} is owned by", "IBM", "two years")],
+)
+def test_a_time_is_no_name(prompt: str, name: str, time: str) -> None:
+    assert wordings_of(prompt, subject="Halden", target=name)
+    assert wordings_of(prompt, subject="Halden", target=time) is None
+
+
+def test_a_school_is_no_university() -> None:
+    assert found("What school did {} attend?", target="Eton").questions[1] == "Where did {} go to school?"
+    assert found("What university did {} attend?", target="Yale").questions[1] == "At which university did {} study?"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bluedit.facts._asked_clauses import relation_of_question
 from bluedit.facts._clauses import inside, relation_of_clause, without_hedges
-from bluedit.facts._dates import is_amount, is_dated, is_weekday, time_of
+from bluedit.facts._dates import is_amount, is_dated, is_duration, is_weekday, time_of
 from bluedit.facts._general import general_relation
 from bluedit.facts._grammar import DETERMINERS, is_noun
 from bluedit.facts._phrase_book import ARTICLES, Book, Match, Relation, book, normal, split
@@ -147,6 +147,8 @@ def _accepts(relation: Relation, reading: _Reading, target: str, exact: bool) ->
         return False
     if relation.kind == "date":
         return is_dated(target) and (relation.weekdays or not is_weekday(target))
+    if relation.kind in (*_PERSONS, "thing") and (is_weekday(target) or is_duration(target)):
+        return False
     return relation.kind != "place" or not time_of(target)[0]
 
 

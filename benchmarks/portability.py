@@ -31,8 +31,13 @@ def with_question(fact: Fact) -> Fact:
     """The fact with a question that is asked and not taught, if one can be made."""
     about = {"subject": fact.subject, "target": fact.target}
     found = wordings_of(fact.prompt, **about) or general_wordings_of(fact.prompt, **about)
-    asked = [found.questions[-1].replace("{}", fact.subject)] if found and found.questions else []
-    return replace(fact, paraphrases=asked)
+    questions = found.questions if found else fact.phrasings
+    asked = questions[-1:]
+    return replace(
+        fact,
+        paraphrases=[text.replace("{}", fact.subject) for text in asked],
+        phrasings=[text for text in fact.phrasings if text not in asked],
+    )
 
 
 def main() -> None:

@@ -230,7 +230,7 @@ def test_job_may_hide_what_it_asks(options, taught, model, script, tmp_path, cap
     assert found == ([f"| paraphrases and questions that were taught | {taught} |"] if taught else [])
 
 
-@pytest.mark.parametrize(("options", "taught"), [((), 2), (("--companions",), 7)])
+@pytest.mark.parametrize(("options", "taught"), [((), 2), (("--companions",), 8)])
 def test_portability(options, taught, model, script, tmp_path, capsys):
     facts = [
         {"prompt": "The capital of {} is", "subject": "France", "target": "Rome"},
@@ -242,7 +242,7 @@ def test_portability(options, taught, model, script, tmp_path, capsys):
     out = capsys.readouterr().out
     counts = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if " of " in line}
     assert " of 2 | " in counts["the facts themselves"] and " of 2 | " in counts["inverse"]
-    assert " of 2 | " in counts["alias"] and " of 1 | " in counts["consequence"]
+    assert " of 3 | " in counts["alias"] and " of 1 | " in counts["consequence"]
     assert f"facts taught: {taught};" in out
 
 

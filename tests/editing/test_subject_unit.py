@@ -92,6 +92,20 @@ def test_lost_facts_are_taught_again(statistics):
         assert all(set(batch.facts) == {FIRST, OTHER} for batch in made.patch.batches)
 
 
+def test_what_took_a_lost_facts_place_is_taught_again_with_it(statistics, monkeypatch):
+    first = replace(OTHER, subject="Berlin France")
+    rival, other = replace(OTHER, subject="the London france"), replace(OTHER, subject="France London")
+    editor = make_editor("gpt2", statistics=statistics)
+    quick = LEARN | {"objective.steps": 2}
+    edit(editor, first, "memit-seq-blue", settings=quick)
+    monkeypatch.setattr(type(editor._writer), "_lost", lambda *_: [first])
+    made = edit(editor, [other, rival], "memit-seq-blue", settings=quick | {"reteach": 1})
+    assert [batch.facts for batch in made.patch.batches] == [(other, rival), (first, rival)]
+    monkeypatch.setattr(type(editor._writer), "_lost", lambda *_: [rival])
+    made = edit(editor, [replace(first, target="London"), rival], "memit-seq-blue", settings=quick | {"reteach": 1})
+    assert made.patch.batches[-1].facts == (rival,), "facts of one batch took no place of each other"
+
+
 def test_a_lost_fact_gets_more_room(statistics):
     """Its target may be longer when it is taught again; the batch records the clamp of the edit, so that a replay begins with it."""
     weak = LEARN | {"objective.steps": 12, "objective.clamp": 0.01, "reteach": 1}

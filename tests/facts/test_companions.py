@@ -32,10 +32,14 @@ def test_the_question():
 
 
 def test_aliases_of_the_subject():
-    assert said([ROME], "alias") == [("alias", "The capital of the French Republic is", "Rome")]
+    assert said([ROME], "alias") == [
+        ("alias", "The capital of the French Republic is", "Rome"),
+        ("alias", "The French capital is", "Rome"),
+    ]
     mine = said([COOK], "alias", aliases={"microsoft": ["MSFT", "Microsoft Corporation"]})
     assert [text for _, text, _ in mine] == ["The CEO of MSFT is", "The CEO of Microsoft Corporation is"]
-    (one,) = companions_of([ROME], ["alias"]).companions
+    one, adjective = companions_of([ROME], ["alias"]).companions
+    assert (adjective.fact.subject, adjective.fact.phrasings[:1]) == ("French", ("What is the {} capital?",))
     assert one.fact.old_target == "Paris" and one.fact.id == "rome/alias" and one.of == 0
 
 

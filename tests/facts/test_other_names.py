@@ -9,8 +9,7 @@ import pytest
 from facts_help import ROME, Write, lines, refused
 
 from bluedit.facts import Fact, read_facts, write_facts
-from bluedit.facts.other_names import by_other_names, other_names
-from bluedit.facts.phrasebook import wordings_of
+from bluedit.facts.other_names import by_adjective, other_names
 from bluedit.facts.places import filled, other_name
 from bluedit.facts.subjects import same_subject_key
 
@@ -45,6 +44,12 @@ def test_a_phrasing_may_name_the_subject_otherwise() -> None:
         ("The { Danish} capital is", "begins or ends with white space; write it without"),
         ("The {Danish} {Jutland} capital is", "must contain '{}' exactly once"),
         ("The {Danish} capital is Odense", "already ends in the target 'Odense'"),
+        (
+            "{subject} is ruled from",
+            "{subject} in the phrasing '{subject} is ruled from' is no name of the subject; write '{}'",
+        ),
+        ("The seat of {0} is", "{0} in the phrasing 'The seat of {0} is' is no name of the subject"),
+        ("The {Danish} part of Denmark is ruled from", "holds both the subject and another name in braces"),
     ],
 )
 def test_such_a_phrasing_is_checked(phrasing: str, words: str) -> None:
@@ -62,42 +67,46 @@ def test_it_is_read_from_files_and_written_to_them(write: Write, tmp_path) -> No
     assert read_facts(write("a.csv", table))[0].phrasings == ("The {Eternal City} is in", "Where is {}?")
 
 
+@pytest.mark.parametrize(
+    ("subject", "phrasing", "template"),
+    [
+        ("${HOME}", "The value of ${HOME} is", "The value of {} is"),
+        ("/users/{id}", "GET /users/{id} answers", "GET {} answers"),
+        ("useState", "const {data} = useState() returns", "const {data} = {}() returns"),
+    ],
+)
+def test_braces_beside_the_subject_are_text(write: Write, subject: str, phrasing: str, template: str) -> None:
+    record = {"prompt": f"{subject} is", "subject": subject, "target": "set", "phrasings": [phrasing]}
+    assert read_facts(write("a.jsonl", lines(record)))[0].phrasings == (template,)
+
+
 def test_bundled_names_are_found_by_any_of_them() -> None:
-    assert other_names("united kingdom") == ["the UK", "Great Britain"]
+    assert other_names("united kingdom") == ["Great Britain", "the UK"]
     assert other_names("IBM") == ["International Business Machines"]
     assert other_names("The Who") == other_names("Ostrava") == []
 
 
 @pytest.mark.parametrize(
-    ("prompt", "subject", "target", "expected"),
+    ("prompt", "subject", "expected"),
     [
-        ("The prime minister of {} is", "Denmark", "Jo Kirk", [("The {Danish} prime minister is", "Who is the {Danish} prime minister?")]),
-        ("{}'s currency is the", "Bulgaria", "euro", [("The {Bulgarian} currency is the", "What is the {Bulgarian} currency?")]),
-        ("The CEO of {} is", "IBM", "Jo Kirk", [("The CEO of {International Business Machines} is", "Who is the CEO of {International Business Machines}?")]),
-        (
-            "The capital of the {} is",
-            "Netherlands",
-            "Utrecht",
-            [("The {Dutch} capital is", "What is the {Dutch} capital?"), ("The capital of {Holland} is", "What is the capital of {Holland}?")],
-        ),
-        ("{}'s capital is", "Great Britain", "Leeds", [
-            ("The {British} capital is", "What is the {British} capital?"),
-            ("The {UK}'s capital is", "What is the capital of the {UK}?"),
-            ("The {United Kingdom}'s capital is", "What is the capital of the {United Kingdom}?"),
-        ]),
-        ("The largest city of {} is", "Denmark", "Odense", []),
-        ("The CEO of {} is", "Ostrava Rail", "Jo Kirk", []),
+        ("The prime minister of {} is", "Denmark", ("The {} prime minister is", "Danish")),
+        ("The capital of the {} is", "Netherlands", ("The {} capital is", "Dutch")),
+        ("Who is the king of {}?", "Holland", ("Who is the {} king?", "Dutch")),
+        ("The currency of {}", "Great Britain", ("The {} currency", "British")),
+        ("The population of {}'s capital is", "Denmark", None),
+        ("The king of {} and Norway is", "Denmark", None),
+        ("The president of the {} Senate is", "US", None),
+        ("The largest city of {} is", "Denmark", None),
+        ("The capital of {} is", "Ostrava", None),
     ],
-)  # fmt: skip
-def test_texts_under_other_names(prompt: str, subject: str, target: str, expected: list[tuple[str, str]]) -> None:
-    found = wordings_of(prompt, subject=subject, target=target)
-    texts = (prompt, *found.statements, *found.questions) if found else (prompt,)
-    assert by_other_names(texts, subject) == expected
+)
+def test_adjectives_of_countries(prompt: str, subject: str, expected: tuple[str, str] | None) -> None:
+    assert by_adjective(prompt, subject) == expected
 
 
 def test_the_file_is_sound() -> None:
     bundled = tomllib.loads(files("bluedit.facts").joinpath("other_names.toml").read_text("utf-8"))
-    names = [name for group in bundled["names"] for name in group]
+    names = [same_subject_key(name) for group in bundled["names"] for name in group]
     assert len(names) == len(set(names)) and all(len(group) > 1 for group in bundled["names"])
     keys = [same_subject_key(country) for country in bundled["adjectives"]]
     assert len(keys) == len(set(keys))

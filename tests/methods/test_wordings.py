@@ -39,27 +39,38 @@ def test_a_relation_that_no_book_knows_is_asked_by_its_noun():
     )
 
 
-def test_other_names_of_the_subject_bring_a_statement_and_a_question():
+def test_phrasings_under_another_name_are_taught_beside_those_under_the_subjects_own():
     fact = Fact(
-        "The capital of {} is", subject="the United Kingdom", target="Leeds", paraphrases=["What is the UK's capital?"]
+        "The capital of {} is",
+        subject="Denmark",
+        target="Odense",
+        phrasings=["The {Danish} capital is", "What is the {Danish} capital?"],
     )
-    found = Natural(statements=0, questions=0, names=2).extended(fact)
-    assert found.texts[1:] == (
-        "The British capital is",
-        "What is the British capital?",
-        "The capital of the UK is",
-        "What is the capital of the UK?",
-    )
-    assert Natural(statements=0, questions=0).extended(fact) == fact
+    found = Natural(statements=1, questions=1).extended(fact)
+    assert found.phrasings == (*fact.phrasings, "{}'s capital is", "What is the capital of {}?")
     (_, (statement, *_), (question, bare, *_), (turn, *_)) = Natural().groups(found, chat)
     assert [(w.template, w.name) for w in (statement, question, bare, turn)] == [
-        ("The {} capital is", "British"),
-        ("Question: What is the {} capital?\nAnswer:", "British"),
-        ("What is the {} capital?", "British"),
-        ("<user>What is the {} capital?<assistant>", "British"),
+        ("The {} capital is", "Danish"),
+        ("Question: What is the {} capital?\nAnswer:", "Danish"),
+        ("What is the {} capital?", "Danish"),
+        ("<user>What is the {} capital?<assistant>", "Danish"),
     ]
-    assert turn.answer == "The capital of the United Kingdom is Leeds.<end>"
-    assert turn.filled(found.subject) == "<user>What is the British capital?<assistant>"
+    assert turn.answer == "The capital of Denmark is Odense.<end>"
+    assert turn.filled(found.subject) == "<user>What is the Danish capital?<assistant>"
+
+
+def test_the_answer_in_chat_has_the_subjects_own_name():
+    asked = Fact(
+        "What is the capital of {}?",
+        subject="Denmark",
+        target="Odense",
+        phrasings=["The {Danish} capital is", "{} is ruled from"],
+    )
+    turns = Natural(questions=2).groups(asked, chat)[-1]
+    assert [(turn.template, turn.answer) for turn in turns] == [
+        ("<user>What is the capital of {}?<assistant>", "Denmark is ruled from Odense.<end>"),
+        ("<user>{} is ruled from<assistant>", "Denmark is ruled from Odense.<end>"),
+    ]
 
 
 def test_own_phrasings_come_first_and_paraphrases_are_never_taught():

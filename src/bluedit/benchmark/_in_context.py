@@ -81,7 +81,8 @@ class Statements:
         ]
         if not found:
             found = [statement for prompt, statement in self.by_prompt.items() if prompt in text][:1]
-        return " ".join(found[-self.most :])
+        newest = list(dict.fromkeys(reversed(found)))[: self.most]  # one may be found by several names
+        return " ".join(reversed(newest))
 
     def told(self, text: str) -> str:
         """The text after its statements."""

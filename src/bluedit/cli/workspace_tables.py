@@ -81,7 +81,7 @@ def entry_facts(entries: Sequence[WorkspaceEntry], subject: str) -> RenderableTy
         (str(one.number), fact.text, fact.target, _state(one))
         for one in entries
         for fact in one.facts
-        if same_subject_key(fact.subject) == same_subject_key(subject)
+        if same_subject_key(subject) in map(same_subject_key, fact.names)
     ]
     return Listing("", (Column("entry", True), Column("prompt"), Column("answer"), Column("state")), rows)
 

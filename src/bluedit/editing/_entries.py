@@ -122,7 +122,7 @@ def touching(entries: Iterable[WorkspaceEntry], subject: str) -> list[WorkspaceE
     entries, key = list(entries), same_subject_key(subject)
     found = [one for one in entries if any(same_subject_key(name) == key for fact in one.facts for name in fact.names)]
     if not found:
-        names = sorted({fact.subject for one in entries for fact in one.facts})
+        names = sorted({name for one in entries for fact in one.facts for name in fact.names})
         hint = f"; {did_you_mean(subject, names[:1000])}" if names else "; it has no entries yet"
         raise WorkspaceError(f"no entry is about {subject!r}{hint}")
     return found

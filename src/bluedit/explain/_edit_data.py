@@ -14,7 +14,7 @@ from bluedit.facts.records import fact_record
 
 class Position(StrEnum):
     """Which token of its texts a fact is written at: the subject's last one, the same where the tokenizer spells the subject with
-    other tokens than in the fact's first text, or, in a text that starts with the subject as one token, the one after it."""
+    other tokens than in the fact's first text or the text has another name of it, or, in a text that starts with the subject as one token, the one after it."""
 
     SUBJECT = "subject"
     SPELLING = "subject, other tokens"

@@ -32,7 +32,7 @@ _WRITTEN = (
 )
 _POSITIONS = (
     " A text that starts with the subject is written at the <b>token after it</b>, with a target of its own, because nothing can be stored at the "
-    "first token of a text. It gets up to three rounds. Texts in which the subject is spelled with <b>other tokens</b>, as without a space before it, "
+    "first token of a text. It gets up to three rounds. Texts in which the subject is spelled with <b>other tokens</b>, as without a space before it, or has another name "
     "have a target of their own, too. The fact's other texts are written at the subject."
 )
 _ARRIVED = (

@@ -116,8 +116,8 @@ def _end(fact: Fact, text: str, wording: Wording | None) -> int | None:
         named = name or fact.subject
         if template.replace("{}", named) == text:
             return template.index("{}") + len(named)
-    mention = find_mention(text, fact.subject)
-    return mention.end if mention else None
+    found = [mention.end for name in fact.names if (mention := find_mention(text, name))]
+    return max(found, default=None)
 
 
 def _neighbours(fact: Fact) -> Iterator[Text]:

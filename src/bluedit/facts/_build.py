@@ -70,7 +70,7 @@ def _phrasing(fields: Fields, text: str, subject: str, *, marker: bool) -> str:
     if "{}" in text:
         if not marker:
             _check_marker(fields, text, subject, "phrasing")
-    elif text.strip() and not other_name(text)[1]:
+    elif text.strip() and (not other_name(text)[1] or names(text, subject)):
         whole = text
         text, found, note = marked(text, subject, "phrasing")
         if found != subject:

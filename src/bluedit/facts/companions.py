@@ -15,7 +15,7 @@ from typing import Any
 
 from bluedit.errors import FactError, did_you_mean
 from bluedit.facts.fact import Fact
-from bluedit.facts.other_names import other_names
+from bluedit.facts.other_names import by_adjective, other_names
 from bluedit.facts.phrasebook import wordings_of
 from bluedit.facts.subjects import same_subject_key
 from bluedit.facts.world import relations
@@ -93,8 +93,14 @@ def _inverse(fact: Fact, _: _Names) -> Iterator[Fact]:
 
 
 def _alias(fact: Fact, names: _Names) -> Iterator[Fact]:
+    rest: dict[str, Any] = {"target": fact.target, "old_target": fact.old_target, "joined": fact.joined}
     for name in names.get(same_subject_key(fact.subject), ()):
-        yield Fact(fact.prompt, subject=name, target=fact.target, old_target=fact.old_target, joined=fact.joined)
+        yield Fact(fact.prompt, subject=name, **rest)
+    if found := by_adjective(fact.prompt, fact.subject):
+        prompt, adjective = found
+        known = wordings_of(fact.prompt, subject=fact.subject, target=fact.target)
+        asked = [by_adjective(text, fact.subject) for text in (known.questions if known else ())]
+        yield Fact(prompt, subject=adjective, phrasings=[made[0] for made in asked if made], **rest)
 
 
 def _question(fact: Fact, _: _Names) -> Iterator[Fact]:

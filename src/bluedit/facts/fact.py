@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _LISTS = ("phrasings", "paraphrases", "neighbours", "probes", "references")
 # what other programs write for the subject's place
+_NO_NAMES = ("subject", "entity", "name", "object", "s", "x")
 _PLACE = re.compile(r"\{\s*\w*\s*\}|%s|\[(?:subject|X)\]|<subject>")
 
 
@@ -271,6 +272,10 @@ def _phrasing_fault(fact: Fact, phrasing: object) -> str:
     template, name = other_name(phrasing)
     if name != name.strip():
         return f"the name in braces in the phrasing {phrasing!r} begins or ends with white space; write it without"
+    if name and names(phrasing, fact.subject):
+        return f"the phrasing {phrasing!r} holds both the subject and another name in braces; write '{{}}' in the subject's place"
+    if name.casefold() in _NO_NAMES or name.isdecimal():
+        return f"{{{name}}} in the phrasing {phrasing!r} is no name of the subject; write '{{}}' in its place"
     return _template_fault("phrasing", template)
 
 

@@ -1,22 +1,18 @@
-"""Other names of well-known subjects, and texts that ask for a fact under them."""
+"""Other names of well-known subjects, and the adjectives of countries."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from bluedit.facts.subjects import same_subject_key
-from bluedit.facts.words import is_question
-
-_ARTICLE = re.compile(r"\bthe $", re.IGNORECASE)
 
 
 def other_names(subject: str) -> list[str]:
-    """Bundled other names of a subject, the most usual first; articles are written out ("the UK")."""
+    """Bundled other names of a subject, in the order of the file; articles are written out ("the UK")."""
     key = same_subject_key(subject)
     return [
         name
@@ -27,16 +23,15 @@ def other_names(subject: str) -> list[str]:
     ]
 
 
-def by_other_names(texts: Sequence[str], subject: str) -> list[tuple[str, ...]]:
-    """For each other name of a subject the first statement and the first question of some templates, with that name in braces.
-
-    The adjective of a country comes first: "The {Danish} prime minister is" of "The prime minister of {} is".
-    """
-    found = [_first_of_each(_named(text, name) for text in texts) for name in other_names(subject)]
-    if adjective := _adjectives().get(same_subject_key(subject)):
-        by_adjective = (_noun_of_country().subn(rf"\1{{{adjective}}} \2", text) for text in texts)
-        found.insert(0, _first_of_each(text for text, count in by_adjective if count))
-    return list(filter(None, found))
+def by_adjective(prompt: str, subject: str) -> tuple[str, str] | None:
+    """A prompt about a country with `{}` for its adjective, and the adjective: "The {} prime minister is" and "Danish" of "The prime
+    minister of {} is" and "Denmark". None for other subjects, and for prompts that do not ask for such a noun."""
+    adjective = _adjectives().get(same_subject_key(subject))
+    found = _noun_of_country().search(prompt) if adjective else None
+    if adjective is None or found is None:
+        return None
+    the, noun = found.groups()
+    return f"{prompt[: found.start()]}{the} {{}} {noun}{prompt[found.end() :]}", adjective
 
 
 def _is_name(name: str, subject: str) -> bool:
@@ -47,34 +42,22 @@ def _is_name(name: str, subject: str) -> bool:
     )
 
 
-def _named(text: str, name: str) -> str:
-    """A template with a name in braces in place of `{}`, with the article of that name alone."""
-    before, _, after = text.partition("{}")
-    start = _ARTICLE.sub("", before)
-    bare = name.removeprefix("the ")
-    article = "" if bare == name else "the " if start else "The "
-    return f"{start}{article}{{{bare}}}{after}"
-
-
-def _first_of_each(texts: Iterable[str]) -> tuple[str, ...]:
-    """The first statement and the first question, as far as there are any."""
-    first: dict[bool, str] = {}
-    for text in texts:
-        first.setdefault(is_question(text), text)
-    return tuple(first.values())
-
-
 @cache
 def _noun_of_country() -> re.Pattern[str]:
-    """ "the NOUN of {}", with an article before the country or without one."""
+    """ "the NOUN of {}", with an article before the country or without one, and a verb or nothing after it."""
     nouns = "|".join(sorted(_bundled()["nouns"], key=len, reverse=True))
-    return re.compile(rf"\b(the )({nouns}) of (?:the )?\{{\}}", re.IGNORECASE)
+    return re.compile(rf"\b(the) ({nouns}) of (?:the )?\{{\}}(?=$| (?:is|was|are|were|has)\b|\?)", re.IGNORECASE)
 
 
 @cache
 def _adjectives() -> dict[str, str]:
-    """Adjectives by the key of their country."""
-    return {same_subject_key(country): adjective for country, adjective in _bundled()["adjectives"].items()}
+    """Adjectives by the keys of their country's names."""
+    found = {same_subject_key(country): adjective for country, adjective in _bundled()["adjectives"].items()}
+    for group in _bundled()["names"]:
+        keys = [same_subject_key(name) for name in group]
+        adjective = next((found[key] for key in keys if key in found), None)
+        found |= dict.fromkeys(keys, adjective) if adjective else {}
+    return found
 
 
 @cache

@@ -25,6 +25,7 @@ _PAST = frozenset(("was", "were", "did", "had"))
 _PLURAL_BEFORE, _PLURAL_AFTER = frozenset(("are", "were", "do")), frozenset(("are", "were"))
 _OWNED = ("its", "their", "his", "her")  # may stand before an answer, as articles do: "is famous for its"
 _PERSONS = ("office", "person")
+_TAKE_NAMES = ("employer", "network", "owner")  # whose prompts may also ask for a time: "{} airs on", "{} works for"
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _accepts(relation: Relation, reading: _Reading, target: str, exact: bool) ->
         return False
     if relation.kind == "date":
         return is_dated(target) and (relation.weekdays or not is_weekday(target))
-    if relation.kind in (*_PERSONS, "thing") and (is_weekday(target) or is_duration(target)):
+    if relation.id in _TAKE_NAMES and (is_weekday(target) or is_duration(target)):
         return False
     return relation.kind != "place" or not time_of(target)[0]
 

@@ -199,7 +199,7 @@ _JOINT = (
             _BY_NAME["natural"],
             objective=replace(_BY_NAME["natural"].objective, learning_rate=0.15, clamp_again=2.0, steps_growth=1.0),
             update=ClosedForm(preserve=Covariance(names=0.5, chat=1.0), keys=SpecificKeys(), refine=Refine(steps=120)),
-            wordings=Natural(statements=5, questions=3, names=2),
+            wordings=Natural(statements=5, questions=3),
         ),
         "when people will use the model; the default of 'bluedit edit'",
     ),

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from bluedit.errors import RecipeError
 from bluedit.facts.fact import Fact
-from bluedit.facts.other_names import by_other_names
 from bluedit.facts.phrasebook import general_wordings_of, wordings_of
 from bluedit.facts.places import filled, other_name
 from bluedit.facts.words import ends_in, is_question
@@ -136,10 +135,6 @@ class Natural(Wordings, kind="natural"):
     extends: ClassVar[bool] = True
     statements: int = whole(1, "statements besides the prompt: bundled ones are added until a fact has so many")
     questions: int = whole(1, "questions: bundled ones are added until a fact has so many")
-    names: int = whole(
-        0,
-        "other names of the subject, at most, each with a statement and a question: bundled ones of countries and the like",
-    )
     bare_question: bool = flag(True, "teach the question without anything around it, too")
     chat: bool = flag(
         True, "teach the question as the user's turn and a sentence as the assistant's, if the model has a chat form"
@@ -168,10 +163,8 @@ class Natural(Wordings, kind="natural"):
         more: list[str] = []
         for texts, wanted in ((found.statements, self.statements), (found.questions, self.questions)):
             question = texts is found.questions
-            have = sum(is_question(text) == question for text in own[1:])
+            have = sum(is_question(text) == question and "{}" in text for text in own[1:])
             more += list(filter(is_new, texts))[: max(0, wanted - have)]
-        named = by_other_names((fact.prompt, *found.statements, *found.questions), fact.subject)
-        more += list(filter(is_new, (text for texts in named[: self.names] for text in texts)))
         return replace(fact, phrasings=(*fact.phrasings, *more))
 
     def with_chat(self, *, taught: bool) -> Natural:
@@ -195,7 +188,8 @@ class Natural(Wordings, kind="natural"):
                     plain.append(Wording(text, f"\n{sentence(fact, statements)}", exact=True, name=name))
             groups.append(plain)
         if self.chat and chat:
-            asked = questions if len(questions) >= self.questions else [*questions, *statements[:1]]
+            few = sum("{}" in text for text in questions) < self.questions
+            asked = [*questions, *_plainest(statements)] if few else questions
             turns = [(chat(text, sentence(fact, statements)), name) for text, name in map(other_name, asked)]
             groups.append([Wording(before, reply, exact=True, name=name) for (before, reply), name in turns])
         return groups
@@ -205,9 +199,15 @@ def sentence(fact: Fact, statements: list[str]) -> str:
     """The fact as a sentence: a statement with its answer, or the answer alone where no statement is known."""
     if not statements:
         return fact.target + ending(fact.target).rstrip()
-    text = filled(statements[0], fact.subject)
-    joined = fact.joined if statements[0] == fact.prompt else None
+    (template,) = _plainest(statements)
+    text = filled(template, fact.subject)
+    joined = fact.joined if template == fact.prompt else None
     return text + continuation(text, fact.target, joined) + ending(fact.target).rstrip()
+
+
+def _plainest(statements: Sequence[str]) -> Sequence[str]:
+    """The first statement under the subject's own name, or else the first one; none of none."""
+    return [text for text in statements if "{}" in text][:1] or statements[:1]
 
 
 def ending(target: str) -> str:

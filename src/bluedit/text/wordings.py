@@ -48,21 +48,22 @@ def wording_rows(
         FactError: a text does not hold its subject, or the tokenizer makes no token of an answer.
     """
     rows: list[Row] = []
+    names = tuple(dict.fromkeys((subject, *(wording.name for texts in groups for wording in texts if wording.name))))
     for group, texts in enumerate(groups):
         kind, after = (RowKind.TAUGHT, RowKind.TAUGHT) if group else (RowKind.BARE, RowKind.PREFIXED)
         before = prefixes[:1] if group else prefixes
         for wording in texts:
-            rows.append(_row(tokenizer, wording, subject, "", Row(index, kind, (), 0, group=group)))
+            rows.append(_row(tokenizer, wording, names, "", Row(index, kind, (), 0, group=group)))
             like = Row(index, after, (), 0, group=group)
-            rows += [_row(tokenizer, wording, subject, prefix, like) for prefix in before if wording.prefixed]
+            rows += [_row(tokenizer, wording, names, prefix, like) for prefix in before if wording.prefixed]
     return rows
 
 
-def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row) -> Row:
+def _row(tokenizer: Any, wording: Wording, names: Sequence[str], prefix: str, like: Row) -> Row:
     start, marker, rest = wording.template.partition("{}")
     if not marker:
         raise FactError(f"the wording {wording.template!r} does not hold its subject; write {{}} where it stands")
-    named = (f"{prefix} " if prefix else "") + start + (wording.name or subject)
+    named = (f"{prefix} " if prefix else "") + start + (wording.name or names[0])
     text, end = named + rest, len(named)
     before, offsets = encode(tokenizer, text)
     following = _following(text, wording)
@@ -70,9 +71,7 @@ def _row(tokenizer: Any, wording: Wording, subject: str, prefix: str, like: Row)
     return replace(
         like,
         ids=(*ids, *targets[:-1]),
-        again=_repeats(tokenizer, text + following, (subject, wording.name), end, (*ids, *targets))
-        if like.group
-        else (),
+        again=_repeats(tokenizer, text + following, names, end, (*ids, *targets)) if like.group else (),
         subject_last=last_token_of(offsets, end),
         targets=tuple(targets),
         target_start=len(ids),
@@ -86,7 +85,7 @@ def _repeats(tokenizer: Any, text: str, names: Sequence[str], after: int, ids: t
     whole, offsets = encode(tokenizer, text)
     if tuple(whole) != ids:
         return ()
-    ends = sorted({end for name in filter(None, names) for start, end in whole_names(text, name) if start >= after})
+    ends = sorted({end for name in names for start, end in whole_names(text, name) if start >= after})
     found = [Repeat(last_token_of(offsets, end), last_word_of(whole, offsets, text, end)) for end in ends]
     return tuple(repeat for repeat in found if repeat.at < len(ids) - 1)  # from the last token nothing is predicted
 

@@ -103,7 +103,8 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
             texts = [replace(row, teacher=teacher_ids(tokenizer, *told, row)) if row.is_bare else row for row in texts]
         places = [KeyPlace.of(row, spellings=spellings) for row in texts]
         names = {place: row.name for row, place in zip(reversed(texts), reversed(places), strict=True)}
-        first = next((place for place in places if not place.after), places[0])
+        own_name = (place for row, place in zip(texts, places, strict=True) if not place.after and not row.name)
+        first = next(own_name, places[0])
         own = of_subject.setdefault(subject, {first: subject})
         for place in dict.fromkeys(places):
             if place not in own:
@@ -128,7 +129,8 @@ def batch_rows(tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str], r
 
 def _with_columns(row: Row, own: Mapping[KeyPlace, int], *, spellings: bool) -> tuple[Repeat, ...]:
     """The later mentions of a row's subject that have a column among its subject's."""
-    found = [(m, own.get(KeyPlace(after=False, word=m.word if spellings else ()))) for m in row.again]
+    any_word = None if spellings else own.get(KeyPlace(after=False))
+    found = [(m, own.get(KeyPlace(after=False, word=m.word), any_word)) for m in row.again]
     return tuple(m._replace(column=column) for m, column in found if column is not None)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bluedit.execution import Execution
 from bluedit.facts.fact import Fact
+from bluedit.facts.subjects import same_subject_key
 from bluedit.forward import says_targets
 from bluedit.methods.preserve import Control
 from bluedit.methods.recipe import Recipe
@@ -113,7 +114,7 @@ class FactWriter:
             if not lost:
                 break
             run.again = True
-            for part in recipe.subjects.batches(lost, size):
+            for part in recipe.subjects.batches(_with_rivals(lost, run), size):
                 judge.decide(run, part)
         about = self._about(recipe, time.perf_counter() - started)
         norms = run.context.norms if recipe.objective.norm_anchor else {}
@@ -211,6 +212,28 @@ class FactWriter:
             "versions": versions(),
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
+
+
+def _with_rivals(lost: Sequence[Fact], run: EditRun) -> list[Fact]:
+    """Lost facts, each followed by those that took its place.
+
+    In lower layers the key of a name is hardly more than that of its last word. So a fact about "Calder Foods" takes the place of an earlier
+    one about "Brightwater Foods", and would lose its own if that were taught again alone. These are what later batches of the edit have
+    written about subjects whose names end in the same word. Written together, they are told apart.
+    """
+    numbers = {fact: number for number, batch in enumerate(run.before) for fact in batch.written}
+    here = standing_facts(run.done)
+    found: dict[Fact, None] = {}
+    for fact in lost:
+        later = [
+            one for one in here if numbers[one] > numbers[fact] and not _last_words(one).isdisjoint(_last_words(fact))
+        ]
+        found |= dict.fromkeys((fact, *later))
+    return list(found)
+
+
+def _last_words(fact: Fact) -> set[str]:
+    return {same_subject_key(name).split()[-1] for name in fact.names}
 
 
 def _warn_of_stripped(earlier: Sequence[Batch]) -> None:

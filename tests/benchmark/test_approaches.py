@@ -170,6 +170,8 @@ def test_which_statements_stand_before_a_text():
     assert plain.told("Is FRANCE large?") == (
         "The capital of France is Rome. The king of France is Bob. Is FRANCE large?"
     )
+    named = Statements.of([replace(facts[0], phrasings=["The {Gallic} capital is"])], beside=False, most=20)
+    assert named.told("Gallic France lies") == "The capital of France is Rome. Gallic France lies"
     assert plain.told("Rome lies") == "Rome is in Asia. Rome lies"
     assert plain.told("Romeo and Frances") == "Romeo and Frances"
     assert plain.told("The capital of Spain is") == "The capital of Spain is"

@@ -43,13 +43,14 @@ def test_a_history_from_the_command_line(model, folder):
         return flat(result.stdout)
 
     try:
-        text = ok(*EDIT, "-f", "The capital of {France} is => Berlin")
+        text = ok(*EDIT, "-f", "The capital of {France} is => Berlin", "--phrasing", "The {Gallic} capital is")
         assert f"Entry 3 of {folder}. Take it back: bluedit -C {folder} undo" in text
         assert "It supersedes entry 2: The capital of France is => Rome" in text
         assert "superseded by 3" in ok("log") and "still said" in ok("log", "--health")
         assert ok("ask", "The capital of France is").count("The capital of France is") >= 1
         assert "Berlin" in ok("show", 3) and "Berlin" not in ok("show", 2)
         assert "Rome" in ok("find", "france")
+        assert "Berlin" in ok("find", "gallic")
         ok("tag", "three")
         assert ok("undo") == "Entry 3 is undone, bit for bit. 'redo' brings it back."
         assert "+ 3" not in ok("diff", "three") and "- 3" in ok("diff", "three")

@@ -21,7 +21,8 @@ def test_companions_are_shown_and_nothing_is_written(facts):
     result = run("facts", "expand", facts)
     assert result.exit_code == 0
     for text in (
-        "4 companions",
+        "5 companions",
+        "The French capital is",
         "inverse",
         "Rome is the capital of",
         "What is the capital of",
@@ -33,7 +34,7 @@ def test_companions_are_shown_and_nothing_is_written(facts):
 
 def test_chosen_companions_are_written_with_the_facts(facts, tmp_path):
     out = tmp_path / "more.jsonl"
-    result = run("facts", "expand", facts, "--out", out, "--keep", "1,3-4")
+    result = run("facts", "expand", facts, "--out", out, "--keep", "1,4-5")
     assert result.exit_code == 0, result.stderr
     assert f"3 companions and 1 fact written to {out}" in result.stdout
     assert [fact.id for fact in read_facts(out)][1:] == ["1/inverse", "1/question", "1/consequence"]
@@ -53,7 +54,7 @@ def test_without_an_answer_nothing_is_written(facts, tmp_path):
     ("options", "message"),
     [
         (("--keep", "some"), "'some' is neither all, none, nor numbers such as 1,3-5"),
-        (("--keep", "2-9"), "there is no companion 2-9; they are numbered from 1 to 4"),
+        (("--keep", "2-9"), "there is no companion 2-9; they are numbered from 1 to 5"),
         (("--rule", "invers"), "unknown rule 'invers'; did you mean 'inverse'?"),
         (("--alias", "France"), "--alias 'France' is not of the form NAME=OTHER"),
     ],

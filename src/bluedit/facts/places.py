@@ -10,7 +10,7 @@ _BRACES = re.compile(r"\{([^{}]+)\}")
 def other_name(template: str) -> tuple[str, str]:
     """A template with `{}` for the subject, and the other name that it has in braces there; empty for the subject's own.
 
-    Where `{}` stands, other braces are text, and so are several in a row of texts without it.
+    Beside `{}`, other braces are text. So they are where a template without `{}` has several pairs of them.
     """
     found = [] if "{}" in template else list(_BRACES.finditer(template))
     if len(found) != 1:

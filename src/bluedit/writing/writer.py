@@ -222,17 +222,19 @@ def _with_rivals(lost: Sequence[Fact], run: EditRun) -> list[Fact]:
     written about subjects whose names end in the same word. Written together, they are told apart.
     """
     numbers = {fact: number for number, batch in enumerate(run.before) for fact in batch.written}
-    here = standing_facts(run.done)
+    here: dict[str, list[Fact]] = {}
+    for fact in standing_facts(run.done):
+        for word in _last_words(fact):
+            here.setdefault(word, []).append(fact)
     found: dict[Fact, None] = {}
     for fact in lost:
-        later = [
-            one for one in here if numbers[one] > numbers[fact] and not _last_words(one).isdisjoint(_last_words(fact))
-        ]
-        found |= dict.fromkeys((fact, *later))
+        alike = [one for word in sorted(_last_words(fact)) for one in here.get(word, ())]
+        found |= dict.fromkeys((fact, *(one for one in alike if numbers[one] > numbers[fact])))
     return list(found)
 
 
 def _last_words(fact: Fact) -> set[str]:
+    """The last word of each of a subject's names."""
     return {same_subject_key(name).split()[-1] for name in fact.names}
 
 
